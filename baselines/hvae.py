@@ -1,0 +1,138 @@
+"""Hierarchical VAE with bottom-up inference: L, L>k, LLR>k, LLR_ada, LLR_optk and KL<=k.
+
+Havtorn et al., "Hierarchical VAEs Know What They Don't Know", ICML 2021, arXiv 2102.08248; the
+adaptive ratio: Li et al., NeurIPS 2022 (Eq. 11 and Appendix M).  One measurement keeps NLL_k for
+every k and KL_l of every layer, from which every score is a pure function (`oodbench.baselines.
+scores`), higher = more OOD.
+
+`vanilla-hvae` trains on the plain ELBO; `hvae` with warm-up and free bits, as HVK did.
+Cost per image: one encoder pass and L decoder passes, and S − 1 more of each for S importance
+samples in L.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.detector import Detector, Statistics, register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oodbench.canonical import JSON
+    from oodbench.models.config import HVAEConfig
+    from oodbench.models.hvae import HVAE
+    from oodbench.seeding import KeyedNoise
+
+ACTIVE = 0.01
+
+
+class HierarchicalVAE(Detector):
+    """What every hierarchical VAE shares: how it is measured and scored."""
+
+    measure_name = "hierarchical-vae"
+    revision = 1
+    cost = "e + L·g"
+    score_patterns = ("L", "L>k", "LLR>k", "LLR_ada", "LLR_ada_eq11", "LLR_optk", "KL<=k")
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the one trained model."""
+        self.model = cast("HVAE", models[0])
+
+    @property
+    def layers(self) -> int:
+        """L of the recipe's model."""
+        assert self.recipe is not None
+        return len(cast("HVAEConfig", self.recipe.config).layers)
+
+    def measure(self, images: torch.Tensor, noise: KeyedNoise) -> Statistics:
+        """nll (B, L), kl_k (B, L) for every k, elbo (B,), in nats; means of q for active units."""
+        import torch
+
+        assert self.recipe is not None
+        settings, model = self.recipe.measure, self.model
+        x = model.likelihood.observe(images, noise)
+        ks = tuple(range(model.layers))
+        encoding = model.encode(x, noise, ks, settings.encoder_lower)
+        out = model.branches(x, noise, ks, lower=settings.lower, encoding=encoding)
+        kl = out.kl_layers()
+        elbo = -out.nll[0] - kl[0].sum(-1)
+        for s in range(1, settings.importance_samples):
+            elbo = torch.logaddexp(elbo, model.branches(x, noise.scope(f"s{s}")).elbo()[0])
+        elbo = elbo - math.log(settings.importance_samples)
+        statistics = {"elbo": elbo, "nll": out.nll.T}
+        statistics |= {f"kl_{k}": kl[k] for k in ks}
+        totals = {}
+        for index, layer in enumerate(encoding.q):
+            mean = layer[-1].mean.double().flatten(1)
+            totals[f"mean_{index + 1}"] = mean.sum(0)
+            totals[f"square_{index + 1}"] = (mean**2).sum(0)
+        return Statistics(statistics, totals)
+
+    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every score of `oodbench.baselines.scores`."""
+        from oodbench.baselines.scores import hierarchical_scores
+
+        return hierarchical_scores(statistics["elbo"], statistics["nll"], _stacked(statistics))
+
+    def score_names(self) -> list[str]:
+        """Names for the recipe's number of layers."""
+        from oodbench.baselines.scores import score_names
+
+        return score_names(self.layers)
+
+    def diagnose(
+        self,
+        statistics: Mapping[str, np.ndarray],
+        totals: Mapping[str, np.ndarray],
+        shape: tuple[int, int, int],
+    ) -> dict[str, JSON]:
+        """bits/dim of every L>k and NLL_k, KL (nats) and active units of every layer.
+
+        A unit is active where the variance of its posterior mean over images exceeds 0.01 (Burda
+        et al. 2016, with the layers below at their means).
+        """
+        from oodbench.baselines.scores import partial_bounds
+
+        nll, kl = statistics["nll"], _stacked(statistics)
+        bits = math.prod(shape) * math.log(2.0)
+        count = len(nll)
+        active: list[JSON] = []
+        for layer in range(1, nll.shape[1] + 1):
+            mean = totals[f"mean_{layer}"] / count
+            variance = totals[f"square_{layer}"] / count - mean**2
+            active.append(f"{int((variance > ACTIVE).sum())}/{variance.size}")
+        return {
+            "bits_per_dim": float(-statistics["elbo"].mean() / bits),
+            "bits_per_dim_k": [float(v) for v in -partial_bounds(nll, kl).mean(0) / bits],
+            "nll_bits_per_dim_k": [float(v) for v in nll.mean(0) / bits],
+            "kl_nats": [float(v) for v in kl[:, 0].mean(0)],
+            "active_units": active,
+            "images": count,
+        }
+
+
+def _stacked(statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N, L, L) from the columns kl_0 … kl_(L−1)."""
+    import numpy as np
+
+    layers = statistics["nll"].shape[1]
+    return np.stack([statistics[f"kl_{k}"] for k in range(layers)], axis=1)
+
+
+@register("vanilla-hvae", cite="arXiv 2102.08248; Li et al. 2022, Tables 6, 7, 12",
+          title="HVAE, plain ELBO")  # fmt: skip
+class VanillaHVAE(HierarchicalVAE):
+    """Trained on the ELBO alone: the upper layers collapse."""
+
+    recipe_variant = "vanilla"
+
+
+@register("hvae", cite="arXiv 2102.08248", title="HVAE, warm-up and free bits")
+class WarmedHVAE(HierarchicalVAE):
+    """Trained as HVK: KL warm-up, then free bits that fall to zero."""
+
+    recipe_variant = "hvk"

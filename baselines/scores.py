@@ -1,0 +1,79 @@
+"""Score functions of hierarchical VAEs: pure functions of the statistics, higher = more OOD.
+
+Statistics of N images from a model with L layers, nats:
+    nll   (N, L)      NLL_k = −log p(x|z>k), k = 0 … L−1
+    kl    (N, L, L)   kl[:, k, l−1] = KL_l of the pass that gave NLL_k; 0 for l ≤ k
+    elbo  (N,)        L, or its S-sample importance bound
+References: HVK = Havtorn et al. 2021 (arXiv 2102.08248); LLRada = Li et al. 2022.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MIN_NLL = 1e-6
+
+
+def partial_bounds(nll: np.ndarray, kl: np.ndarray) -> np.ndarray:
+    """(N, L): L>k = −NLL_k − Σ_(l>k) KL_l (HVK, Eq. 6); L>0 is the ELBO of the k = 0 pass."""
+    return np.asarray(-nll - kl.sum(axis=2))
+
+
+def likelihood_ratios(elbo: np.ndarray, nll: np.ndarray, kl: np.ndarray) -> np.ndarray:
+    """(N, L): LLR>k = L − L>k (HVK, Eq. 9); the column k = 0 is 0 by definition."""
+    ratios = elbo[:, None] - partial_bounds(nll, kl)
+    ratios[:, 0] = 0.0
+    return np.asarray(ratios)
+
+
+def reconstruction_ratios(nll: np.ndarray) -> np.ndarray:
+    """(N, L−1): NLL_k / NLL_(k−1) for k = 1 … L−1, the weights of LLRada (Eq. 11).
+
+    NLLs of a discrete likelihood are positive; a density's are clamped at 1e-6.
+    """
+    positive = np.maximum(nll, MIN_NLL)
+    return np.asarray(positive[:, 1:] / positive[:, :-1])
+
+
+def llr_ada(llr: np.ndarray, nll: np.ndarray) -> np.ndarray:
+    """(N,): LLR>1 + Σ_(k≥2) (NLL_k / NLL_(k−1)) (LLR>k − LLR>(k−1)).
+
+    The form of the worked example in the LLRada paper's Appendix M: weight 1 on LLR>1.
+    """
+    steps = np.diff(llr, axis=1)
+    weights = reconstruction_ratios(nll)
+    weights[:, :1] = 1.0
+    return np.asarray((weights * steps).sum(axis=1))
+
+
+def llr_ada_eq11(llr: np.ndarray, nll: np.ndarray) -> np.ndarray:
+    """(N,): Σ_(k≥1) (NLL_k / NLL_(k−1)) (LLR>k − LLR>(k−1)), Eq. 11 of LLRada to the letter."""
+    return np.asarray((reconstruction_ratios(nll) * np.diff(llr, axis=1)).sum(axis=1))
+
+
+def llr_optk(llr: np.ndarray, nll: np.ndarray) -> np.ndarray:
+    """(N,): LLR>k* with k* = argmax_k NLL_k / NLL_(k−1) of the image; ties take the smallest k."""
+    best = reconstruction_ratios(nll).argmax(axis=1) + 1
+    return np.asarray(np.take_along_axis(llr, best[:, None], axis=1)[:, 0])
+
+
+def hierarchical_scores(elbo: np.ndarray, nll: np.ndarray, kl: np.ndarray) -> dict[str, np.ndarray]:
+    """Every score by its name in a table, each (N,) float64."""
+    layers = nll.shape[1]
+    bounds = partial_bounds(nll, kl)
+    llr = likelihood_ratios(elbo, nll, kl)
+    out = {"L": -elbo}
+    out |= {f"L>{k}": -bounds[:, k] for k in range(1, layers)}
+    out |= {f"LLR>{k}": llr[:, k] for k in range(1, layers)}
+    if layers > 1:
+        out["LLR_ada"] = llr_ada(llr, nll)
+        out["LLR_ada_eq11"] = llr_ada_eq11(llr, nll)
+        out["LLR_optk"] = llr_optk(llr, nll)
+    out |= {f"KL<={k}": kl[:, 0, :k].sum(axis=1) for k in range(1, layers + 1)}
+    return out
+
+
+def score_names(layers: int) -> list[str]:
+    """The names that `hierarchical_scores` returns for L layers, in its order."""
+    one = np.ones((1, layers))
+    return list(hierarchical_scores(one[:, 0], one, np.zeros((1, layers, layers))))

@@ -1,0 +1,1 @@
+"""oodbench: unsupervised out-of-distribution detection with deep generative models, benchmarked."""

@@ -1,0 +1,533 @@
+"""The command line: click commands and nothing else; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from oodbench.errors import OodbenchError, nearest
+
+if TYPE_CHECKING:
+    from oodbench.datasets.loading import DataPlaces
+    from oodbench.pairs import Pair
+    from oodbench.plan import DetectorRequest
+    from oodbench.store import Store
+
+DEFAULT_STORE = "results/store"
+SHOWN = ("L", "LLR", "KL")
+
+
+class Commands(click.Group):
+    """Unknown commands name the nearest valid one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            close = ", ".join(nearest(name, self.list_commands(ctx))[:3])
+            raise OodbenchError(f"unknown command {name!r}; nearest: {close} (see oodbench --help)")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="oodbench")
+def oodbench() -> None:
+    """Out-of-distribution detection with deep generative models, benchmarked.
+
+    `oodbench run` alone trains small models on images that ship with the package and prints their
+    table; add --pair fashionmnist-mnist --data FOLDER for the papers' pairs.
+    """
+
+
+def store_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--store, shared by all commands that read results."""
+    return click.option(
+        "--store", default=DEFAULT_STORE, show_default=True, envvar="OODBENCH_STORE",
+        help="Folder or fsspec URL of the results.",
+    )(function)  # fmt: skip
+
+
+def data_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--data, shared by all commands that load images."""
+    return click.option(
+        "--data", "data", multiple=True, metavar="FOLDER",
+        help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
+    )(function)  # fmt: skip
+
+
+def places_of(data: Sequence[str], store: str) -> DataPlaces:
+    """Data folders from the options and the environment, and the cache of split arrays."""
+    from oodbench.datasets.loading import DataPlaces
+
+    extra = [p for p in os.environ.get("OODBENCH_DATA", "").split(os.pathsep) if p]
+    folders = [Path(p).expanduser() for p in (*data, *extra)]
+    for folder in folders[: len(data)]:
+        if not folder.is_dir():
+            raise OodbenchError(f"--data {folder}: there is no such folder")
+    default = Path("results/data")
+    cache = os.environ.get("OODBENCH_CACHE")
+    if cache is None and "://" not in store:
+        cache = str(Path(store).parent / "data")
+    folders.append(Path(cache or default) / "downloads")
+    return DataPlaces(tuple(folders), Path(cache or default))
+
+
+# ---------------------------------------------------------------------- run
+@oodbench.command()
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="A pair, e.g. cifar10-svhn.")
+@click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
+@click.option("--ood", "oods", multiple=True, metavar="DATA", help="OOD set; may be repeated.")
+@click.option("--suite", metavar="NAME", help="Pairs and detectors of a suite.")
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    metavar="NAME[@RECIPE][:SCORE]",
+    help="A detector; may be repeated. Default: the HVAEs and the trivial detectors.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Number of training seeds.",
+)
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--scale",
+    default=None,
+    metavar="paper|small|smoke",
+    help="Size of the recipes: paper (a GPU), small (a laptop), smoke (seconds).  [small]",
+)
+@click.option("--recipe", default="", metavar="NAME", help="Recipe for every detector, e.g. F5.")
+@click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged.")
+@data_option
+@store_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Training precision.")
+@click.option("--compile", "compile_", is_flag=True, help="Use torch.compile.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images per batch while measuring.")
+@click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0, show_default=True)
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in.")
+@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k and LLR_ada_eq11.")
+@click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+def run(
+    pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
+    detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
+    both: bool, data: tuple[str, ...], store: str, device: str, precision: str | None,
+    compile_: bool, batch_size: int | None, checkpoint_seconds: float, plugins: tuple[str, ...],
+    all_scores: bool, dry_run: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Train what is missing, measure, score, and print the table of every pair."""
+    from oodbench.plan import plan_jobs
+    from oodbench.progress import Progress
+    from oodbench.runner import Bench
+    from oodbench.store import Store
+
+    _load_plugins(plugins)
+    chosen, requests, scale = _choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
+    overrides = {"training": {"precision": precision}} if precision else None
+    jobs = plan_jobs(
+        requests, chosen, scale=scale, seeds=range(first_seed, first_seed + seeds),
+        overrides=overrides,
+    )  # fmt: skip
+    bench = Bench(
+        store=Store(store),
+        places=places_of(data, store),
+        progress=Progress("quiet" if quiet else None),
+        device=device,
+        compile=compile_,
+        batch_size=batch_size,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if dry_run:
+        _print_missing(bench, jobs)
+        return
+    from oodbench.executors.local import run_jobs
+
+    entries = [entry for found in run_jobs(bench, jobs) for entry in found]
+    _print_tables(chosen, entries, requests, all_scores=all_scores)
+
+
+def _load_plugins(plugins: Sequence[str]) -> None:
+    from oodbench.registry import load_plugin
+
+    for plugin in plugins:
+        load_plugin(plugin)
+
+
+def _choose(
+    pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
+    detectors: tuple[str, ...], scale: str | None, recipe: str, both: bool,
+) -> tuple[list[Pair], list[DetectorRequest], str]:  # fmt: skip
+    """Pairs, detectors and scale from the options; the embedded suite where none are given."""
+    from oodbench.pairs import get_pair, make_pair
+    from oodbench.plan import DEFAULT_DETECTORS, DetectorRequest, parse_detector
+    from oodbench.recipes import SCALES
+    from oodbench.suites import find_suite
+
+    if (in_dist is None) != (not oods):
+        raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
+    if not (pairs or in_dist or suite):
+        suite = "embedded"
+    names = list(detectors)
+    chosen = [get_pair(name) for name in pairs]
+    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist]
+    if suite:
+        found = find_suite(suite)
+        chosen += [get_pair(name) for name in found.pairs]
+        names = names or list(found.detectors)
+        scale = scale or found.scale
+    scale = scale or "small"
+    if scale not in SCALES:
+        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
+    if both:
+        chosen += [pair.reversed() for pair in chosen]
+    requests = [parse_detector(name) for name in names or DEFAULT_DETECTORS]
+    if recipe:
+        requests = [
+            DetectorRequest(r.name, r.recipe or recipe, r.scores)
+            if r.detector.recipe_variant
+            else r
+            for r in requests
+        ]
+    return list(dict.fromkeys(chosen)), requests, scale
+
+
+def _print_missing(bench: object, jobs: Sequence[object]) -> None:
+    from oodbench.runner import missing_steps
+
+    steps = [s for job in jobs for s in missing_steps(bench, job)]  # type: ignore[arg-type]
+    for step in dict.fromkeys(steps):
+        click.echo(step)
+    click.echo(f"{len(steps)} steps are missing" if steps else "nothing is missing")
+
+
+def _print_tables(
+    pairs: Sequence[Pair], entries: Sequence[object], requests: Sequence[DetectorRequest], *,
+    all_scores: bool,
+) -> None:  # fmt: skip
+    from oodbench.leaderboard import caption, diagnostics_table, group_runs, make_rows, score_table
+    from oodbench.plan import select_scores
+
+    console = _console()
+    groups = group_runs(entries)  # type: ignore[arg-type]
+    asked: dict[str, DetectorRequest] = {}
+    for request in requests:
+        asked[request.name] = request
+    for pair in pairs:
+        own = [
+            g for g in groups if (g.first["in_dist"], g.first["ood"]) == (pair.in_dist, pair.ood)
+        ]
+        rows = []
+        for group in own:
+            names = list(group.first["scores"])  # type: ignore[arg-type]
+            request = asked[str(group.first["detector"])]
+            wanted = select_scores(request, names)
+            if not (request.scores or all_scores):
+                wanted = [
+                    n for n in wanted if not n.startswith(("L>", "KL<=")) and n != "LLR_ada_eq11"
+                ]
+            rows += make_rows(group, wanted)
+        if not rows:
+            continue
+        if pair.reading:
+            console.print(pair.reading + "\n", highlight=False)
+        seeds = max(own, key=lambda g: len(g.entries))
+        console.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
+                                  caption(seeds)))  # fmt: skip
+        console.print()
+    models = diagnostics_table(groups)
+    if models is not None:
+        console.print(models)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 150
+    return Console(width=width, highlight=False)
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+# ---------------------------------------------------------------------- list
+@oodbench.group("list", cls=Commands)
+def list_() -> None:
+    """What is registered: pairs, datasets, detectors, suites, recipes."""
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+@list_.command("pairs")
+def list_pairs() -> None:
+    """Registered pairs; any ID-OOD of two data sets works as well."""
+    from oodbench.pairs import registered_pairs
+
+    _columns(
+        [("PAIR", "ID", "OOD", "TABLES")]
+        + [
+            (p.name, p.in_dist, p.ood, "embedded" if p.embedded else " ".join(map(str, p.tables)))
+            for p in registered_pairs().values()
+        ]
+    )
+
+
+@list_.command("datasets")
+def list_datasets() -> None:
+    """Registered data sets with their shape, splits, variants and licence."""
+    from oodbench.datasets.spec import catalogue
+
+    _columns(
+        [("DATA SET", "C×H×W", "SPLITS", "VARIANTS", "LICENCE", "CITE")]
+        + [
+            (
+                s.name,
+                "×".join(map(str, s.shape)),
+                " ".join(f"{k} {v:,}" for k, v in s.splits.items()),
+                " ".join(s.variants),
+                s.licence,
+                s.cite,
+            )
+            for s in catalogue().values()
+        ]
+    )
+
+
+@list_.command("detectors")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in.")
+def list_detectors(plugins: tuple[str, ...]) -> None:
+    """Registered detectors, their scores and citation; broken plug-ins are named at the end."""
+    from oodbench.detector import DETECTORS
+
+    _load_plugins(plugins)
+    broken = DETECTORS.broken()
+    rows = [("DETECTOR", "CATEGORY", "SCORES", "COST", "CITE")]
+    for name in DETECTORS.names():
+        if name not in broken:
+            cls = DETECTORS.get(name)
+            rows.append(
+                (
+                    name,
+                    cls.category,
+                    ", ".join(cls.score_patterns) or "-",
+                    cls.cost or "-",
+                    cls.cite,
+                )
+            )
+    _columns(rows)
+    for reason in broken.values():
+        click.echo(f"broken: {reason}", err=True)
+
+
+@list_.command("suites")
+def list_suites() -> None:
+    """Suites: named sets of pairs and detectors."""
+    from oodbench.suites import suites
+
+    _columns(
+        [("SUITE", "PAIRS", "TITLE")]
+        + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
+    )
+
+
+@list_.command("recipes")
+def list_recipes() -> None:
+    """Recipes with the image shape they are made for, scales and variants."""
+    from oodbench.recipes import recipe_files
+
+    _columns(
+        [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
+        + [
+            (r.name, "×".join(map(str, r.shape)), " ".join(r.scales), " ".join(r.variants), r.title)
+            for r in recipe_files().values()
+        ]
+    )
+
+
+# ---------------------------------------------------------------------- data
+@oodbench.group("data", cls=Commands)
+def data_() -> None:
+    """Data sets on this machine: what is found, and fetching what is not."""
+
+
+@data_.command("status")
+@data_option
+@store_option
+def data_status(data: tuple[str, ...], store: str) -> None:
+    """Where each split of each data set was found."""
+    from oodbench.datasets.loading import status
+
+    rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
+    rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
+             status(places_of(data, store))]  # fmt: skip
+    _columns(rows)
+
+
+@data_.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--into", type=click.Path(file_okay=False), help="Folder; default: the data cache.")
+@store_option
+def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
+    """Download data sets, verified by hash."""
+    from oodbench.datasets.published import fetch_published
+    from oodbench.datasets.spec import get_spec
+
+    specs = [get_spec(name) for name in names]
+    folder = Path(into) if into else places_of((), store).folders[-1]
+    for spec in specs:
+        for line in fetch_published(spec, folder):
+            click.echo(line)
+
+
+# ---------------------------------------------------------------------- results
+@oodbench.command()
+@click.option("--pair", "pairs", multiple=True, metavar="NAME")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]")
+@click.option("--scale", metavar="paper|small|smoke")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+)
+@store_option
+def leaderboard(
+    pairs: tuple[str, ...], detectors: tuple[str, ...], scale: str | None, format_: str, store: str
+) -> None:
+    """Every finished run in the store, as a table, tidy CSV or JSON; trains nothing."""
+    from oodbench.leaderboard import (
+        caption,
+        diagnostics_table,
+        group_runs,
+        make_rows,
+        score_table,
+        to_csv,
+        to_json,
+    )  # fmt: skip
+    from oodbench.plan import DetectorRequest, select_scores
+    from oodbench.store import Store
+
+    asked = {}
+    for text in detectors:
+        name, _, score = text.partition(":")
+        asked[name] = DetectorRequest(name, "", (score,) if score else ())
+    groups = group_runs(Store(store).entries("run"))
+    known_pairs = {str(g.first["pair"]) for g in groups}
+    known_detectors = {str(g.first["detector"]) for g in groups}
+    for name, valid, kind in [
+        *((p, known_pairs, "pair") for p in pairs),
+        *((d, known_detectors, "detector") for d in asked),
+    ]:
+        if name not in valid:
+            close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
+            raise OodbenchError(f"no run of {kind} {name!r} in {store}; stored: {close}")
+    groups = [
+        g for g in groups
+        if (not pairs or g.first["pair"] in pairs)
+        and (not asked or g.first["detector"] in asked)
+        and (not scale or g.first["scale"] in (scale, ""))
+    ]  # fmt: skip
+    groups.sort(key=lambda g: (str(g.first["pair"]), str(g.first["category"]),
+                               str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
+    tables = []
+    for group in groups:
+        names = list(group.first["scores"])  # type: ignore[arg-type]
+        request = asked.get(str(group.first["detector"]), DetectorRequest(""))
+        tables.append((group, make_rows(group, select_scores(request, names))))
+    rows = [row for _, part in tables for row in part]
+    if format_ == "csv":
+        click.echo(to_csv(rows), nl=False)
+    elif format_ == "json":
+        click.echo(to_json(rows))
+    elif not rows:
+        click.echo(f"no finished run in {store}; `oodbench run` makes some")
+    else:
+        console = _console()
+        for pair in dict.fromkeys(row.pair for row in rows):
+            part = [row for row in rows if row.pair == pair]
+            first = next(g for g in groups if g.first["pair"] == pair)
+            console.print(score_table(pair, part, caption(first)))
+        models = diagnostics_table(groups)
+        if models is not None:
+            console.print(models)
+
+
+@oodbench.command()
+@click.argument("key")
+@store_option
+def show(key: str, store: str) -> None:
+    """The record of a run, fit or measurement, by the first digits of its key."""
+    import json
+
+    from oodbench.store import Store
+
+    entry = Store(store).resolve(key)
+    click.echo(json.dumps({"path": entry.path, **entry.record}, indent=1, ensure_ascii=False))
+
+
+@oodbench.command()
+@click.argument("a")
+@click.argument("b")
+@store_option
+def why(a: str, b: str, store: str) -> None:
+    """Which part of two keys differs, down to the recipe, the data and the seed."""
+    from oodbench.runner import expand_parts
+    from oodbench.store import Store, explain
+
+    opened: Store = Store(store)
+    entries = [opened.resolve(key) for key in (a, b)]
+    left, right = (expand_parts(opened, dict(entry.parts)) for entry in entries)
+    rows = explain(left, right)
+    if entries[0].stage != entries[1].stage:
+        rows.insert(0, ("stage", entries[0].stage, entries[1].stage))
+    if not rows:
+        click.echo("the keys are equal")
+        return
+    _columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
+
+
+def main() -> None:
+    """Entry point: user errors in one line with status 2, interruption with 130."""
+    import logging
+
+    logging.basicConfig(format="oodbench: %(message)s", level=logging.WARNING)
+    try:
+        oodbench.main(standalone_mode=False)
+    except OodbenchError as error:
+        _fail(str(error))
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(error.format_message() + where)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("oodbench: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except MemoryError:
+        _fail("out of memory; use a smaller --batch-size or --scale")
+
+
+def _fail(message: str) -> None:
+    click.echo("oodbench: error: " + " ".join(message.split()), err=True)
+    sys.exit(2)

@@ -1,0 +1,321 @@
+"""Loading a split: find its source, transform once, keep it as one memory-mapped uint8 array.
+
+A materialised split is ``<name>-<split>-<identity>.npy`` in the cache folder, with its labels and
+a JSON that holds the fingerprint and the identity of the source (path, size, time of its files).
+Loading it again reads the JSON and maps the array; nothing is decompressed or hashed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from oodbench.canonical import JSON, digest
+from oodbench.datasets.embedded import find_embedded
+from oodbench.datasets.imageset import ImageSet, fingerprint
+from oodbench.datasets.published import expected_files, find_arrays, find_published
+from oodbench.datasets.raw import Found, Raw
+from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
+from oodbench.datasets.userfiles import find_user_data, grey_if_equal
+from oodbench.errors import DataError, OodbenchError
+from oodbench.storage import disk_error
+
+SIZING = ("resize", "crop", "nearest")
+CACHE_VERSION = 1
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DataPlaces:
+    """Where arrays and torchvision roots are looked for, and where split arrays are kept."""
+
+    folders: tuple[Path, ...]
+    cache: Path
+
+
+def load(
+    name: str | DatasetName,
+    split: str,
+    places: DataPlaces,
+    *,
+    like: Shape | None = None,
+    divide: bool = False,
+) -> ImageSet:
+    """One split of a registered set or of a user's path, as an `ImageSet`.
+
+    `like` (C, H, W) is the ID set's shape, the target of sizing steps on paths.  `divide`: the
+    path has to serve as training and test set.  DataError says what is missing and how to get it.
+    """
+    wanted = parse_name(name) if isinstance(name, str) else name
+    if wanted.is_path:
+        found = find_user_data(Path(wanted.base), split, divide=divide)
+        target, chain, expected = like, wanted.variants, 0
+        default: tuple[str, ...] = ()
+    else:
+        spec = get_spec(wanted.base)
+        found = _find(spec, split, places)
+        target, expected = spec.shape, spec.splits.get(split, 0)
+        default = spec.variants.get(spec.default_variant, ())
+        chain = _chain(spec, wanted)
+    identity = digest(
+        {
+            "version": CACHE_VERSION,
+            "source": found.identity,
+            "split": split,
+            "chain": list(chain),
+            "target": list(target or ()),
+        }
+    )
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(wanted.base).stem)[:40]
+    slot = _Slot(places.cache, f"{stem}-{split}-{identity[:20]}")
+    meta = slot.read()
+    if meta is None:
+        meta = slot.fill(lambda: _materialise(found, wanted, chain, default, target), chain)
+    return ImageSet(
+        name=str(wanted),
+        split=split,
+        images=slot.images(),
+        fingerprint=str(meta["fingerprint"]),
+        labels=slot.labels(),
+        expected=expected,
+        note=str(meta["note"]),
+    )
+
+
+def check_compatible(id_set: ImageSet, ood_set: ImageSet) -> None:
+    """DataError with the mend where the OOD images are not of the ID images' shape."""
+    if id_set.shape == ood_set.shape:
+        return
+    steps = ""
+    if id_set.shape[0] != ood_set.shape[0]:
+        steps += "@grey" if id_set.shape[0] == 1 else "@rgb"
+    if id_set.shape[1:] != ood_set.shape[1:]:
+        steps += "@resize"
+    raise DataError(
+        f"{ood_set.name} has images of {_size(ood_set.shape)}, but {id_set.name} of"
+        f" {_size(id_set.shape)}; use {ood_set.name}{steps}"
+        + (" (or @crop instead of @resize)" if "@resize" in steps else "")
+    )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) + " (channels×height×width)"
+
+
+def _chain(spec: DatasetSpec, wanted: DatasetName) -> tuple[str, ...]:
+    """Steps of the named variant (the default where none is named), then the generic ones."""
+    named = [v for v in wanted.variants if v in spec.variants]
+    base = spec.variants.get(named[0] if named else spec.default_variant, ())
+    rest = tuple(v for v in wanted.variants if v not in spec.variants)
+    return (*base, *rest)
+
+
+def _find(spec: DatasetSpec, split: str, places: DataPlaces) -> Found:
+    if split not in spec.splits:
+        raise DataError(f"{spec.name} has no {split} split; it has {', '.join(spec.splits)}")
+    if spec.source == "embedded":
+        return find_embedded(spec, split)
+    found = find_published(spec, split, places.folders)
+    if found is None:
+        looked = ", ".join(map(str, places.folders)) or "no folder"
+        raise DataError(
+            f"{spec.name} {split}: {expected_files(spec, split)} not found (looked in: {looked});"
+            f" run `oodbench data fetch {spec.name}`, or point --data or OODBENCH_DATA to a folder"
+            " that holds it"
+        )
+    return found
+
+
+def _materialise(
+    found: Found,
+    wanted: DatasetName,
+    chain: Sequence[str],
+    default: Sequence[str],
+    target: Shape | None,
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """(N, C, H, W) uint8, labels and note of a source."""
+    raw = found.read()
+    steps = list(chain)
+    if raw.final and default:
+        steps = _after_default(list(default), list(chain), wanted)
+    if isinstance(raw.images, np.ndarray) and not steps:
+        return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, raw.note
+    images = _transformed(raw, steps, wanted, target)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, raw.note
+
+
+def _after_default(default: list[str], chain: list[str], wanted: DatasetName) -> list[str]:
+    """What is left to do on an array that already went through the default variant."""
+    sizing = [s for s in default if s in SIZING], [s for s in chain if s in SIZING]
+    if sizing[0][:1] != sizing[1][:1]:
+        raise DataError(
+            f"{wanted}: the prepared array already went through {sizing[0][0]!r};"
+            f" {sizing[1][0]!r} needs the native images"
+        )
+    flips = default.count("invert") + chain.count("invert")
+    rest = [s for s in chain if s not in SIZING and s != "invert"]
+    return (["invert"] if flips % 2 else []) + rest
+
+
+def _transformed(
+    raw: Raw, steps: Sequence[str], wanted: DatasetName, target: Shape | None
+) -> np.ndarray:
+    from oodbench.datasets.transforms import apply
+
+    if target is None and any(step in SIZING for step in steps):
+        raise DataError(f"{wanted}: resize and crop take their size from the ID set; name one")
+    size = (target[1], target[2]) if target else (0, 0)
+    out: list[np.ndarray] = []
+    colour = False
+    for index, image in enumerate(raw.images):
+        done = apply(image, steps, size, index)
+        if wanted.is_path and "rgb" not in steps and done.shape[2] == 3 and not colour:
+            colour = grey_if_equal(done).shape[2] == 3
+        if out and done.shape[:2] != out[0].shape[:2]:
+            first, other = out[0].shape, done.shape
+            raise DataError(
+                f"{wanted}: image {index} is {other[0]}×{other[1]}, image 0 is"
+                f" {first[0]}×{first[1]}; use {wanted}@resize or {wanted}@crop"
+            )
+        out.append(done)
+    channels = {image.shape[2] for image in out}
+    if wanted.is_path and not colour and "rgb" not in steps:
+        out = [image[:, :, :1] for image in out]
+    elif len(channels) > 1:
+        out = [np.repeat(i, 3, axis=2) if i.shape[2] == 1 else i for i in out]
+    return np.stack(out)
+
+
+class _Slot:
+    """The files of one materialised split."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.folder, self.stem = folder, stem
+        self.array = folder / f"{stem}.npy"
+        self.marks = folder / f"{stem}.labels.npy"
+        self.json = folder / f"{stem}.json"
+
+    def read(self) -> dict[str, JSON] | None:
+        """The JSON where the array beside it is the one it speaks of, else None."""
+        try:
+            meta = cast("dict[str, JSON]", json.loads(self.json.read_text()))
+            stat = self.array.stat()
+            if meta["array"] == [stat.st_size, stat.st_mtime_ns]:
+                return meta
+            images = np.load(self.array, mmap_mode="r", allow_pickle=False)
+            chain = cast("list[str]", meta["chain"])
+            if fingerprint(images, chain) == meta["fingerprint"]:
+                return meta
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            pass
+        return None
+
+    def fill(
+        self,
+        make: Callable[[], tuple[np.ndarray, np.ndarray | None, str]],
+        chain: Sequence[str],
+    ) -> dict[str, JSON]:
+        """Write array, labels and JSON, the JSON last; one process does it, the others wait."""
+        from filelock import FileLock
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f".{self.stem}.lock"):
+                meta = self.read()
+                if meta is None:
+                    meta = self._write(*make(), chain)
+        except OSError as error:
+            raise disk_error(self.folder, error) from error
+        return meta
+
+    def _write(
+        self, images: np.ndarray, labels: np.ndarray | None, note: str, chain: Sequence[str]
+    ) -> dict[str, JSON]:
+        self._save(self.array, images)
+        if labels is not None:
+            self._save(self.marks, labels)
+        stat = self.array.stat()
+        meta: dict[str, JSON] = {
+            "fingerprint": fingerprint(images, chain),
+            "chain": list(chain),
+            "array": [stat.st_size, stat.st_mtime_ns],
+            "shape": list(images.shape),
+            "note": note,
+            "labels": labels is not None,
+        }
+        self._replace(self.json, json.dumps(meta, indent=1).encode())
+        return meta
+
+    def _save(self, path: Path, values: np.ndarray) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, values, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def images(self) -> np.ndarray:
+        """(N, C, H, W) uint8, read-only and memory-mapped."""
+        return cast(np.ndarray, np.load(self.array, mmap_mode="r", allow_pickle=False))
+
+    def labels(self) -> np.ndarray | None:
+        """(N,) int64 or None."""
+        if not self.marks.exists():
+            return None
+        return cast(np.ndarray, np.load(self.marks, allow_pickle=False))
+
+
+@dataclass(frozen=True)
+class SplitStatus:
+    """Whether a split can be loaded here; `state` is embedded, arrays, native or missing."""
+
+    name: str
+    split: str
+    state: str
+    where: str
+    expected: int
+
+
+def status(places: DataPlaces) -> list[SplitStatus]:
+    """The state of every registered split; reads no image."""
+    rows = []
+    for spec in catalogue().values():
+        for split, expected in spec.splits.items():
+            if spec.source == "embedded":
+                rows.append(SplitStatus(spec.name, split, "embedded", "scikit-learn", expected))
+                continue
+            try:
+                found = find_published(spec, split, places.folders)
+            except OodbenchError as error:
+                rows.append(SplitStatus(spec.name, split, "damaged", str(error), expected))
+                continue
+            if found is None:
+                rows.append(SplitStatus(spec.name, split, "missing", "", expected))
+            else:
+                kind = (
+                    "arrays"
+                    if any(find_arrays(spec, split, f) for f in places.folders)
+                    else "native"
+                )
+                rows.append(SplitStatus(spec.name, split, kind, found.where, expected))
+    return rows

@@ -1,0 +1,129 @@
+"""What is known of a data set before it is loaded: splits, shape, transforms, citation, licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import cast
+
+from oodbench.errors import ConfigError, DataError, UnknownNameError
+from oodbench.yamlfile import read_yaml
+
+#: Transforms that any data set or path takes after "@", in the order given.
+GENERIC = ("resize", "crop", "nearest", "invert", "grey", "rgb")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One registered data set.
+
+    `shape` (C, H, W) after the native transform; `variants` name chains of transforms, the first
+    being the default; `source` is the kind of loader and `options` its parameters.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, int, int]
+    native: str
+    splits: Mapping[str, int]
+    variants: Mapping[str, tuple[str, ...]]
+    source: str
+    options: Mapping[str, str]
+    cite: str
+    licence: str
+    homepage: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def default_variant(self) -> str:
+        """The variant meant by the bare name, "" where there is one form only."""
+        return next(iter(self.variants), "")
+
+
+@cache
+def catalogue() -> dict[str, DatasetSpec]:
+    """All registered data sets by name."""
+    raw = read_yaml(Path(str(files("oodbench") / "datasets" / "catalogue.yaml")))
+    return {name: _spec(name, cast("Mapping[str, object]", body)) for name, body in raw.items()}
+
+
+def _spec(name: str, body: Mapping[str, object]) -> DatasetSpec:
+    variants = cast("Mapping[str, list[str]]", body.get("variants", {}))
+    shape = cast("list[int]", body["shape"])
+    return DatasetSpec(
+        name=name,
+        title=str(body["title"]),
+        shape=(shape[0], shape[1], shape[2]),
+        native=str(body.get("native", f"{shape[1]}×{shape[2]}")),
+        splits=cast("Mapping[str, int]", body["splits"]),
+        variants={key: tuple(chain) for key, chain in variants.items()},
+        source=str(body["source"]),
+        options={
+            k: str(v) for k, v in cast("Mapping[str, object]", body.get("options", {})).items()
+        },
+        cite=str(body["cite"]),
+        licence=str(body["licence"]),
+        homepage=str(body.get("homepage", "")),
+        aliases=tuple(cast("list[str]", body.get("aliases", []))),
+    )
+
+
+def get_spec(name: str) -> DatasetSpec:
+    """The specification of a name or alias; UnknownNameError with the nearest names."""
+    known = catalogue()
+    if name in known:
+        return known[name]
+    for spec in known.values():
+        if name in spec.aliases:
+            return spec
+    raise UnknownNameError(
+        "data set", name, known, "or give a path to an .npz file or to a folder of images"
+    )
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """A parsed name: a registered set or a path, and the variants asked for after "@"."""
+
+    base: str
+    variants: tuple[str, ...]
+    is_path: bool
+
+    def __str__(self) -> str:
+        return "@".join([self.base, *self.variants])
+
+
+def parse_name(text: str) -> DatasetName:
+    """``name``, ``name@variant``, ``some/folder@resize`` or ``file.npz``; checks every variant.
+
+    A text with a "/" , an ``.npz`` ending, or that names an existing folder is a path.
+    """
+    base, *variants = text.split("@")
+    if not base:
+        raise DataError(f"{text!r} names no data set; write NAME, NAME@variant or a path")
+    registered = base in catalogue() or any(base in s.aliases for s in catalogue().values())
+    is_path = not registered and ("/" in base or base.endswith(".npz") or Path(base).is_dir())
+    if is_path:
+        valid: list[str] = list(GENERIC)
+        base = str(Path(base))
+    else:
+        spec = get_spec(base)
+        base = spec.name
+        valid = [*spec.variants, *(g for g in GENERIC if g not in spec.variants)]
+        if variants and variants[0] == spec.default_variant:
+            variants = variants[1:]
+    for variant in variants:
+        if variant not in valid:
+            raise UnknownNameError(f"variant of {base}", variant, valid)
+    return DatasetName(base, tuple(variants), is_path)
+
+
+def check_catalogue(spec: DatasetSpec) -> None:
+    """ConfigError where a declaration cannot be right; used by the tests of the catalogue."""
+    for chain in spec.variants.values():
+        for step in chain:
+            if step not in GENERIC:
+                raise ConfigError(f"{spec.name}: unknown transform {step!r}")

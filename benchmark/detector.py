@@ -1,0 +1,174 @@
+"""The contract of a detector, the same for the built-in baselines and for third parties.
+
+    @register("my-detector", category="unsupervised", cite="doi or arXiv id")
+    class MyDetector(Detector):
+        revision = 1
+        def fit(self, train, context): ...
+        def measure(self, images): ...          # or measure(self, images, noise)
+        def score(self, statistics): ...        # higher = more OOD
+        def state_dict(self): ...
+        def load_state_dict(self, state): ...
+
+`measure` gets uint8 images (B, C, H, W) and returns named per-image tensors (B,) or (B, K); with a
+second parameter it gets keyed noise (`oodbench.seeding.KeyedNoise`), the only randomness it may
+use.  `score` is a pure function of the statistics of all images, returning (N,) floats.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from oodbench.canonical import JSON
+from oodbench.errors import PluginError
+from oodbench.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.recipes import Recipe
+    from oodbench.seeding import KeyedNoise
+
+CATEGORIES = ("unsupervised", "ensemble", "prior", "labels")
+
+
+class Statistics(dict[str, "torch.Tensor"]):
+    """What `measure` returns: per-image tensors, and optional `totals` summed over all images.
+
+    `totals` are tensors of any shape, the same for every batch (sums over the batch, float64);
+    they serve diagnostics such as the variance of a posterior mean and reach no score.
+    """
+
+    def __init__(
+        self, values: Mapping[str, torch.Tensor], totals: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        super().__init__(values)
+        self.totals = dict(totals or {})
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What `fit` may use beside the training images."""
+
+    device: str
+    seed: int
+    report: Callable[[str], None]
+    checkpoint: Path
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+
+class Detector:
+    """Base class; see the module's docstring for what a subclass provides.
+
+    `revision` is part of every cache key: bump it when results change.  `scores` names the score
+    functions of a detector that has several; a detector with one score leaves it empty.
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    category: ClassVar[str] = "unsupervised"
+    cite: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
+    revision: ClassVar[int] = 1
+    score_patterns: ClassVar[Sequence[str]] = ()
+    measure_name: ClassVar[str] = ""
+    recipe_variant: ClassVar[str] = ""
+
+    recipe: Recipe | None = None
+
+    def fit(self, train: ImageSet, context: FitContext) -> None:
+        """Learn from the ID training images; the default has nothing to learn."""
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the trained models of the recipe (detectors that stand on a registered model)."""
+
+    def measure(self, images: torch.Tensor, noise: KeyedNoise) -> Mapping[str, torch.Tensor]:
+        """Statistics of uint8 images (B, C, H, W), each (B,) or (B, K)."""
+        raise NotImplementedError
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N,) scores from the statistics of N images, higher = more OOD."""
+        raise NotImplementedError
+
+    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All named scores; the default is the one of `score`, under the empty name."""
+        return {"": self.score(statistics)}
+
+    def score_names(self) -> list[str]:
+        """Names of what `scores` returns, in the order of a table."""
+        return [""]
+
+    def diagnose(
+        self,
+        statistics: Mapping[str, np.ndarray],
+        totals: Mapping[str, np.ndarray],
+        shape: tuple[int, int, int],
+    ) -> dict[str, JSON]:
+        """What to print beside a model: bits/dim, KL per layer, active units."""
+        return {}
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """Tensors that `fit` learned; loaded again without running code from the file."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore what `state_dict` gave."""
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether the class has a `fit` of its own."""
+        return cls.fit is not Detector.fit
+
+
+def wants_noise(cls: type[Detector]) -> bool:
+    """Whether `measure` asks for keyed noise: a second parameter without a default."""
+    parameters = list(inspect.signature(cls.measure).parameters.values())[1:]
+    return len(parameters) >= 2 and parameters[1].default is inspect.Parameter.empty
+
+
+def is_deterministic(cls: type[Detector]) -> bool:
+    """Whether every seed gives the same scores: nothing learned, no model, no noise."""
+    return not (cls.learns() or cls.recipe_variant or wants_noise(cls))
+
+
+D = TypeVar("D", bound=type[Detector])
+
+
+def _adopt(name: str, value: object) -> type[Detector]:
+    if not (isinstance(value, type) and issubclass(value, Detector)):
+        raise PluginError(f"detector {name!r} is {value!r}, not a subclass of oodbench.Detector")
+    if not value.name:
+        value.name = name
+    return value
+
+
+DETECTORS: Registry[type[Detector]] = Registry("detector", "oodbench.detectors", _adopt)
+
+
+def register(
+    name: str, *, category: str = "unsupervised", cite: str = "", title: str = ""
+) -> Callable[[D], D]:
+    """Class decorator: give a detector its name, category and citation, and register it."""
+    if category not in CATEGORIES:
+        raise PluginError(
+            f"detector {name!r}: unknown category {category!r}; one of {', '.join(CATEGORIES)}"
+        )
+    if not name or any(c in name for c in ":@/ "):
+        raise PluginError(
+            f"detector name {name!r} must be non-empty and without ':', '@', '/', ' '"
+        )
+
+    def decorate(cls: D) -> D:
+        DETECTORS.add(name, _adopt(name, cls))
+        cls.name, cls.category, cls.cite = name, category, cite
+        cls.title = title or cls.title or name
+        cls.measure_name = cls.measure_name or name
+        return cls
+
+    return decorate

@@ -1,0 +1,52 @@
+"""Errors a user can mend: one line that names what is wrong and how to put it right.
+
+The command line prints the message of an `OodbenchError` after "oodbench: error:" and exits with
+status 2, without a traceback.  Anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OodbenchError(Exception):
+    """Something the user gave, or something on this machine, that the user can mend."""
+
+
+class UnknownNameError(OodbenchError):
+    """A name that is not registered; the message lists the nearest valid names first."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
+        names = nearest(name, valid)
+        shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        message = f"unknown {kind} {name!r}; "
+        message += f"nearest: {shown}" if names else f"no {kind} is registered"
+        super().__init__(message + (f" ({hint})" if hint else ""))
+
+
+class DataError(OodbenchError):
+    """A data set that is missing, unreadable, of the wrong shape or damaged."""
+
+
+class ConfigError(OodbenchError):
+    """A recipe, suite or option with a wrong key, type or value."""
+
+
+class TrainingError(OodbenchError):
+    """Training stopped because going on would be meaningless (a non-finite loss)."""
+
+
+class StoreError(OodbenchError):
+    """The store cannot be read or written (disk full, no permission)."""
+
+
+class PluginError(OodbenchError):
+    """A plug-in that cannot be imported or breaks the detector contract."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> list[str]:
+    """All `valid` names, those most like `name` first, the rest in alphabetical order."""
+    rest = sorted(set(valid))
+    close = difflib.get_close_matches(name, rest, n=5, cutoff=0.4)
+    return close + [other for other in rest if other not in close]

@@ -1,0 +1,278 @@
+"""Tables from run entries: rows of detector and score, metrics with intervals, diagnostics beside.
+
+A table is a pure view of what is stored; it computes nothing but means over seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from oodbench.canonical import JSON
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from oodbench.store import Entry
+
+METRICS = ("auroc", "auprc", "fpr80", "fpr95")
+HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row, percent: mean over seeds, interval of one seed or sd of several."""
+
+    value: float
+    low: float | None
+    high: float | None
+    sd: float | None
+    seeds: int
+
+    @property
+    def text(self) -> str:
+        """``84.1 [83.5, 84.7]`` for one seed, ``84.1 ± 0.6`` for several."""
+        if self.seeds > 1:
+            return f"{self.value:.1f} ± {self.sd:.1f}"
+        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score of one detector on one pair."""
+
+    pair: str
+    detector: str
+    score: str
+    recipe: str
+    category: str
+    seeds: tuple[int, ...]
+    n: int
+    cells: Mapping[str, Cell]
+    distinct: int
+    runs: tuple[str, ...]
+    train_seconds: float | None = None
+    ms_per_image: float | None = None
+
+    @property
+    def label(self) -> str:
+        """``Informative HVAE(3) LLR_ada``."""
+        return f"{self.detector} {self.score}".strip()
+
+
+@dataclass
+class Group:
+    """Runs of one detector, recipe, scale and pair that differ in the seed only."""
+
+    first: Mapping[str, JSON]
+    entries: list[Entry] = field(default_factory=list)
+
+
+def group_runs(entries: Iterable[Entry]) -> list[Group]:
+    """Groups in the order of first appearance; a run met twice counts once."""
+    groups: dict[tuple[JSON, ...], Group] = {}
+    for entry in entries:
+        record = entry.record
+        names = ("pair", "in_dist", "ood", "detector", "recipe", "scale", "variant")
+        key = tuple(record[name] for name in names)
+        group = groups.setdefault(key, Group(record))
+        if all(known.digest != entry.digest for known in group.entries):
+            group.entries.append(entry)
+    return list(groups.values())
+
+
+def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
+    """One row per score; `scores` selects and orders them."""
+    record = group.first
+    results = [cast("Mapping[str, Mapping[str, JSON]]", e.record["scores"]) for e in group.entries]
+    names = list(results[0]) if scores is None else [s for s in scores if s in results[0]]
+    depth = int(cast(int, record["layers"]))
+    title = str(record["title"]) + (f"({depth})" if depth else "")
+    scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
+    cost = cast("Mapping[str, float]", record["cost"])
+    rows = []
+    for name in names:
+        runs = [result[name] for result in results]
+        rows.append(
+            Row(
+                pair=str(record["pair"]),
+                detector=title,
+                score="" if name == "score" else name,
+                recipe=scale,
+                category=str(record["category"]),
+                seeds=tuple(int(cast(int, e.record["seed"])) for e in group.entries),
+                n=int(cast(int, runs[0]["n_id"])),
+                cells={metric: _cell(runs, metric) for metric in METRICS},
+                distinct=min(
+                    int(cast(int, r["distinct_id"])) + int(cast(int, r["distinct_ood"]))
+                    for r in runs
+                ),
+                runs=tuple(e.digest for e in group.entries),
+                train_seconds=cost.get("train_seconds"),
+                ms_per_image=cost.get("ms_per_image"),
+            )
+        )
+    return rows
+
+
+def _cell(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
+    intervals = [cast("Mapping[str, float]", run[metric]) for run in runs]
+    values = [100 * interval["value"] for interval in intervals]
+    if len(values) > 1:
+        return Cell(statistics.fmean(values), None, None, statistics.stdev(values), len(values))
+    only = intervals[0]
+    return Cell(values[0], 100 * only["low"], 100 * only["high"], None, 1)
+
+
+# ---------------------------------------------------------------------- formats
+def to_csv(rows: Sequence[Row]) -> str:
+    """Tidy CSV: one line per row and metric, values in percent."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
+         "value", "low", "high", "sd", "runs"]
+    )  # fmt: skip
+    for row in rows:
+        for metric, cell in row.cells.items():
+            numbers = [cell.value, cell.low, cell.high, cell.sd]
+            writer.writerow(
+                [row.pair, row.detector, row.score, row.recipe, row.category, row.n,
+                 len(row.seeds), metric, *("" if v is None else f"{v:.4f}" for v in numbers),
+                 " ".join(run[:12] for run in row.runs)]
+            )  # fmt: skip
+    return out.getvalue()
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """A list of rows; metrics in percent with their interval or standard deviation."""
+    return json.dumps([_json_row(row) for row in rows], indent=1)
+
+
+def _json_row(row: Row) -> dict[str, object]:
+    cells = {
+        metric: {"value": c.value, "low": c.low, "high": c.high, "sd": c.sd}
+        for metric, c in row.cells.items()
+    }
+    return {
+        "pair": row.pair,
+        "detector": row.detector,
+        "score": row.score,
+        "recipe": row.recipe,
+        "category": row.category,
+        "seeds": list(row.seeds),
+        "n_per_side": row.n,
+        "metrics": cells,
+        "distinct_scores": row.distinct,
+        "train_seconds": row.train_seconds,
+        "ms_per_image": row.ms_per_image,
+        "runs": list(row.runs),
+    }
+
+
+def score_table(pair: str, rows: Sequence[Row], caption: str) -> RenderableType:
+    """The table of one pair for a terminal; the best of a column is bold."""
+    from rich.table import Table
+
+    table = Table(title=pair, caption=caption, title_justify="left", caption_justify="left",
+                  pad_edge=False)  # fmt: skip
+    table.add_column("Detector", no_wrap=True)
+    table.add_column("Score", no_wrap=True)
+    for metric in METRICS:
+        table.add_column(HEADS[metric], justify="right", no_wrap=True)
+    best = {m: _best(rows, m) for m in METRICS}
+    last = ""
+    for row in rows:
+        if last and row.detector != last:
+            table.add_section()
+        cells = []
+        for metric in METRICS:
+            cell = row.cells[metric]
+            bold = round(cell.value, 1) == best[metric]
+            cells.append(f"[bold]{_escaped(cell.text)}[/bold]" if bold else _escaped(cell.text))
+        name = row.detector if row.detector != last else ""
+        score = row.score + (" *" if row.distinct < row.n else "")
+        table.add_row(name, score, *cells)
+        last = row.detector
+    return table
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _best(rows: Sequence[Row], metric: str) -> float:
+    values = [round(row.cells[metric].value, 1) for row in rows]
+    return max(values) if metric in ("auroc", "auprc") else min(values)
+
+
+def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
+    """Per model: bits/dim on ID train and test, KL and active units per layer, time; or None."""
+    from rich.table import Table
+
+    table = Table(title="Models", title_justify="left", pad_edge=False,
+                  caption="bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active"
+                  " units (variance of the posterior mean > 0.01) of layers 1, 2, … on ID test"
+                  " images", caption_justify="left")  # fmt: skip
+    heads = ("Model", "Seed", "bits/dim train", "bits/dim test", "L>k bits/dim", "KL", "Active",
+             "Train s")  # fmt: skip
+    for head in heads:
+        table.add_column(head, justify="left" if head == "Model" else "right")
+    seen: set[str] = set()
+    for group in groups:
+        for entry in group.entries:
+            row = _diagnostics_row(entry.record)
+            if row is None or str(row) in seen:
+                continue
+            seen.add(str(row))
+            table.add_row(*row)
+    return table if seen else None
+
+
+def _diagnostics_row(record: Mapping[str, JSON]) -> list[str] | None:
+    diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
+    if not diagnostics:
+        return None
+    test, train = diagnostics["id_test"], diagnostics["id_train"]
+    cost = cast("Mapping[str, float]", record["cost"])
+
+    def numbers(name: str, digits: int) -> str:
+        values = cast("list[float]", test.get(name, []))
+        return " / ".join(_short(v, digits) for v in values)
+
+    return [
+        f"{record['title']}({record['layers']}) {record['recipe']}-{record['scale']}"
+        f" on {record['in_dist']}",
+        str(record["seed"]),
+        f"{float(cast(float, train['bits_per_dim'])):.3f}",
+        f"{float(cast(float, test['bits_per_dim'])):.3f}",
+        numbers("bits_per_dim_k", 2),
+        numbers("kl_nats", 1),
+        " ".join(cast("list[str]", test.get("active_units", []))),
+        f"{cost.get('train_seconds', math.nan):.0f}",
+    ]
+
+
+def _short(value: float, digits: int) -> str:
+    if value and abs(value) < 10**-digits:
+        return f"{value:.0e}"
+    return f"{value:.{digits}f}"
+
+
+def caption(group: Group) -> str:
+    """What the intervals mean and how many images stand behind them."""
+    record = group.first
+    notes = cast("list[str]", record["notes"])
+    seeds = len(group.entries)
+    text = f"{record['n']:,} ID + {record['n']:,} OOD images (equal size); "
+    if seeds > 1:
+        text += f"mean ± sample standard deviation of {seeds} seeds"
+    else:
+        text += "95 % intervals over test images (AUROC: DeLong, others: bootstrap), one seed"
+    return text + (f"; {'; '.join(notes)}" if notes else "")

@@ -1,0 +1,136 @@
+"""From what a user asks for to jobs: one detector on one ID set with one seed, against OOD sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from oodbench.canonical import JSON
+from oodbench.detector import DETECTORS, Detector, is_deterministic
+from oodbench.errors import ConfigError, UnknownNameError
+from oodbench.pairs import Pair
+
+if TYPE_CHECKING:
+    from oodbench.recipes import Recipe
+
+DEFAULT_DETECTORS = (
+    "vanilla-hvae",
+    "informative-hvae",
+    "mean-intensity",
+    "pixel-variance",
+    "png-length",
+)
+
+
+@dataclass(frozen=True)
+class DetectorRequest:
+    """``name[@recipe][:score]`` taken apart; `scores` empty means all."""
+
+    name: str
+    recipe: str = ""
+    scores: tuple[str, ...] = ()
+
+    @property
+    def detector(self) -> type[Detector]:
+        """The registered class; UnknownNameError with the nearest names."""
+        return DETECTORS.get(self.name)
+
+
+def parse_detector(text: str) -> DetectorRequest:
+    """``informative-hvae``, ``vanilla-hvae@F5``, ``informative-hvae:llr-ada``; checks the name."""
+    head, _, score = text.partition(":")
+    name, _, recipe = head.partition("@")
+    request = DetectorRequest(name, recipe, (score,) if score else ())
+    if recipe and not request.detector.recipe_variant:
+        raise ConfigError(f"detector {name!r} has no recipes; write {name!r} alone")
+    return request
+
+
+def merge_requests(requests: Sequence[DetectorRequest]) -> list[DetectorRequest]:
+    """One request per detector and recipe, its scores joined; a request without scores wins."""
+    merged: dict[tuple[str, str], DetectorRequest] = {}
+    for request in requests:
+        key = (request.name, request.recipe)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = request
+        elif known.scores and request.scores:
+            merged[key] = DetectorRequest(*key, (*known.scores, *request.scores))
+        else:
+            merged[key] = DetectorRequest(*key)
+    return list(merged.values())
+
+
+def simplified(score: str) -> str:
+    """A score's name as one may type it: ``llr>1``, ``LLR1``, ``llr-ada`` and ``LLR_ada`` agree."""
+    return re.sub(r"[^a-z0-9]", "", score.lower())
+
+
+def select_scores(request: DetectorRequest, names: Sequence[str]) -> list[str]:
+    """The scores asked for, in the order of a table; UnknownNameError lists the nearest."""
+    if not request.scores:
+        return list(names)
+    known = {simplified(name): name for name in names}
+    wanted = set()
+    for score in request.scores:
+        if simplified(score) not in known:
+            raise UnknownNameError(f"score of {request.name}", score, names)
+        wanted.add(known[simplified(score)])
+    return [name for name in names if name in wanted]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one worker needs: plain data, so that it can be sent anywhere."""
+
+    request: DetectorRequest
+    in_dist: str
+    pairs: tuple[Pair, ...]
+    scale: str
+    seed: int
+    overrides: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What progress lines call it."""
+        recipe = f"@{self.request.recipe}" if self.request.recipe else ""
+        return f"{self.request.name}{recipe} on {self.in_dist}, seed {self.seed}"
+
+
+def plan_jobs(
+    requests: Sequence[DetectorRequest],
+    pairs: Sequence[Pair],
+    *,
+    scale: str,
+    seeds: Sequence[int],
+    overrides: Mapping[str, JSON] | None = None,
+) -> list[Job]:
+    """One job per detector, ID set and seed; a detector without randomness runs with one seed."""
+    by_id: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_id.setdefault(pair.in_dist, []).append(pair)
+    jobs = []
+    for in_dist, group in by_id.items():
+        for request in merge_requests(requests):
+            chosen = seeds[:1] if is_deterministic(request.detector) else seeds
+            jobs += [
+                Job(request, in_dist, tuple(group), scale, seed, dict(overrides or {}))
+                for seed in chosen
+            ]
+    return jobs
+
+
+def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Recipe | None]:
+    """The detector with its resolved recipe, where it stands on one."""
+    from oodbench.recipes import default_recipe, find_recipe, resolve
+
+    cls = job.request.detector
+    detector = cls()
+    if not cls.recipe_variant:
+        return detector, None
+    name = job.request.recipe
+    file = find_recipe(name) if name else default_recipe(job.in_dist, shape, cls.recipe_variant)
+    detector.recipe = resolve(file, job.scale, cls.recipe_variant, job.overrides)
+    return detector, detector.recipe

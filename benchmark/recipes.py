@@ -1,0 +1,234 @@
+"""Recipes: a model's architecture and training budget, per scale and variant, in YAML.
+
+A recipe file names the image shape it is made for, the registered model, and for each scale
+(`paper`, `small`, `smoke`) the model's configuration, the training and the measuring settings,
+with the variants (`vanilla`, `hvk`, `informative`, …) as overlays.  What a resolved recipe holds,
+and nothing else of the file, is in the cache key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+
+from oodbench.canonical import JSON
+from oodbench.errors import ConfigError, UnknownNameError, nearest
+from oodbench.registry import Registry
+from oodbench.yamlfile import read_yaml
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
+
+    from oodbench.settings import Measuring, Training
+
+SCALES = ("paper", "small", "smoke")
+
+
+class ModelConfig(Protocol):
+    """What a registered model's configuration class offers; a frozen pydantic model."""
+
+    name: ClassVar[str]
+    revision: ClassVar[int]
+
+    def build(self, shape: tuple[int, int, int]) -> torch.nn.Module:
+        """The untrained network for images of `shape` (C, H, W)."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, JSON]:
+        """The whole configuration as JSON, defaults included."""
+        ...
+
+
+def _adopt(name: str, value: object) -> type[ModelConfig]:
+    return cast("type[ModelConfig]", value)
+
+
+MODELS: Registry[type[ModelConfig]] = Registry("model", "oodbench.models", _adopt)
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as declared; `resolve` makes it concrete."""
+
+    name: str
+    title: str
+    source: str
+    shape: tuple[int, int, int]
+    in_dist: tuple[str, ...]
+    model: str
+    scales: Mapping[str, Mapping[str, JSON]]
+    variants: tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe: everything that determines a fit, and how its model is measured."""
+
+    name: str
+    scale: str
+    variant: str
+    config: ModelConfig
+    training: Training
+    measure: Measuring
+
+    @property
+    def label(self) -> str:
+        """``F3-small``."""
+        return f"{self.name}-{self.scale}"
+
+    def fit_parts(self) -> dict[str, JSON]:
+        """What the key of a fit holds of the recipe."""
+        return {
+            "model": self.config.name,
+            "revision": self.config.revision,
+            "config": self.config.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+        }
+
+
+@cache
+def recipe_files() -> dict[str, RecipeFile]:
+    """The recipes that ship with the package, by name."""
+    folder = Path(str(files("oodbench") / "recipes"))
+    found = [read_recipe(path) for path in sorted(folder.glob("*.yaml"))]
+    return {recipe.name: recipe for recipe in found}
+
+
+def find_recipe(name: str) -> RecipeFile:
+    """A recipe by name, or a path to a YAML file; UnknownNameError lists the nearest."""
+    if name.endswith((".yaml", ".yml")):
+        return read_recipe(Path(name))
+    known = recipe_files()
+    if name not in known:
+        raise UnknownNameError("recipe", name, known)
+    return known[name]
+
+
+def default_recipe(in_dist: str, shape: tuple[int, int, int], variant: str) -> RecipeFile:
+    """The recipe made for this ID set, else the first one made for its image shape."""
+    base = in_dist.split("@")[0]
+    offering = [r for r in recipe_files().values() if variant in r.variants]
+    named = [r for r in offering if base in r.in_dist]
+    fitting = named or [r for r in offering if r.shape == shape and not r.in_dist]
+    fitting = fitting or [r for r in offering if r.shape == shape]
+    if not fitting:
+        size = "×".join(map(str, shape))
+        made = ", ".join(f"{r.name} ({'×'.join(map(str, r.shape))})" for r in offering)
+        raise ConfigError(
+            f"no recipe is made for {in_dist} with images of {size}; give --recipe NAME or a YAML"
+            f" file (recipes: {made})"
+        )
+    return fitting[0]
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """Parse and check a recipe file; ConfigError names the file and the key."""
+    raw = read_yaml(path)
+    known = {"name", "title", "source", "shape", "in_dist", "model", "scales"}
+    where = path.name
+    _no_unknown(raw, known, where)
+    for key in ("name", "shape", "model", "scales"):
+        if key not in raw:
+            raise ConfigError(f"{where}: the key {key!r} is missing")
+    scales = raw["scales"]
+    if not isinstance(scales, Mapping) or not scales:
+        raise ConfigError(f"{where}: 'scales' must map {', '.join(SCALES)} to settings")
+    _no_unknown(scales, set(SCALES), f"{where}: scales")
+    variants: dict[str, None] = {}
+    for scale, body in scales.items():
+        if not isinstance(body, Mapping):
+            raise ConfigError(f"{where}: scales.{scale} must be a mapping")
+        _no_unknown(body, {"model", "training", "measure", "variants"}, f"{where}: scales.{scale}")
+        overlays = body.get("variants", {"": {}})
+        if not isinstance(overlays, Mapping) or not overlays:
+            raise ConfigError(f"{where}: scales.{scale}.variants must be a mapping")
+        variants |= dict.fromkeys(overlays)
+    shape = raw["shape"]
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) for n in shape)):
+        raise ConfigError(f"{where}: 'shape' must be three whole numbers [C, H, W], not {shape!r}")
+    in_dist = raw.get("in_dist", [])
+    if not isinstance(in_dist, list):
+        raise ConfigError(f"{where}: 'in_dist' must be a list of data set names")
+    return RecipeFile(
+        name=str(raw["name"]),
+        title=str(raw.get("title", "")),
+        source=str(raw.get("source", "")),
+        shape=cast("tuple[int, int, int]", tuple(shape)),
+        in_dist=tuple(map(str, in_dist)),
+        model=str(raw["model"]),
+        scales=cast("Mapping[str, Mapping[str, JSON]]", scales),
+        variants=tuple(variants),
+        origin=str(path),
+    )
+
+
+def resolve(
+    recipe: RecipeFile, scale: str, variant: str = "", overrides: Mapping[str, JSON] | None = None
+) -> Recipe:
+    """The settings of one scale and variant, validated; `overrides` overlays sections last.
+
+    ConfigError names the recipe, the key and the nearest valid key or value.
+    """
+    from oodbench.settings import Measuring, Training
+
+    if scale not in recipe.scales:
+        raise UnknownNameError(f"scale of recipe {recipe.name}", scale, recipe.scales)
+    body = recipe.scales[scale]
+    overlays = cast("Mapping[str, JSON]", body.get("variants", {"": {}}))
+    if variant not in overlays:
+        raise UnknownNameError(f"variant of recipe {recipe.name}", variant, overlays)
+    sections: dict[str, JSON] = {key: body.get(key, {}) for key in ("model", "training", "measure")}
+    for overlay in (overlays[variant], overrides or {}):
+        if not isinstance(overlay, Mapping):
+            raise ConfigError(f"{recipe.name}: variant {variant!r} must be a mapping")
+        _no_unknown(overlay, set(sections), f"{recipe.name}: variant {variant}")
+        sections = {key: _overlay(sections[key], overlay.get(key, {})) for key in sections}
+    where = f"recipe {recipe.name}, scale {scale}"
+    model = MODELS.get(recipe.model)
+    return Recipe(
+        name=recipe.name,
+        scale=scale,
+        variant=variant,
+        config=cast("ModelConfig", _validate(model, sections["model"], f"{where}: model")),
+        training=cast("Training", _validate(Training, sections["training"], f"{where}: training")),
+        measure=cast("Measuring", _validate(Measuring, sections["measure"], f"{where}: measure")),
+    )
+
+
+def _overlay(base: JSON, top: JSON) -> JSON:
+    if isinstance(base, Mapping) and isinstance(top, Mapping):
+        merged = dict(base)
+        for key, value in top.items():
+            merged[key] = _overlay(merged[key], value) if key in merged else value
+        return merged
+    return top
+
+
+def _validate(settings: object, value: JSON, where: str) -> BaseModel:
+    from pydantic import ValidationError
+
+    cls = cast("type[BaseModel]", settings)
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            parent = cls if len(first["loc"]) == 1 else None
+            close = nearest(str(first["loc"][-1]), parent.model_fields) if parent else []
+            hint = f"; nearest: {', '.join(close[:4])}" if close else ""
+            raise ConfigError(f"{where}: unknown key {path!r}{hint}") from error
+        raise ConfigError(f"{where}: {path}: {first['msg']}") from error
+
+
+def _no_unknown(mapping: Mapping[str, object], known: set[str], where: str) -> None:
+    for key in mapping:
+        if key not in known:
+            close = ", ".join(nearest(str(key), known)[:4])
+            raise ConfigError(f"{where}: unknown key {key!r}; nearest: {close}")

@@ -1,0 +1,443 @@
+"""Doing a job: fit, measure, score and rank, each step found in the store or made once.
+
+A job is one detector on one ID set with one seed, against the OOD sets of its pairs.  Its steps
+are entries of the store, keyed by what made them; the ID test split is measured once for all
+pairs.  torch is imported only when something has to be trained or measured.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from oodbench.canonical import JSON
+from oodbench.datasets.loading import DataPlaces, check_compatible, load
+from oodbench.detector import Detector, FitContext, wants_noise
+from oodbench.errors import PluginError
+from oodbench.pairs import Pair
+from oodbench.plan import Job, make_detector
+from oodbench.progress import Progress
+from oodbench.store import DamagedEntryError, Entry, Key, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.datasets.spec import DatasetName
+
+METRICS_REVISION = 1
+EQUAL_SIZE_SEED = 0
+DIAGNOSE_IMAGES = 10_000
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things are and how to run; nothing here can change a result on the CPU."""
+
+    store: Store
+    places: DataPlaces
+    progress: Progress = field(default_factory=Progress)
+    device: str = "auto"
+    compile: bool = False
+    batch_size: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+def perform(bench: Bench, job: Job) -> list[Entry]:
+    """The run entries of a job's pairs, made where they are missing.
+
+    A damaged entry met on the way is set aside by the store and made again.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return _Evaluation(bench, job).runs()
+        except DamagedEntryError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def missing_steps(bench: Bench, job: Job) -> list[str]:
+    """What `perform` would have to make: "fit", "measure …", "run …"; makes nothing."""
+    return _Evaluation(bench, job).missing()
+
+
+class _Evaluation:
+    def __init__(self, bench: Bench, job: Job) -> None:
+        from oodbench.datasets.spec import parse_name
+
+        self.bench, self.job, self.store = bench, job, bench.store
+        self.name: DatasetName = parse_name(job.in_dist)
+        self.test = self._load(job.in_dist, "test")
+        self.detector, self.recipe = make_detector(job, self.test.shape)
+        self.noisy = wants_noise(type(self.detector))
+        self._attached = False
+
+    # ------------------------------------------------------------------ data
+    def _load(self, name: str, split: str) -> ImageSet:
+        own = name == self.job.in_dist
+        like = None if own else self.test.shape
+        return load(name, split, self.bench.places, like=like, divide=own)
+
+    @cached_property
+    def train(self) -> ImageSet:
+        """The ID training split."""
+        return self._load(self.job.in_dist, "train")
+
+    @cached_property
+    def has_fit(self) -> bool:
+        """Whether anything is learned."""
+        return self.recipe is not None or type(self.detector).learns()
+
+    # ------------------------------------------------------------------ keys
+    @cached_property
+    def fit_key(self) -> Key:
+        """Model or detector, recipe, training images, seed."""
+        parts: dict[str, JSON]
+        if self.recipe is not None:
+            parts = self.recipe.fit_parts()
+        else:
+            parts = {"detector": self.detector.name, "revision": self.detector.revision}
+        parts |= {"train": self.train.fingerprint, "seed": self.job.seed}
+        return Key("fit", parts)
+
+    def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
+        """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
+        parts: dict[str, JSON] = {
+            "measure": self.detector.measure_name,
+            "revision": self.detector.revision,
+            "images": images.fingerprint,
+            "subset": subset,
+            "fits": [self.fit_key.digest] if self.has_fit else [],
+        }
+        if self.recipe is not None:
+            parts["settings"] = self.recipe.measure.model_dump(mode="json")
+        if self.noisy:
+            parts["seed"] = self.job.seed
+        return Key("measure", parts)
+
+    def score_key(self, images: ImageSet) -> Key:
+        """The detector's score functions on one measurement."""
+        return Key(
+            "score",
+            {
+                "detector": self.detector.name,
+                "revision": self.detector.revision,
+                "measure": self.measure_key(images).digest,
+            },
+        )
+
+    def run_key(self, ood: ImageSet) -> Key:
+        """Scores of both sides and how they are compared."""
+        return Key(
+            "run",
+            {
+                "detector": self.detector.name,
+                "id_scores": self.score_key(self.test).digest,
+                "ood_scores": self.score_key(ood).digest,
+                "metrics": {"revision": METRICS_REVISION, "equal_size_seed": EQUAL_SIZE_SEED},
+            },
+        )
+
+    # ------------------------------------------------------------------ steps
+    def runs(self) -> list[Entry]:
+        """One run entry per pair."""
+        out = []
+        for pair in self.job.pairs:
+            ood = self._load(pair.ood, "test")
+            check_compatible(self.test, ood)
+            key = self.run_key(ood)
+            out.append(self.store.find(key) or self._run(key, pair, ood))
+        return out
+
+    def missing(self) -> list[str]:
+        """Steps whose entries are not in the store."""
+        steps = []
+        if self.has_fit and self.store.find(self.fit_key) is None:
+            steps.append(f"fit {self.job.label}")
+        for pair in self.job.pairs:
+            ood = self._load(pair.ood, "test")
+            check_compatible(self.test, ood)
+            steps += [
+                f"measure {images.name} with {self.job.label}"
+                for images in (self.test, ood)
+                if self.store.find(self.measure_key(images)) is None
+            ]
+            if self.store.find(self.run_key(ood)) is None:
+                steps.append(f"rank {self.job.label} on {pair.name}")
+        return list(dict.fromkeys(steps))
+
+    def _made(self, key: Key, make: object) -> Entry:
+        """The entry of a key: found, or made under the key's lock by `make(key)`."""
+        entry = self.store.find(key)
+        if entry is not None:
+            return entry
+        with self.store.lock(key, self.bench.progress.say):
+            return self.store.find(key) or make(key)  # type: ignore[operator, no-any-return]
+
+    def _fit(self, key: Key) -> Entry:
+        from oodbench.payload import pack_tensors
+        from oodbench.training import Runtime, log_csv, machine_record, pick_device, train
+
+        device = pick_device(self.bench.device)
+        scratch, progress = self.store.scratch(key), self.bench.progress
+        progress.say(f"training {self.job.label} ({len(self.train):,} images, {device})")
+        started = time.monotonic()
+        if self.recipe is None:
+            context = FitContext(device, self.job.seed, progress.say, scratch)
+            images = self.train
+            if self.detector.category != "labels":
+                images = images.without_labels()
+            self.detector.fit(images, context)
+            files = {"state.safetensors": pack_tensors(self.detector.state_dict())}
+            record: dict[str, JSON] = {"seconds": time.monotonic() - started}
+        else:
+            config = self.recipe.config
+            runtime = Runtime(device, self.bench.compile, self.bench.checkpoint_seconds)
+            model, run = train(
+                lambda: config.build(self.test.shape),
+                self.train.images,
+                self.recipe.training,
+                seed=self.job.seed,
+                scratch=scratch,
+                runtime=runtime,
+                progress=progress,
+            )
+            files = {
+                "weights.safetensors": pack_tensors(model.state_dict()),
+                "log.csv": log_csv(run.rows),
+            }
+            record = {
+                "seconds": run.seconds,
+                "resumed": run.resumed,
+                "images_per_second": run.step * self.recipe.training.batch_size / run.seconds,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "recipe": self.recipe.label,
+                "variant": self.recipe.variant,
+            }
+        record |= {
+            "name": self.job.label,
+            "in_dist": self.train.name,
+            "train_images": len(self.train),
+            "peak_memory_mb": peak_memory_mb(device),
+            "machine": machine_record(device),
+        }
+        entry = self.store.write(key, files, record)
+        self.store.discard_scratch(key)
+        return entry
+
+    def _attach(self) -> None:
+        """Load what was learned into the detector, once."""
+        if self._attached or not self.has_fit:
+            self._attached = True
+            return
+        from oodbench.payload import unpack_tensors
+        from oodbench.training import pick_device
+
+        entry = self._made(self.fit_key, self._fit)
+        if self.recipe is None:
+            self.detector.load_state_dict(unpack_tensors(entry.read("state.safetensors")))
+        else:
+            import torch
+
+            model = self.recipe.config.build(self.test.shape)
+            model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
+            model = model.to(pick_device(self.bench.device))
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.detector.attach([model.eval()])
+        self._attached = True
+
+    def _measurement(self, images: ImageSet, subset: int = 0) -> Entry:
+        key = self.measure_key(images, subset)
+
+        def make(key: Key) -> Entry:
+            import numpy as np
+
+            from oodbench.measuring import measure
+            from oodbench.payload import pack_table, pack_tensors
+            from oodbench.training import machine_record, pick_device
+
+            self._attach()
+            import torch
+
+            device = pick_device(self.bench.device)
+            indices = np.arange(len(images))
+            if subset:
+                indices = subset_indices(len(images), subset)
+            started = time.monotonic()
+            measured = measure(
+                self.detector,
+                images.images,
+                indices,
+                seed=self.job.seed,
+                device=device,
+                batch_size=self.bench.batch_size or (100 if device == "cpu" else 500),
+                scratch=self.store.scratch(key),
+                progress=self.bench.progress,
+                label=f"measure {images.name} {images.split}",
+            )
+            seconds = time.monotonic() - started
+            table = {"index": indices.astype(np.int64)} | measured.statistics
+            totals = {name: torch.from_numpy(v) for name, v in measured.totals.items()}
+            files = {"statistics.parquet": pack_table(table)}
+            if totals:
+                files["totals.safetensors"] = pack_tensors(totals)
+            record: dict[str, JSON] = {
+                "name": f"{self.job.label}: {images.name} {images.split}",
+                "images": len(indices),
+                "seconds": seconds,
+                "ms_per_image": 1000 * seconds / max(1, len(indices)),
+                "peak_memory_mb": peak_memory_mb(device),
+                "machine": machine_record(device),
+            }
+            entry = self.store.write(key, files, record)
+            self.store.discard_scratch(key)
+            return entry
+
+        return self._made(key, make)
+
+    def _statistics(self, entry: Entry) -> dict[str, np.ndarray]:
+        from oodbench.payload import unpack_table
+
+        table = unpack_table(entry.read("statistics.parquet"))
+        table.pop("index")
+        return table
+
+    def _scores(self, images: ImageSet) -> Entry:
+        def make(key: Key) -> Entry:
+            import numpy as np
+
+            from oodbench.payload import pack_table
+
+            statistics = self._statistics(self._measurement(images))
+            columns = {}
+            for name, values in self.detector.scores(statistics).items():
+                scores = np.asarray(values, dtype=np.float64)
+                if scores.shape != (len(images),):
+                    raise PluginError(
+                        f"{self.detector.name}: score {name!r} has shape {scores.shape}; expected"
+                        f" ({len(images)},)"
+                    )
+                columns[column_name(name)] = scores
+            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}"}
+            return self.store.write(key, {"scores.parquet": pack_table(columns)}, record)
+
+        return self._made(self.score_key(images), make)
+
+    def _run(self, key: Key, pair: Pair, ood: ImageSet) -> Entry:
+        from oodbench.metrics import equal_size, evaluate
+        from oodbench.payload import unpack_table
+
+        id_entry, ood_entry = self._scores(self.test), self._scores(ood)
+        id_scores = unpack_table(id_entry.read("scores.parquet"))
+        ood_scores = unpack_table(ood_entry.read("scores.parquet"))
+        id_index, ood_index = equal_size(len(self.test), len(ood), EQUAL_SIZE_SEED)
+        results: dict[str, JSON] = {}
+        for name, values in id_scores.items():
+            metrics = evaluate(values[id_index], ood_scores[name][ood_index])
+            results[name] = metrics.to_json()
+        record: dict[str, JSON] = {
+            "pair": pair.name,
+            "in_dist": pair.in_dist,
+            "ood": pair.ood,
+            "detector": self.detector.name,
+            "title": self.detector.title,
+            "category": self.detector.category,
+            "cite": self.detector.cite,
+            "seed": self.job.seed,
+            "recipe": self.recipe.name if self.recipe else "",
+            "scale": self.recipe.scale if self.recipe else "",
+            "variant": self.recipe.variant if self.recipe else "",
+            "layers": self.layers,
+            "n": len(id_index),
+            "available": {"id": len(self.test), "ood": len(ood)},
+            "notes": [f"{s.name}: {s.note}" for s in (self.test, ood) if s.note],
+            "scores": results,
+            "diagnostics": self._diagnostics(),
+            "cost": self._cost(),
+        }
+        return self.store.write(key, {}, record)
+
+    @property
+    def layers(self) -> int:
+        """Depth of a hierarchical model, 0 where there is none."""
+        return int(getattr(self.detector, "layers", 0))
+
+    def _diagnostics(self) -> dict[str, JSON]:
+        if type(self.detector).diagnose is Detector.diagnose:
+            return {}
+        count = min(len(self.train), len(self.test), DIAGNOSE_IMAGES)
+        return {
+            "id_test": self._diagnose(self._measurement(self.test)),
+            "id_train": self._diagnose(self._measurement(self.train, count)),
+        }
+
+    def _diagnose(self, entry: Entry) -> dict[str, JSON]:
+        from oodbench.payload import unpack_tensors
+
+        totals = {}
+        if "totals.safetensors" in cast("Mapping[str, JSON]", entry.record["files"]):
+            stored = unpack_tensors(entry.read("totals.safetensors"))
+            totals = {name: value.numpy() for name, value in stored.items()}
+        return self.detector.diagnose(self._statistics(entry), totals, self.test.shape)
+
+    def _cost(self) -> dict[str, JSON]:
+        cost: dict[str, JSON] = {"passes": self.detector.cost}
+        measured = self.store.find(self.measure_key(self.test))
+        if measured is not None:
+            cost["ms_per_image"] = measured.record["ms_per_image"]
+            cost["peak_memory_mb"] = measured.record["peak_memory_mb"]
+        if self.has_fit:
+            fit = self.store.find(self.fit_key)
+            if fit is not None:
+                for name in ("seconds", "images_per_second", "parameters", "train_images"):
+                    if name in fit.record:
+                        cost[f"train_{name}" if name != "train_images" else name] = fit.record[name]
+                cost["device"] = cast("Mapping[str, JSON]", fit.record["machine"])["device_name"]
+        return cost
+
+
+def column_name(score: str) -> str:
+    """A Parquet column for a score; the unnamed score of a simple detector is called "score"."""
+    return score or "score"
+
+
+def subset_indices(count: int, size: int) -> np.ndarray:
+    """Sorted indices of a seeded subset."""
+    import numpy as np
+
+    from oodbench.seeding import derive_seed
+
+    order = np.random.default_rng(derive_seed("diagnose", count, size)).permutation(count)
+    return np.sort(order[:size])
+
+
+def peak_memory_mb(device: str) -> float:
+    """Peak memory so far: of the GPU where one is used, else of this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def expand_parts(store: Store, value: JSON) -> JSON:
+    """Key parts with every digest that names an entry replaced by that entry's own parts."""
+    if isinstance(value, Mapping):
+        return {key: expand_parts(store, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [expand_parts(store, item) for item in value]
+    if isinstance(value, str) and len(value) == 64:
+        for stage in ("fit", "measure", "score"):
+            text = store.storage.read(f"{stage}/{value[:2]}/{value}/record.json")
+            if text is not None:
+                return expand_parts(store, json.loads(text)["record"]["parts"])
+    return value

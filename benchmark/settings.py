@@ -1,0 +1,51 @@
+"""Validated settings of training and measuring; pydantic, frozen, an unknown key is an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Training(BaseModel):
+    """How a model is trained; everything here is part of the cache key.
+
+    An epoch is `epoch_images` images (default: as many as the training set holds), drawn without
+    replacement from one shuffled pass after another, in batches that are always full.  `cosine`
+    lets the learning rate fall to `final_lr` × lr over the run; it rises linearly over the first
+    `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 128
+    epoch_images: PositiveInt | None = None
+    max_images: PositiveInt | None = None
+    optimiser: Literal["adam", "adamax"] = "adam"
+    lr: PositiveFloat = 3e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
+    lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip: PositiveFloat | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Measuring(BaseModel):
+    """How the partial bounds of a hierarchical VAE are evaluated; part of the key of a measurement.
+
+    `lower`: how z≤k is drawn from p; `encoder_lower`: how z≤k is passed up the encoder on the way
+    to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lower: Literal["mode", "sample"] = "mode"
+    encoder_lower: Literal["mode", "sample"] = "mode"
+    importance_samples: PositiveInt = 1

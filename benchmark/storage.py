@@ -1,0 +1,172 @@
+"""File back ends of the store: a local folder, or any URL that fsspec knows.
+
+Paths are relative and use "/".  A write is never seen half done: the local back end writes a
+temporary name in the same folder, flushes it to disk and renames it; object stores make an object
+visible when it is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from oodbench.errors import StoreError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Storage(Protocol):
+    """What the store asks of a place to keep files."""
+
+    location: str
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes, or None where there is no such file."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace a file, atomically."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a folder."""
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in `path`, sorted; empty where it does not exist."""
+
+    def work_folder(self) -> Path:
+        """A local folder for locks and the checkpoints of running work."""
+
+
+class LocalStorage:
+    """A folder on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.location = str(root)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return (self.root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read {self.root / path}: {error.strerror}") from error
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self.root / path
+        temporary: str | None = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise disk_error(self.root, error) from error
+
+    def rename(self, source: str, target: str) -> None:
+        try:
+            os.rename(self.root / source, self.root / target)
+        except FileNotFoundError:
+            return  # another process set it aside first
+        except OSError as error:
+            raise disk_error(self.root, error) from error
+
+    def folders(self, path: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self.root / path) if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def work_folder(self) -> Path:
+        return self.root / "work"
+
+
+class RemoteStorage:
+    """A URL of fsspec; locks and checkpoints of running work stay on this machine."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            self.files, self.root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"cannot open the store {url}: {error}") from error
+        self.location = url
+
+    def _full(self, path: str) -> str:
+        return f"{self.root.rstrip('/')}/{path}" if path else str(self.root)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            data: bytes = self.files.cat_file(self._full(path))
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        return data
+
+    def write(self, path: str, data: bytes) -> None:
+        full = self._full(path)
+        self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+        self.files.pipe_file(full, data)
+
+    def rename(self, source: str, target: str) -> None:
+        self.files.mv(self._full(source), self._full(target), recursive=True)
+
+    def folders(self, path: str) -> list[str]:
+        try:
+            listing = self.files.ls(self._full(path), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(i["name"].rsplit("/", 1)[-1] for i in listing if i["type"] == "directory")
+
+    def work_folder(self) -> Path:
+        from platformdirs import user_cache_path
+
+        name = hashlib.sha256(self.location.encode()).hexdigest()[:16]
+        return user_cache_path("oodbench") / "work" / name
+
+
+def open_storage(location: str | os.PathLike[str]) -> Storage:
+    """The back end for a path or a URL."""
+    text = os.fspath(location)
+    if "://" in text and not text.startswith("file://"):
+        return RemoteStorage(text)
+    return LocalStorage(Path(text.removeprefix("file://")).expanduser().absolute())
+
+
+def disk_error(folder: Path, error: OSError) -> StoreError:
+    """One line for a disk that is full, read-only or not ours."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        mend = "free some space there or give another place with --store; what is finished is kept"
+    else:
+        mend = "check its permissions or give another place with --store; what is finished is kept"
+    return StoreError(f"cannot write to {folder}: {reason}; {mend}")
+
+
+def iterate_prefixes(storage: Storage, stage: str) -> Iterator[tuple[str, str]]:
+    """(path, digest) of every entry folder of a stage."""
+    for prefix in storage.folders(stage):
+        for name in storage.folders(f"{stage}/{prefix}"):
+            if "." not in name:
+                yield f"{stage}/{prefix}/{name}", name
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot sync a folder
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,239 @@
+"""The content-addressed store: every fit, measurement, score and run under the key that made it.
+
+Layout: ``<stage>/<first two digits>/<digest>/`` with the payload files and ``record.json``.  The
+payload is written first and the record last, each atomically, so that an entry without its record
+does not exist.  The record holds the key's parts and the SHA-256 of every file; both are checked
+when read, and an entry that fails is set aside as ``<digest>.damaged-<n>`` for the caller to
+rebuild.  Nothing that cannot change a result (device, paths, progress) is in a key; all of it is
+in the record.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from oodbench.canonical import JSON, canonical_json, digest
+from oodbench.errors import StoreError
+from oodbench.storage import disk_error, iterate_prefixes, open_storage
+
+SCHEMA = 1
+RECORD = "record.json"
+log = logging.getLogger("oodbench.store")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What determines a result: a stage ("fit", "measure", "score", "run") and JSON parts."""
+
+    stage: str
+    parts: Mapping[str, JSON]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (64 hexadecimal digits) of schema, stage and parts in canonical form."""
+        return digest({"schema": SCHEMA, "stage": self.stage, "parts": self.parts})
+
+    @property
+    def path(self) -> str:
+        """Folder of the entry, relative to the store."""
+        return f"{self.stage}/{self.digest[:2]}/{self.digest}"
+
+
+class DamagedEntryError(StoreError):
+    """A stored file does not match its checksum; the entry has been set aside."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete entry; `record` holds the key's parts, checksums and provenance."""
+
+    store: Store
+    path: str
+    record: Mapping[str, JSON]
+
+    @property
+    def stage(self) -> str:
+        """The stage it belongs to."""
+        return str(self.record["stage"])
+
+    @property
+    def digest(self) -> str:
+        """Digest of its key."""
+        return str(self.record["key"])
+
+    @property
+    def parts(self) -> Mapping[str, JSON]:
+        """Parts of its key."""
+        return cast("Mapping[str, JSON]", self.record["parts"])
+
+    def read(self, name: str) -> bytes:
+        """A payload file; DamagedEntryError (entry set aside) where it is not what was written."""
+        known = cast("Mapping[str, Mapping[str, JSON]]", self.record["files"])
+        if name not in known:
+            raise StoreError(f"entry {self.digest[:12]} has no file {name!r}: {', '.join(known)}")
+        data = self.store.storage.read(f"{self.path}/{name}")
+        if data is None or hashlib.sha256(data).hexdigest() != known[name]["sha256"]:
+            self.store.set_aside(self.path, f"{name} does not match its checksum")
+            raise DamagedEntryError(f"{self.path}/{name} was damaged")
+        return data
+
+
+class Store:
+    """A folder, or any URL that fsspec knows, that holds entries.
+
+    On a URL the lock of a key binds the processes of one machine only: two machines may then
+    compute the same entry twice, but not a wrong one, since its content follows from its key and
+    its record comes last.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] = "results/store") -> None:
+        self.storage = open_storage(location)
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry of a key, or None; a damaged record is set aside and counts as absent."""
+        entry = self._load(key.path)
+        if entry is not None and entry.digest != key.digest:
+            self.set_aside(key.path, "its record belongs to another key")
+            return None
+        return entry
+
+    def write(
+        self, key: Key, files: Mapping[str, bytes], record: Mapping[str, JSON] | None = None
+    ) -> Entry:
+        """Write payload files, then the record that makes them an entry."""
+        for name in (*files, key.stage):
+            if not name or "/" in name or name.startswith(".") or name == RECORD:
+                raise ValueError(f"{name!r} cannot name a file of an entry")
+        checksums: dict[str, JSON] = {}
+        for name, data in files.items():
+            self.storage.write(f"{key.path}/{name}", data)
+            checksums[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        body: dict[str, JSON] = {
+            **(record or {}),
+            "schema": SCHEMA,
+            "stage": key.stage,
+            "key": key.digest,
+            "parts": dict(key.parts),
+            "files": checksums,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        text = canonical_json({"record": body, "sha256": digest(body)})
+        self.storage.write(f"{key.path}/{RECORD}", text.encode())
+        return Entry(self, key.path, cast("Mapping[str, JSON]", json.loads(text)["record"]))
+
+    def entries(self, stage: str) -> Iterator[Entry]:
+        """Every complete entry of a stage, in the order of their digests."""
+        for path, _ in iterate_prefixes(self.storage, stage):
+            entry = self._load(path)
+            if entry is not None:
+                yield entry
+
+    def resolve(
+        self, prefix: str, stages: tuple[str, ...] = ("run", "score", "measure", "fit")
+    ) -> Entry:
+        """The entry whose digest starts with `prefix` (4 digits or more); StoreError otherwise."""
+        if len(prefix) < 4:
+            raise StoreError(f"{prefix!r} is too short; give at least 4 digits of the key")
+        found = [
+            (path, name)
+            for stage in stages
+            for path, name in iterate_prefixes(self.storage, stage)
+            if name.startswith(prefix)
+        ]
+        if len(found) > 1:
+            names = ", ".join(name[: len(prefix) + 4] for _, name in found[:5])
+            raise StoreError(f"{prefix!r} is ambiguous: {names}; give more digits")
+        entry = self._load(found[0][0]) if found else None
+        if entry is None:
+            raise StoreError(
+                f"no entry starts with {prefix!r} in {self.storage.location};"
+                " `oodbench leaderboard` prints the runs"
+            )
+        return entry
+
+    @contextmanager
+    def lock(self, key: Key, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+        """One writer per key; a kernel lock, free at once when its holder dies."""
+        from filelock import FileLock, Timeout
+
+        folder = self.storage.work_folder() / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{key.digest}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if on_wait is not None:
+                    on_wait(f"another process is making {key.stage} {key.digest[:12]}; waiting")
+                lock.acquire(poll_interval=0.2)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def scratch(self, key: Key) -> Path:
+        """A local folder for the checkpoints of a running step; it survives a kill."""
+        folder = self.storage.work_folder() / key.digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        return folder
+
+    def discard_scratch(self, key: Key) -> None:
+        """Remove what `scratch` holds, once the entry is written."""
+        shutil.rmtree(self.storage.work_folder() / key.digest, ignore_errors=True)
+
+    def set_aside(self, path: str, reason: str) -> None:
+        """Rename a damaged entry and say so; its key then counts as absent."""
+        target = f"{path}.damaged-{time.time_ns()}"
+        self.storage.rename(path, target)
+        log.warning("%s: %s; set aside as %s and rebuilt", path, reason, target.rsplit("/", 1)[-1])
+
+    def _load(self, path: str) -> Entry | None:
+        data = self.storage.read(f"{path}/{RECORD}")
+        if data is None:
+            return None
+        try:
+            wrapped = json.loads(data)
+            record = wrapped["record"]
+            sound = digest(record) == wrapped["sha256"] and record["schema"] == SCHEMA
+        except (ValueError, KeyError, TypeError, RecursionError):
+            sound = False
+        if not sound:
+            self.set_aside(path, "its record is damaged")
+            return None
+        return Entry(self, path, record)
+
+
+MISSING = "(absent)"
+
+
+def explain(a: JSON, b: JSON, path: str = "") -> list[tuple[str, JSON, JSON]]:
+    """(dotted path, value in a, value in b) of every part that differs; MISSING where absent."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        rows = []
+        for key in sorted({*a, *b}):
+            inner = f"{path}.{key}" if path else key
+            rows += explain(a.get(key, MISSING), b.get(key, MISSING), inner)
+        return rows
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        rows = []
+        for index, (left, right) in enumerate(zip(a, b, strict=True)):
+            rows += explain(left, right, f"{path}[{index}]")
+        return rows
+    return [] if a == b else [(path, a, b)]

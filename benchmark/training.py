@@ -1,0 +1,349 @@
+"""The one training loop: device, precision, checkpoints, and resume that is exact on the CPU.
+
+The data set is held on the device as uint8 and batched there.  Nothing random is carried from
+step to step: the order of images comes from (seed, pass) and torch's generators are seeded from
+(seed, step) before every step, so that a resumed run repeats the very draws of an uninterrupted
+one.  A checkpoint is one safetensors file with weights, optimiser state and running sums.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oodbench.canonical import JSON
+from oodbench.errors import TrainingError
+from oodbench.payload import pack_tensors, unpack_tensors
+from oodbench.progress import Progress
+from oodbench.seeding import derive_seed
+from oodbench.settings import Training
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model, beside being an nn.Module."""
+
+    def initialise(self, images: Tensor) -> None:
+        """Data-dependent initialisation on the first batch, uint8 (B, C, H, W)."""
+
+    def loss(self, images: Tensor, epoch: int) -> dict[str, Tensor]:
+        """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1."""
+
+
+@dataclass
+class TrainingRun:
+    """State that a checkpoint holds beside the tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    resumed: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how to run; nothing here may change the result on the CPU."""
+
+    device: str = "cpu"
+    compile: bool = False
+    checkpoint_seconds: float = 60.0
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """``auto`` is the GPU where there is one, else the CPU."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train(
+    build: Callable[[], nn.Module],
+    images: np.ndarray,
+    settings: Training,
+    *,
+    seed: int,
+    scratch: Path,
+    runtime: Runtime,
+    progress: Progress,
+) -> tuple[nn.Module, TrainingRun]:
+    """Train the model that `build` makes on uint8 `images` (N, C, H, W); resume from `scratch`.
+
+    Returns the model in evaluation mode and the run's log.  Raises TrainingError on a non-finite
+    loss; the last checkpoint stays.
+    """
+    loop = _Loop(build, images, settings, seed, scratch, runtime)
+    loop.resume()
+    return loop.run(progress), loop.state
+
+
+class _Loop:
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        images: np.ndarray,
+        settings: Training,
+        seed: int,
+        scratch: Path,
+        runtime: Runtime,
+    ) -> None:
+        self.settings, self.seed, self.scratch, self.runtime = settings, seed, scratch, runtime
+        self.device = torch.device(runtime.device)
+        count = len(images)
+        if settings.max_images is not None and settings.max_images < count:
+            chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
+            images = images[np.sort(chosen[: settings.max_images])]
+        self.images = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        per_epoch = settings.epoch_images or len(self.images)
+        self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
+        self.steps = self.steps_per_epoch * settings.epochs
+        self.dims = math.prod(self.images.shape[1:])
+        torch.manual_seed(derive_seed(seed, "initial weights"))
+        model = build().to(self.device)
+        self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.state = TrainingRun()
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    # ------------------------------------------------------------------ data
+    def _permutation(self, number: int) -> Tensor:
+        if self._order[0] != number:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", number))
+            order = torch.randperm(len(self.images), generator=generator)
+            self._order = (number, order.to(self.device))
+        return self._order[1]
+
+    def batch(self, step: int) -> Tensor:
+        """Images of `step` (from 0): the stream of shuffled passes, cut into full batches."""
+        size, total = self.settings.batch_size, len(self.images)
+        start, parts, left = step * size, list[Tensor](), size
+        while left:
+            number, offset = divmod(start, total)
+            index = self._permutation(number)[offset : offset + left]
+            parts.append(index)
+            start, left = start + len(index), left - len(index)
+        return self.images[torch.cat(parts) if len(parts) > 1 else parts[0]]
+
+    # ------------------------------------------------------------------ checkpoints
+    def resume(self) -> None:
+        """Start from the checkpoint where there is a readable one, else from initial weights."""
+        path = self.scratch / CHECKPOINT
+        self._saved: dict[str, Tensor] | None = None
+        if path.exists():
+            try:
+                self._saved = unpack_tensors(path.read_bytes())
+                meta = json.loads(bytes(self._saved.pop("meta").tolist()))
+                self.state = TrainingRun(**meta)
+                self.state.resumed += 1
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+                path.unlink(missing_ok=True)
+                self._saved, self.state = None, TrainingRun()
+        if self._saved is None:
+            torch.manual_seed(derive_seed(self.seed, "initialise"))
+            cast(Trainable, self.model).initialise(self.batch(0))
+        self.optimiser = self._build_optimiser()
+        self.average = _copy(self.model) if self.settings.ema else None
+        if self._saved is not None:
+            self._restore(self._saved)
+
+    def _build_optimiser(self) -> torch.optim.Optimizer:
+        s = self.settings
+        cls = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[s.optimiser]
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return cls(parameters, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        if self.average is not None:
+            out |= {f"average.{k}": v for k, v in self.average.items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            out |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+        return out
+
+    def save(self) -> None:
+        """Write the checkpoint: a temporary file in the same folder, flushed, renamed."""
+        text = json.dumps(vars(self.state)).encode()
+        tensors = self._tensors() | {"meta": torch.tensor(list(text), dtype=torch.uint8)}
+        data = pack_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        path = self.scratch / CHECKPOINT
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _restore(self, saved: dict[str, Tensor]) -> None:
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+        for name, value in saved.items():
+            head, _, rest = name.partition(".")
+            groups[head][rest] = value
+        self.model.load_state_dict(groups["model"])
+        if self.average is not None:
+            for name, value in groups["average"].items():
+                self.average[name].copy_(value)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimiser"].items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        whole = self.optimiser.state_dict()
+        whole["state"] = state
+        self.optimiser.load_state_dict(whole)
+
+    # ------------------------------------------------------------------ the loop
+    def run(self, progress: Progress) -> nn.Module:
+        """Train to the end, checkpointing on the way."""
+        if self.runtime.compile and hasattr(self.model, "compile_parts"):
+            self.model.compile_parts()
+        self.model.train()
+        started = saved_at = time.monotonic()
+        before = self.state.seconds
+        names = ("epoch", "bits/dim")
+        with progress.task("train", self.steps, self.state.step, names) as task, self._seeded():
+            while self.state.step < self.steps:
+                step = self.state.step
+                self._one_step(step)
+                self.state.step += 1
+                now = time.monotonic()
+                self.state.seconds = before + now - started
+                if self.state.step % self.steps_per_epoch == 0:
+                    self._close_epoch()
+                task.advance(
+                    1,
+                    {
+                        "epoch": f"{self._epoch(step)}/{self.settings.epochs}",
+                        "bits/dim": self._shown(),
+                    },
+                )
+                if now - saved_at >= self.runtime.checkpoint_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+        if self.average is not None:
+            self.model.load_state_dict(self.average)
+        return self.model.eval()
+
+    def _seeded(self) -> torch.random.fork_rng:  # type: ignore[name-defined]
+        return torch.random.fork_rng()
+
+    def _epoch(self, step: int) -> int:
+        return step // self.steps_per_epoch + 1
+
+    def _one_step(self, step: int) -> None:
+        torch.manual_seed(derive_seed(self.seed, "step", step))
+        rate = learning_rate(step, self.steps, self.settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        reduced = self.settings.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
+            logged = cast(Trainable, self.model).loss(self.batch(step), self._epoch(step))
+        logged["loss"].backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimiser.step()
+        self._update_average()
+        self._accumulate(step, logged)
+
+    def _update_average(self) -> None:
+        if self.average is None or self.settings.ema is None:
+            return
+        # Early steps use a shorter memory, so that the initial weights do not linger.
+        decay = min(self.settings.ema, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _accumulate(self, step: int, logged: dict[str, Tensor]) -> None:
+        names = list(logged)
+        values = torch.stack([logged[n].detach().double() for n in names]).tolist()
+        for name, value in zip(names, values, strict=True):
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+        if not math.isfinite(self.state.sums["loss"]):
+            raise TrainingError(
+                f"the loss became {values[names.index('loss')]} in epoch {self._epoch(step)}, step"
+                f" {step + 1} of {self.steps}; lower training.lr or set training.clip in the recipe"
+            )
+
+    def _shown(self) -> str:
+        done = (self.state.step - 1) % self.steps_per_epoch + 1
+        total = self.state.sums.get("elbo")
+        if total is None and self.state.rows:
+            return f"{self.state.rows[-1].get('bits_per_dim', math.nan):.3f}"
+        return "" if total is None else f"{-total / done / (self.dims * math.log(2)):.3f}"
+
+    def _close_epoch(self) -> None:
+        means = {name: value / self.steps_per_epoch for name, value in self.state.sums.items()}
+        row = {
+            "epoch": float(self.state.step // self.steps_per_epoch),
+            "step": float(self.state.step),
+            "images": float(self.state.step * self.settings.batch_size),
+            "lr": learning_rate(self.state.step - 1, self.steps, self.settings),
+        }
+        if "elbo" in means:
+            row["bits_per_dim"] = -means["elbo"] / (self.dims * math.log(2))
+        self.state.rows.append(row | means)
+        self.state.sums = {}
+        (self.scratch / "log.csv").write_bytes(log_csv(self.state.rows))
+
+
+def learning_rate(step: int, steps: int, settings: Training) -> float:
+    """Rate of `step` (from 0): linear warm-up, then constant or cosine to final_lr × lr."""
+    rate = settings.lr
+    if settings.schedule == "cosine":
+        low = settings.final_lr
+        rate *= low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+    if step < settings.lr_warmup_steps:
+        rate *= (step + 1) / settings.lr_warmup_steps
+    return rate
+
+
+def log_csv(rows: list[dict[str, float]]) -> bytes:
+    """The training log as CSV: one row an epoch, nats per image (bits_per_dim apart)."""
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
+    return out.getvalue().encode()
+
+
+def batches(total: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` that cover range(total)."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def machine_record(device: str) -> dict[str, JSON]:
+    """Device and versions, for the record beside an artefact; never part of a key."""
+    import platform
+    from importlib.metadata import version
+
+    kind = torch.device(device).type
+    name = torch.cuda.get_device_name(device) if kind == "cuda" else platform.processor() or "cpu"
+    return {
+        "device": device,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "oodbench": version("oodbench"),
+    }
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

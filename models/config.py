@@ -1,0 +1,136 @@
+"""Configurations of the models: frozen, validated, and readable without importing torch.
+
+A model is registered by its configuration class, which names the model (`name`), its `revision`
+(bumped whenever the same configuration and seed would give other weights) and builds it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+if TYPE_CHECKING:
+    from oodbench.models.hvae import HVAE
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: immutable, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConvStage(Frozen):
+    """Residual convolution blocks (HVK code; methods in `oodbench.models.blocks`).
+
+    `stride` belongs to one block: the last one of the inference path (``downsample: last``, as
+    published) or the first one (``first``: every other convolution then runs on the smaller map).
+    The generative path mirrors the order.
+    """
+
+    kind: Literal["conv"] = "conv"
+    channels: PositiveInt
+    kernel: Literal[1, 3, 5, 7] = 3
+    stride: Annotated[int, Field(ge=1, le=8)] = 1
+    blocks: PositiveInt = 3
+    downsample: Literal["first", "last"] = "last"
+
+
+class MLPStage(Frozen):
+    """Fully connected layers of the given widths (none: a linear map), activation between them."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[PositiveInt, ...] = (256,)
+
+
+class Latent(Frozen):
+    """One stochastic layer: `dim` channels of a feature map (conv) or `dim` units (dense)."""
+
+    kind: Literal["conv", "dense"]
+    dim: PositiveInt
+
+
+def _latent(value: object) -> object:
+    """Accept the short forms ``c16`` (conv, 16 channels) and ``d8`` (dense, 8 units)."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([cd])([1-9][0-9]*)", value)
+        if match is None:
+            raise ValueError(f"a latent is written c16 (conv) or d8 (dense), not {value!r}")
+        return {"kind": "conv" if match[1] == "c" else "dense", "dim": int(match[2])}
+    return value
+
+
+class Layer(Frozen):
+    """A stage of deterministic blocks and the latent variable on top of it."""
+
+    stage: Annotated[ConvStage | MLPStage, Field(discriminator="kind")]
+    latent: Annotated[Latent, BeforeValidator(_latent)]
+
+    @model_validator(mode="after")
+    def _map_needs_conv(self) -> Layer:
+        if self.latent.kind == "conv" and self.stage.kind == "mlp":
+            raise ValueError("a conv latent needs a conv stage; an mlp stage takes a dense latent")
+        return self
+
+
+class Likelihood(Frozen):
+    """p(x | z1); see `oodbench.models.likelihoods`.
+
+    `tail`: ``exact`` evaluates the mass of a bin in a form that never cancels; ``published`` adds
+    1e-7 inside the log (logistic) or switches to the density below 1e-5 (mixture), as the public
+    codes do, which caps or bends the tail.
+    """
+
+    kind: Literal["bernoulli", "logistic", "logistic-mixture", "gaussian"]
+    components: PositiveInt = 10
+    tail: Literal["exact", "published"] = "exact"
+
+
+class FreeBits(Frozen):
+    """A floor under the KL terms while training.
+
+    ``hvk``: every element of the single-sample KL is floored at nats / C (C = channels or units
+    of the layer), as in the HVK code; ``layer``: the batch mean of a layer's analytic KL is
+    floored at `nats`.  The floor is `nats` for `constant_epochs`, then falls linearly to 0 over
+    `falling_epochs`.
+    """
+
+    kind: Literal["hvk", "layer"] = "hvk"
+    nats: Annotated[float, Field(gt=0)] = 2.0
+    constant_epochs: Annotated[int, Field(ge=0)] = 200
+    falling_epochs: Annotated[int, Field(ge=0)] = 200
+
+
+class Objective(Frozen):
+    """What training minimises: the negative ELBO, or the informative loss (LLRada paper, Eq. 10).
+
+    `lower`: how the layers below the branching point are drawn from p in the informative loss.
+    """
+
+    kind: Literal["elbo", "informative"] = "elbo"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    free_bits: FreeBits | None = None
+    lower: Literal["sample", "mode"] = "sample"
+
+
+class HVAEConfig(Frozen):
+    """A hierarchical VAE with bottom-up inference, layers listed from the image upwards."""
+
+    name: ClassVar[str] = "hvae"
+    revision: ClassVar[int] = 1
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    likelihood: Likelihood
+    objective: Objective = Objective()
+    activation: Literal["relu", "elu", "silu", "leaky-relu"] = "relu"
+    gated: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_norm: bool = True
+    generative_skips: Literal["conv1x1", "drop", "none"] = "conv1x1"
+
+    def build(self, shape: tuple[int, int, int]) -> HVAE:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.hvae import HVAE
+
+        return HVAE(self, shape)

@@ -1,0 +1,49 @@
+"""Where random draws come from: a protocol, so that a caller can key every draw to an image.
+
+Training draws fresh noise from torch's generator.  Measurement passes an object that derives each
+draw from (seed, image index, name), so that a score depends neither on the batch size nor on the
+other images present.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Noise(Protocol):
+    """Named standard draws for the B images of a batch; a name always means the same draw."""
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) independent N(0, 1)."""
+        ...
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) independent U[0, 1)."""
+        ...
+
+    def scope(self, name: str) -> Noise:
+        """The same source with `name` prepended to every name: other, independent draws."""
+        ...
+
+
+class FreshNoise:
+    """Draws from torch's default generator; the names are not used."""
+
+    def __init__(self, batch: int, device: torch.device | str = "cpu") -> None:
+        self.batch = batch
+        self.device = torch.device(device)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) independent N(0, 1)."""
+        return torch.randn(self.batch, *shape, device=self.device)
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) independent U[0, 1)."""
+        return torch.rand(self.batch, *shape, device=self.device)
+
+    def scope(self, name: str) -> FreshNoise:
+        """Itself: every draw is new."""
+        return self

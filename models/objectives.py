@@ -1,0 +1,112 @@
+"""Training objectives of hierarchical VAEs: ELBO with warm-up and free bits, informative loss.
+
+Informative loss (LLRada paper, Eq. 10), to be maximised per image:
+    (1/L) Σ_(k=0..L−1) LL>k − Σ_l KL_l,   LL>k = E_(q(z>k|x)) E_(p(z≤k|z>k)) log p(x|z1),
+with the KLs of the k = 0 pass.  A layer l feeds the terms k < l, total weight l/L against a KL of
+weight 1, so the upper layers cannot be ignored.  Cost: L decodes a step instead of one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from oodbench.models.config import FreeBits
+from oodbench.models.noise import Noise
+
+if TYPE_CHECKING:
+    from oodbench.models.hvae import HVAE
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The branches `ks` of one pass, in nats.
+
+    `nll` (K, B) float64: NLL_k.  `kl[i][l]`: elementwise KL of layer l + 1 in branch ks[i],
+    (B, *latent shape), for the layers above k.  `layers`: the number of layers L.
+    """
+
+    ks: tuple[int, ...]
+    nll: Tensor
+    kl: list[dict[int, Tensor]]
+    layers: int
+
+    def kl_layers(self) -> Tensor:
+        """(K, B, L) float64: the KL of every layer of every branch, 0 for the layers l ≤ k."""
+        zero = torch.zeros_like(self.nll[0])
+        sums: dict[int, Tensor] = {}
+        for terms in self.kl:
+            for element in terms.values():
+                if id(element) not in sums:
+                    sums[id(element)] = element.flatten(1).sum(1, dtype=torch.float64)
+        rows = [
+            [sums[id(terms[i])] if i in terms else zero for i in range(self.layers)]
+            for terms in self.kl
+        ]
+        return torch.stack([torch.stack(row, dim=-1) for row in rows])
+
+    def elbo(self) -> Tensor:
+        """(K, B): L>k = −NLL_k − Σ_(l>k) KL_l."""
+        return -self.nll - self.kl_layers().sum(-1)
+
+
+def warmup_weight(epoch: int, warmup_epochs: int) -> float:
+    """β of the KL terms in `epoch` (from 1): min(1, epoch / warmup_epochs)."""
+    return 1.0 if warmup_epochs == 0 else min(1.0, epoch / warmup_epochs)
+
+
+def free_nats(epoch: int, settings: FreeBits) -> float:
+    """The floor λ in `epoch` (from 1), nats: constant, then linear to 0 with both ends included."""
+    past = epoch - settings.constant_epochs
+    if past <= 0:
+        return settings.nats
+    if past >= settings.falling_epochs:
+        return 0.0
+    return settings.nats * (1.0 - (past - 1) / (settings.falling_epochs - 1))
+
+
+def floored_kl(element: Tensor, floor: float, settings: FreeBits) -> Tensor:
+    """(B,) or scalar: one layer's KL with its floor; `element` (B, d, …) elementwise, nats.
+
+    ``hvk``: Σ over elements of max(KL, λ/C), C = size of dimension 1, so that a conv latent gets
+    λ at every pixel.  ``layer``: max(batch mean of the layer's KL, λ).
+    """
+    if settings.kind == "hvk":
+        return element.clamp(min=floor / element.shape[1]).flatten(1).sum(1)
+    return element.flatten(1).sum(1).mean().clamp(min=floor)
+
+
+def objective_loss(model: HVAE, x: Tensor, noise: Noise, epoch: int) -> dict[str, Tensor]:
+    """The loss that the model's configuration names, mean over the batch, nats per image.
+
+    Beside ``loss`` the means to log: ``elbo``, ``nll_k`` of every branch, ``kl_l`` of every layer.
+    """
+    settings = model.config.objective
+    informative = settings.kind == "informative"
+    ks = tuple(range(model.layers)) if informative else (0,)
+    monte_carlo = settings.free_bits is not None and settings.free_bits.kind == "hvk"
+    out = model.branches(
+        x, noise, ks, lower=settings.lower, kl="sample" if monte_carlo else "analytic"
+    )
+    kl = out.kl_layers()[0]
+    if settings.free_bits is None:
+        penalty = kl.sum(-1).mean()
+    else:
+        floor = free_nats(epoch, settings.free_bits)
+        parts = [floored_kl(out.kl[0][i], floor, settings.free_bits) for i in range(model.layers)]
+        penalty = torch.stack([part.mean() for part in parts]).sum()
+    reconstruction = out.nll.mean()
+    loss = reconstruction + warmup_weight(epoch, settings.warmup_epochs) * penalty
+    logged = {"loss": loss, "elbo": -(out.nll[0] + kl.sum(-1)).mean().detach()}
+    logged |= {f"nll_{k}": out.nll[i].mean().detach() for i, k in enumerate(ks)}
+    logged |= {f"kl_{i + 1}": kl[:, i].mean().detach() for i in range(model.layers)}
+    return logged
+
+
+def bits_per_dim(nats: float, dims: int) -> float:
+    """nats per image as bits per dimension: nats / (D ln 2), for a negative log-likelihood."""
+    return nats / (dims * math.log(2.0))

@@ -1,0 +1,51 @@
+"""Shared fixtures; tests run with one torch thread each, so that several workers do not fight."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's own data folders or store."""
+    for name in ("OODBENCH_STORE", "OODBENCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real image arrays; the test is skipped where there is none."""
+    folder = os.environ.get("OODBENCH_DATA", "").split(os.pathsep)[0]
+    if not folder or not (Path(folder) / "fashionmnist-test.npz").is_file():
+        pytest.skip("OODBENCH_DATA names no folder with fashionmnist-test.npz")
+    return Path(folder)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `oodbench …` as a real process in an empty folder; one torch thread."""
+
+    def run(*arguments: str, timeout: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("OODBENCH")}
+        return subprocess.run(
+            [sys.executable, "-c", "from oodbench.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"} | more,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
