@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from oodbench.store import Store
 
 DEFAULT_STORE = "results/store"
-SHOWN = ("L", "LLR", "KL")
 
 
 class Commands(click.Group):
@@ -228,7 +227,7 @@ def _print_tables(
         ]
         rows = []
         for group in own:
-            names = list(group.first["scores"])  # type: ignore[arg-type]
+            names = list(cast("Mapping[str, object]", group.first["scores"]))
             request = asked[str(group.first["detector"])]
             wanted = select_scores(request, names)
             if not (request.scores or all_scores):
@@ -447,7 +446,7 @@ def leaderboard(
                                str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
     tables = []
     for group in groups:
-        names = list(group.first["scores"])  # type: ignore[arg-type]
+        names = list(cast("Mapping[str, object]", group.first["scores"]))
         request = asked.get(str(group.first["detector"]), DetectorRequest(""))
         tables.append((group, make_rows(group, select_scores(request, names))))
     rows = [row for _, part in tables for row in part]

@@ -125,14 +125,14 @@ class _Curve:
     def average_precision(false: np.ndarray, true: np.ndarray) -> np.ndarray:
         gained = np.diff(true, axis=1, prepend=0)
         total = np.maximum(true + false, 1)
-        return (gained * (true / total)).sum(1) / true[:, -1]
+        return np.asarray((gained * (true / total)).sum(1) / true[:, -1])
 
     @staticmethod
     def fpr_at(tpr: float, false: np.ndarray, true: np.ndarray) -> np.ndarray:
         # The smallest count that reaches the rate; 1e-9 absorbs 0.8 · n being not exact in binary.
         wanted = math.ceil(tpr * int(true[0, -1]) - 1e-9)
         first = (true >= wanted).argmax(axis=1)
-        return np.take_along_axis(false, first[:, None], axis=1)[:, 0] / false[:, -1]
+        return np.asarray(np.take_along_axis(false, first[:, None], axis=1)[:, 0] / false[:, -1])
 
 
 def evaluate(
@@ -163,12 +163,10 @@ def evaluate(
         "fpr95": float(curve.fpr_at(0.95, *exact)[0]),
     }
     tails = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {
-        name: Interval(
-            values[name], *map(float, np.quantile(np.concatenate(d), tails)), "bootstrap"
-        )
-        for name, d in draws.items()
-    }
+    intervals = {}
+    for name, drawn in draws.items():
+        low, high = (float(q) for q in np.quantile(np.concatenate(drawn), tails))
+        intervals[name] = Interval(values[name], low, high, "bootstrap")
     value, low, high = auroc_interval(a, b, level)
     return Metrics(
         auroc=Interval(value, low, high, "DeLong"),

@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -174,13 +174,13 @@ class _Evaluation:
                 steps.append(f"rank {self.job.label} on {pair.name}")
         return list(dict.fromkeys(steps))
 
-    def _made(self, key: Key, make: object) -> Entry:
+    def _made(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
         """The entry of a key: found, or made under the key's lock by `make(key)`."""
         entry = self.store.find(key)
         if entry is not None:
             return entry
         with self.store.lock(key, self.bench.progress.say):
-            return self.store.find(key) or make(key)  # type: ignore[operator, no-any-return]
+            return self.store.find(key) or make(key)
 
     def _fit(self, key: Key) -> Entry:
         from oodbench.payload import pack_tensors
@@ -239,19 +239,16 @@ class _Evaluation:
             self._attached = True
             return
         from oodbench.payload import unpack_tensors
-        from oodbench.training import pick_device
+        from oodbench.training import channels_last, pick_device
 
         entry = self._made(self.fit_key, self._fit)
         if self.recipe is None:
             self.detector.load_state_dict(unpack_tensors(entry.read("state.safetensors")))
         else:
-            import torch
-
             model = self.recipe.config.build(self.test.shape)
             model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
             model = model.to(pick_device(self.bench.device))
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.detector.attach([model.eval()])
+            self.detector.attach([channels_last(model).eval()])
         self._attached = True
 
     def _measurement(self, images: ImageSet, subset: int = 0) -> Entry:
@@ -259,13 +256,14 @@ class _Evaluation:
 
         def make(key: Key) -> Entry:
             import numpy as np
+            import torch
 
             from oodbench.measuring import measure
             from oodbench.payload import pack_table, pack_tensors
-            from oodbench.training import machine_record, pick_device
+            from oodbench.training import machine_record, pick_device, tune_allocator
 
+            tune_allocator()
             self._attach()
-            import torch
 
             device = pick_device(self.bench.device)
             indices = np.arange(len(images))

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,13 @@ class Trainable(Protocol):
         """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1."""
 
 
+class Compilable(Protocol):
+    """A model that can compile its parts with torch.compile."""
+
+    def compile_parts(self) -> None:
+        """Compile in place."""
+
+
 @dataclass
 class TrainingRun:
     """State that a checkpoint holds beside the tensors."""
@@ -62,6 +69,24 @@ class Runtime:
     device: str = "cpu"
     compile: bool = False
     checkpoint_seconds: float = 60.0
+
+
+def tune_allocator() -> None:
+    """Keep freed memory in the process (glibc), so that large tensors are not faulted in anew.
+
+    Training allocates and frees tensors of tens of megabytes at every step; by default glibc
+    returns each to the system.  No effect on results; nothing happens without glibc.
+    """
+    import ctypes
+
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 64 << 20)
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -86,6 +111,7 @@ def train(
     Returns the model in evaluation mode and the run's log.  Raises TrainingError on a non-finite
     loss; the last checkpoint stays.
     """
+    tune_allocator()
     loop = _Loop(build, images, settings, seed, scratch, runtime)
     loop.resume()
     return loop.run(progress), loop.state
@@ -114,7 +140,7 @@ class _Loop:
         self.dims = math.prod(self.images.shape[1:])
         torch.manual_seed(derive_seed(seed, "initial weights"))
         model = build().to(self.device)
-        self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = channels_last(model)
         self.state = TrainingRun()
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -161,9 +187,10 @@ class _Loop:
 
     def _build_optimiser(self) -> torch.optim.Optimizer:
         s = self.settings
-        cls = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[s.optimiser]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        return cls(parameters, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay)
+        if s.optimiser == "adamax":
+            return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+        return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
 
     def _tensors(self) -> dict[str, Tensor]:
         out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -207,12 +234,15 @@ class _Loop:
     def run(self, progress: Progress) -> nn.Module:
         """Train to the end, checkpointing on the way."""
         if self.runtime.compile and hasattr(self.model, "compile_parts"):
-            self.model.compile_parts()
+            cast(Compilable, self.model).compile_parts()
         self.model.train()
         started = saved_at = time.monotonic()
         before = self.state.seconds
         names = ("epoch", "bits/dim")
-        with progress.task("train", self.steps, self.state.step, names) as task, self._seeded():
+        with (
+            progress.task("train", self.steps, self.state.step, names) as task,
+            torch.random.fork_rng(),
+        ):
             while self.state.step < self.steps:
                 step = self.state.step
                 self._one_step(step)
@@ -235,9 +265,6 @@ class _Loop:
             self.model.load_state_dict(self.average)
         return self.model.eval()
 
-    def _seeded(self) -> torch.random.fork_rng:  # type: ignore[name-defined]
-        return torch.random.fork_rng()
-
     def _epoch(self, step: int) -> int:
         return step // self.steps_per_epoch + 1
 
@@ -250,7 +277,7 @@ class _Loop:
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
             logged = cast(Trainable, self.model).loss(self.batch(step), self._epoch(step))
-        logged["loss"].backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(logged["loss"])
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimiser.step()
@@ -322,10 +349,12 @@ def log_csv(rows: list[dict[str, float]]) -> bytes:
     return out.getvalue().encode()
 
 
-def batches(total: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` that cover range(total)."""
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
+def channels_last(model: nn.Module) -> nn.Module:
+    """The same model with its convolution weights laid out for channels-last images."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def machine_record(device: str) -> dict[str, JSON]:

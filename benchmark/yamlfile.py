@@ -23,10 +23,7 @@ class _Loader(_Base):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases (*name) are not allowed", event.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(

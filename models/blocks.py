@@ -82,7 +82,8 @@ class ResidualBlock(nn.Module):
         if self.gated:
             value, gate = y.chunk(2, dim=1)
             y = value * torch.sigmoid(gate)
-        return y + self._shortcut(x) if self.residual else y
+        out: Tensor = y + self._shortcut(x) if self.residual else y
+        return out
 
     def _shortcut(self, x: Tensor) -> Tensor:
         if self.channel_padding:
@@ -164,7 +165,7 @@ class ConvDecoder(nn.Module):
             blocks.append(block)
         self.blocks = nn.ModuleList(blocks)
         self.out_shape = shape
-        self.hidden_shapes = [block.out_shape for block in blocks]
+        self.hidden_shapes: list[Shape] = [block.out_shape for block in blocks]
 
     def forward(
         self, x: Tensor, aux: Sequence[Tensor], expand: Expand | None
@@ -212,4 +213,5 @@ class ParameterLayer(nn.Module):
             self.layer = Linear(math.prod(features), math.prod(self.out_shape), normalise)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layer(features).view(-1, *self.out_shape)
+        raw: Tensor = self.layer(features)
+        return raw.view(-1, *self.out_shape)

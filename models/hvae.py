@@ -84,7 +84,10 @@ class HVAE(nn.Module):
         for index in range(self.layers):
             stage = self.stage(index)
             stacked = stage.infer(inputs)
-            q = [Gaussian(*pair) for pair in zip(*(t.split(batch) for t in stacked), strict=True)]
+            q = [
+                Gaussian(*pair)
+                for pair in zip(*(torch.split(t, batch) for t in stacked), strict=True)
+            ]
             eps = noise.normal(f"z{index + 1}", stage.latent)
             wanted = [
                 (r, encoder_lower == "mode" and k > index) for r, k in zip(row, ks, strict=True)
@@ -125,7 +128,7 @@ class HVAE(nn.Module):
                 reference = self.likelihood.layer.bias
                 p = [standard((batch, *stage.latent), reference)]
             else:
-                pairs = zip(*(t.split(batch) for t in stage.prior(features)), strict=True)
+                pairs = zip(*(torch.split(t, batch) for t in stage.prior(features)), strict=True)
                 p = [Gaussian(*pair) for pair in pairs]
             slots: dict[tuple[int, int | None], int] = {}
             z: list[Tensor] = []
@@ -158,7 +161,7 @@ class HVAE(nn.Module):
             row = new_row
         if self.activate_head:
             features = self.stage(0).activation(features)
-        parameters = self.likelihood(features).split(batch)
+        parameters = torch.split(self.likelihood(features), batch)
         return [parameters[r] for r in row], terms
 
     def branches(
@@ -254,7 +257,7 @@ def _expander(histories: list[int], rows: int, batch: int) -> Expand | None:
         return None
 
     def expand(stacked: Tensor) -> Tensor:
-        parts = stacked.split(batch)
+        parts = torch.split(stacked, batch)
         return torch.cat([parts[r] for r in histories])
 
     return expand

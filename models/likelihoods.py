@@ -63,7 +63,8 @@ class LikelihoodHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Parameters (B, per_pixel, H, W), float32."""
-        return self.layer(features).float().view(-1, self.per_pixel, *self.shape[1:])
+        raw: Tensor = self.layer(features)
+        return raw.float().view(-1, self.per_pixel, *self.shape[1:])
 
     def observe(self, images: Tensor, noise: Noise) -> Tensor:
         """What the model sees of uint8 images (B, C, H, W): float32, in [0, 1]."""
@@ -183,7 +184,7 @@ class LogisticMixture(LikelihoodHead):
         channels, k = self.shape[0], self.components
         size = (parameters.shape[0], channels, k, *parameters.shape[2:])
         log_weights = torch.log_softmax(parameters[:, :k], dim=1)
-        parts = parameters[:, k:].split(channels * k, dim=1)
+        parts = torch.split(parameters[:, k:], channels * k, dim=1)
         coefficients = torch.tanh(parts[2]).view(size) if channels == 3 else None
         log_scales = parts[1].clamp(MIN_LOG_SCALE, MAX_LOG_SCALE).view(size)
         return log_weights, parts[0].view(size), log_scales, coefficients

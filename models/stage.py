@@ -99,7 +99,10 @@ class Stage(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Features d_l and the outputs of the blocks, which the stage below takes as skips."""
         if isinstance(self.decoder, ConvDecoder):
-            return self.decoder(self._as_map(z, self.p_projection), aux, expand)
+            out: tuple[Tensor, list[Tensor]] = self.decoder(
+                self._as_map(z, self.p_projection), aux, expand
+            )
+            return out
         return self.decoder(z), []
 
     def _as_map(self, z: Tensor, projection: Linear | None) -> Tensor:

@@ -49,7 +49,10 @@ class WeightNormLayer(nn.Module):
         if self.g is None:
             return self.v
         dims = [d for d in range(self.v.ndim) if d != self.out_dim]
-        return self.v * (self.g / torch.linalg.vector_norm(self.v, dim=dims, keepdim=True))
+        scaled: Tensor = self.v * (
+            self.g / torch.linalg.vector_norm(self.v, dim=dims, keepdim=True)
+        )
+        return scaled
 
     def apply_weight(self, x: Tensor) -> Tensor:
         """The linear map itself."""

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from oodbench.canonical import JSON
 from oodbench.datasets.raw import Found, Raw
 from oodbench.datasets.spec import DatasetSpec
 from oodbench.seeding import derive_seed
@@ -23,7 +24,7 @@ BLOCKS = (5, 8)
 
 def find_embedded(spec: DatasetSpec, split: str) -> Found:
     """The embedded set; reading it imports scikit-learn."""
-    identity = {"revision": REVISION, "scikit-learn": version("scikit-learn")}
+    identity: dict[str, JSON] = {"revision": REVISION, "scikit-learn": version("scikit-learn")}
     return Found("scikit-learn", identity, lambda: read_embedded(spec.name, split))
 
 

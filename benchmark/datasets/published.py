@@ -32,7 +32,10 @@ NORB_MD5 = {
     "test-dat": "e4ad715691ed5a3a5f138751a4ceb071",
     "test-cat": "5aa791cd7e6016cf957ce9bdb93b8603",
 }
-NORB_MAGIC = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
+NORB_MAGIC: dict[int, np.dtype[np.uint8] | np.dtype[np.int32]] = {
+    0x1E3D4C55: np.dtype(np.uint8),
+    0x1E3D4C54: np.dtype(np.int32).newbyteorder("<"),
+}
 NORB_CLASSES = 5
 #: Two files of the archive are not images; every public loader skips them.
 NOTMNIST_UNREADABLE = {
@@ -211,7 +214,8 @@ def read_norb_matrix(path: Path) -> np.ndarray:
         stored = max(3, int(dims))
         sizes = np.frombuffer(data, "<u4", stored, 8)[: int(dims)].astype(int)
         kind = NORB_MAGIC[int(magic)]
-        return np.frombuffer(data, kind, int(np.prod(sizes)), 8 + 4 * stored).reshape(sizes)
+        values: np.ndarray = np.frombuffer(data, kind, int(np.prod(sizes)), 8 + 4 * stored)
+        return values.reshape(sizes)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{path}: not a matrix in NORB's format; fetch it again") from error
 

@@ -1,0 +1,232 @@
+"""The training loop: schedules, exact resume, errors; and measuring, whatever the batch."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oodbench.baselines.hvae import VanillaHVAE
+from oodbench.detector import Detector
+from oodbench.errors import PluginError, TrainingError
+from oodbench.measuring import Measured, measure
+from oodbench.progress import Progress
+from oodbench.recipes import find_recipe, resolve
+from oodbench.seeding import KeyedNoise, derive_seed
+from oodbench.settings import Training
+from oodbench.training import Runtime, _Loop, learning_rate, log_csv, train
+
+QUIET = Progress("quiet")
+SHAPE = (1, 8, 8)
+
+
+def pixels(n: int, seed: int = 0) -> np.ndarray:
+    """Images with structure: a bright square whose place and level vary."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 40, (n, *SHAPE), dtype=np.uint8)
+    for image in images:
+        top, left = generator.integers(0, 5, 2)
+        image[0, top : top + 3, left : left + 3] += np.uint8(generator.integers(100, 200))
+    return images
+
+
+def recipe(variant: str = "vanilla", **training: object):  # type: ignore[no-untyped-def]
+    overrides = {"training": training} if training else None
+    return resolve(find_recipe("D2"), "smoke", variant, overrides)  # type: ignore[arg-type]
+
+
+def fit(folder: Path, seed: int = 0, **training: object):  # type: ignore[no-untyped-def]
+    chosen = recipe(**training)
+    return train(
+        lambda: chosen.config.build(SHAPE), pixels(200), chosen.training, seed=seed,
+        scratch=folder, runtime=Runtime(), progress=QUIET,
+    )  # fmt: skip
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax"])
+def test_a_run_cut_off_and_resumed_gives_the_same_bits(tmp_path: Path, optimiser: str) -> None:
+    options: dict[str, object] = {
+        "optimiser": optimiser, "ema": 0.9, "schedule": "cosine", "lr_warmup_steps": 3,
+    }  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    expected, run = fit(whole, **options)
+    chosen = recipe(**options)
+    loop = _Loop(
+        lambda: chosen.config.build(SHAPE), pixels(200), chosen.training, 0, cut, Runtime()
+    )
+    loop.resume()
+    loop.model.train()
+    for step in range(5):
+        loop._one_step(step)
+        loop.state.step += 1
+    loop.save()
+    resumed, again = fit(cut, **options)
+    assert again.resumed == 1
+    assert torch.equal(weights(expected), weights(resumed))
+    assert log_csv(again.rows) == log_csv(run.rows)
+
+
+def test_a_damaged_checkpoint_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    model, run = fit(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert torch.equal(weights(model), weights(fit(other)[0]))
+    assert run.resumed == 0
+
+
+def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    first, same, other = (
+        fit(tmp_path / n, seed=s)[0] for n, s in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert torch.equal(weights(first), weights(same))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_every_image_is_seen_once_a_pass(tmp_path: Path) -> None:
+    """Batches of 32 over 200 images: the first 200 drawn are a permutation, and so the next."""
+    chosen = recipe()
+    loop = _Loop(
+        lambda: chosen.config.build(SHAPE), np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
+        .repeat(8, 2).repeat(8, 3), chosen.training, 0, tmp_path, Runtime(),
+    )  # fmt: skip
+    drawn = torch.cat([loop.batch(step)[:, 0, 0, 0] for step in range(13)])[:400]
+    assert sorted(drawn[:200].tolist()) == sorted(drawn[200:].tolist()) == list(range(200))
+    assert drawn[:200].tolist() != drawn[200:].tolist()
+
+
+def test_the_loss_falls_and_is_logged(tmp_path: Path) -> None:
+    _, run = fit(tmp_path, epochs=8)
+    rows = list(csv.DictReader(io.StringIO(log_csv(run.rows).decode())))
+    assert [row["epoch"] for row in rows] == [str(i) for i in range(1, 9)]
+    assert {"loss", "bits_per_dim", "nll_0", "kl_1", "kl_2", "lr"} <= set(rows[0])
+    assert float(rows[-1]["bits_per_dim"]) < float(rows[0]["bits_per_dim"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loss became .* in epoch \d, step \d+ of 16; lower"):
+        fit(tmp_path, lr=1e30, clip=None)
+
+
+def test_learning_rate() -> None:
+    constant = Training(epochs=1, lr=0.1, lr_warmup_steps=4)
+    assert [learning_rate(s, 10, constant) for s in (0, 1, 3, 9)] == pytest.approx(
+        [0.025, 0.05, 0.1, 0.1]
+    )
+    cosine = Training(epochs=1, lr=0.1, schedule="cosine", final_lr=0.1)
+    assert learning_rate(5, 10, cosine) == pytest.approx(0.1 * (0.1 + 0.9 * 0.5))
+    assert learning_rate(10, 10, cosine) == pytest.approx(0.01)
+
+
+# ---------------------------------------------------------------------- measuring
+def measured(
+    folder: Path, detector: Detector, indices: np.ndarray, batch: int, save: float = 1e9
+) -> Measured:
+    folder.mkdir(exist_ok=True)
+    return measure(
+        detector, pixels(640, seed=5), indices, seed=3, device="cpu", batch_size=batch,
+        scratch=folder, progress=QUIET, label="measure", save_seconds=save,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> VanillaHVAE:
+    detector = VanillaHVAE()
+    detector.recipe = recipe(epochs=4)
+    model, _ = fit(tmp_path_factory.mktemp("fit"), epochs=4)
+    detector.attach([model])
+    return detector
+
+
+def test_scores_depend_neither_on_the_batch_nor_on_the_other_images(
+    trained: VanillaHVAE, tmp_path: Path
+) -> None:
+    every = np.arange(640)
+    whole = measured(tmp_path / "a", trained, every, 100)
+    small = measured(tmp_path / "b", trained, every, 7)
+    some = measured(tmp_path / "c", trained, every[::13], 100)
+    for name, score in trained.scores(whole.statistics).items():
+        # Rounding of a different blocking only: the draws are the very same.
+        np.testing.assert_allclose(
+            trained.scores(small.statistics)[name], score, rtol=1e-5, atol=1e-3
+        )
+        np.testing.assert_allclose(
+            trained.scores(some.statistics)[name], score[::13], rtol=1e-5, atol=1e-3
+        )
+    assert whole.statistics["nll"].dtype == np.float64
+
+
+def test_a_measurement_goes_on_from_its_blocks(trained: VanillaHVAE, tmp_path: Path) -> None:
+    every = np.arange(640)
+    expected = measured(tmp_path / "a", trained, every, 100)
+    measured(tmp_path / "b", trained, every, 100, save=0.0)
+    blocks = sorted((tmp_path / "b").glob("block-*"))
+    assert len(blocks) == 2
+    blocks[1].unlink()
+    blocks[0].with_name("block-000000500.safetensors").write_bytes(b"damaged")
+    again = measured(tmp_path / "b", trained, every, 100)
+    for name, values in expected.statistics.items():
+        assert np.array_equal(values, again.statistics[name])
+    for name, values in expected.totals.items():
+        assert np.array_equal(values, again.totals[name])
+
+
+class Broken(Detector):
+    name = "broken"
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def measure(self, images: torch.Tensor, noise: object = None) -> dict[str, torch.Tensor]:
+        return {"x": self.value(images)}  # type: ignore[operator]
+
+
+def test_a_statistic_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
+    def value(images: torch.Tensor) -> torch.Tensor:
+        out = images.double().mean((1, 2, 3))
+        out[3] = torch.inf
+        return out
+
+    with pytest.raises(TrainingError, match=r"'x' of image 63 is not finite"):
+        measured(tmp_path, Broken(value), np.arange(60, 80), 100)
+    with pytest.raises(PluginError, match=r"has shape \(1,\); expected \(20,\)"):
+        measured(tmp_path, Broken(lambda i: i.double().mean().view(1)), np.arange(20), 100)
+
+
+# ---------------------------------------------------------------------- seeds
+def test_noise_is_keyed_by_seed_image_and_name() -> None:
+    def draw(seed: int, indices: list[int], name: str = "z1") -> torch.Tensor:
+        return KeyedNoise(seed, np.array(indices)).normal(name, (2, 3))
+
+    assert torch.equal(draw(0, [5, 9, 2])[1], draw(0, [9])[0])
+    assert not torch.equal(draw(0, [5]), draw(1, [5]))
+    assert not torch.equal(draw(0, [5]), draw(0, [6]))
+    assert not torch.equal(draw(0, [5]), draw(0, [5], "z2"))
+    scoped = KeyedNoise(0, np.array([5])).scope("s1").normal("z1", (2, 3))
+    assert not torch.equal(draw(0, [5]), scoped)
+    many = KeyedNoise(0, np.arange(4000)).normal("z", (5,))
+    assert many.mean().abs() < 0.03
+    assert many.std().item() == pytest.approx(1, abs=0.03)
+    correlation = np.corrcoef(many.numpy()[:-1, 0], many.numpy()[1:, 0])[0, 1]
+    assert abs(correlation) < 0.06
+    uniform = KeyedNoise(0, np.arange(4000)).uniform("u", (5,))
+    assert 0 <= uniform.min() < uniform.max() < 1
+
+
+def test_seeds_come_from_names_not_from_pythons_hash() -> None:
+    digest = hashlib.sha256(b"0/order/1").digest()
+    assert derive_seed(0, "order", 1) == int.from_bytes(digest[:8], "big") // 2
+    assert derive_seed(0, "order", 1) != derive_seed(0, "order", 2) != derive_seed(1, "order", 2)
