@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from oodbench.errors import OodbenchError, nearest
+from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from oodbench.datasets.loading import DataPlaces
     from oodbench.pairs import Pair
     from oodbench.plan import DetectorRequest
     from oodbench.store import Store
-
-DEFAULT_STORE = "results/store"
 
 
 class Commands(click.Group):
@@ -58,23 +56,6 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
         "--data", "data", multiple=True, metavar="FOLDER",
         help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
     )(function)  # fmt: skip
-
-
-def places_of(data: Sequence[str], store: str) -> DataPlaces:
-    """Data folders from the options and the environment, and the cache of split arrays."""
-    from oodbench.datasets.loading import DataPlaces
-
-    extra = [p for p in os.environ.get("OODBENCH_DATA", "").split(os.pathsep) if p]
-    folders = [Path(p).expanduser() for p in (*data, *extra)]
-    for folder in folders[: len(data)]:
-        if not folder.is_dir():
-            raise OodbenchError(f"--data {folder}: there is no such folder")
-    default = Path("results/data")
-    cache = os.environ.get("OODBENCH_CACHE")
-    if cache is None and "://" not in store:
-        cache = str(Path(store).parent / "data")
-    folders.append(Path(cache or default) / "downloads")
-    return DataPlaces(tuple(folders), Path(cache or default))
 
 
 # ---------------------------------------------------------------------- run
@@ -125,6 +106,7 @@ def run(
     all_scores: bool, dry_run: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train what is missing, measure, score, and print the table of every pair."""
+    from oodbench.datasets.loading import find_places
     from oodbench.plan import plan_jobs
     from oodbench.progress import Progress
     from oodbench.runner import Bench
@@ -139,7 +121,7 @@ def run(
     )  # fmt: skip
     bench = Bench(
         store=Store(store),
-        places=places_of(data, store),
+        places=find_places(data, store),
         progress=Progress("quiet" if quiet else None),
         device=device,
         compile=compile_,
@@ -213,7 +195,7 @@ def _print_tables(
     pairs: Sequence[Pair], entries: Sequence[object], requests: Sequence[DetectorRequest], *,
     all_scores: bool,
 ) -> None:  # fmt: skip
-    from oodbench.leaderboard import caption, diagnostics_table, group_runs, make_rows, score_table
+    from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
     from oodbench.plan import select_scores
 
     console = _console()
@@ -369,11 +351,11 @@ def data_() -> None:
 @store_option
 def data_status(data: tuple[str, ...], store: str) -> None:
     """Where each split of each data set was found."""
-    from oodbench.datasets.loading import status
+    from oodbench.datasets.loading import find_places, status
 
     rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
     rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
-             status(places_of(data, store))]  # fmt: skip
+             status(find_places(data, store))]  # fmt: skip
     _columns(rows)
 
 
@@ -383,11 +365,12 @@ def data_status(data: tuple[str, ...], store: str) -> None:
 @store_option
 def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
     """Download data sets, verified by hash."""
+    from oodbench.datasets.loading import find_places
     from oodbench.datasets.published import fetch_published
     from oodbench.datasets.spec import get_spec
 
     specs = [get_spec(name) for name in names]
-    folder = Path(into) if into else places_of((), store).folders[-1]
+    folder = Path(into) if into else find_places((), store).folders[-1]
     for spec in specs:
         for line in fetch_published(spec, folder):
             click.echo(line)
@@ -410,7 +393,7 @@ def leaderboard(
     pairs: tuple[str, ...], detectors: tuple[str, ...], scale: str | None, format_: str, store: str
 ) -> None:
     """Every finished run in the store, as a table, tidy CSV or JSON; trains nothing."""
-    from oodbench.leaderboard import (
+    from oodbench.leaderboards import (
         caption,
         diagnostics_table,
         group_runs,

@@ -7,7 +7,6 @@ scratch folder, so that a killed measurement goes on where it stood.  Every draw
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from oodbench.errors import PluginError, TrainingError
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.seeding import KeyedNoise
+from oodbench.storage import atomic_file
 
 BLOCK = 500
 
@@ -65,7 +65,8 @@ def measure(
             task.advance(len(chosen))
             if time.monotonic() - saved_at > save_seconds:
                 for number in unsaved:
-                    _save(scratch / f"block-{number:09d}.safetensors", blocks[number])
+                    with atomic_file(scratch / f"block-{number:09d}.safetensors") as file:
+                        file.write(pack_tensors(blocks[number]))
                 saved_at, unsaved = time.monotonic(), []
     return _join([blocks[start] for start in starts])
 
@@ -141,12 +142,3 @@ def _resume(scratch: Path, count: int) -> dict[int, dict[str, torch.Tensor]]:
         if start < count:
             blocks[start] = block
     return blocks
-
-
-def _save(path: Path, block: dict[str, torch.Tensor]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(pack_tensors(block))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -131,6 +131,7 @@ def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Reci
     if not cls.recipe_variant:
         return detector, None
     name = job.request.recipe
-    file = find_recipe(name) if name else default_recipe(job.in_dist, shape, cls.recipe_variant)
-    detector.recipe = resolve(file, job.scale, cls.recipe_variant, job.overrides)
+    variant = cls.recipe_variant
+    file = find_recipe(name) if name else default_recipe(job.in_dist, shape, variant, job.scale)
+    detector.recipe = resolve(file, job.scale, variant, job.overrides)
     return detector, detector.recipe

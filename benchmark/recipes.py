@@ -110,10 +110,18 @@ def find_recipe(name: str) -> RecipeFile:
     return known[name]
 
 
-def default_recipe(in_dist: str, shape: tuple[int, int, int], variant: str) -> RecipeFile:
-    """The recipe made for this ID set, else the first one made for its image shape."""
+def default_recipe(
+    in_dist: str, shape: tuple[int, int, int], variant: str, scale: str
+) -> RecipeFile:
+    """The recipe made for this ID set, else the first by name that is made for its image shape.
+
+    Of those, one that offers `scale` goes first.
+    """
     base = in_dist.split("@")[0]
-    offering = [r for r in recipe_files().values() if variant in r.variants]
+    offering = sorted(
+        (r for r in recipe_files().values() if variant in r.variants),
+        key=lambda r: (scale not in r.scales, r.name),
+    )
     named = [r for r in offering if base in r.in_dist]
     fitting = named or [r for r in offering if r.shape == shape and not r.in_dist]
     fitting = fitting or [r for r in offering if r.shape == shape]
@@ -217,14 +225,20 @@ def _validate(settings: object, value: JSON, where: str) -> BaseModel:
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
+        unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
+        first = (unknown or error.errors())[0]
         path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            parent = cls if len(first["loc"]) == 1 else None
-            close = nearest(str(first["loc"][-1]), parent.model_fields) if parent else []
-            hint = f"; nearest: {', '.join(close[:4])}" if close else ""
-            raise ConfigError(f"{where}: unknown key {path!r}{hint}") from error
+        if unknown:
+            close = ", ".join(nearest(str(first["loc"][-1]), _keys(cls))[:3])
+            raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
         raise ConfigError(f"{where}: {path}: {first['msg']}") from error
+
+
+def _keys(cls: type[BaseModel]) -> set[str]:
+    """Every key that the settings or anything in them may have."""
+    schema = cls.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {key for part in parts for key in part.get("properties", {})}
 
 
 def _no_unknown(mapping: Mapping[str, object], known: set[str], where: str) -> None:

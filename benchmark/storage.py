@@ -12,11 +12,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from oodbench.errors import StoreError
 
+#: Where results go when nobody says otherwise.
+DEFAULT_STORE = "results/store"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -41,6 +44,31 @@ class Storage(Protocol):
         """A local folder for locks and the checkpoints of running work."""
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when it is complete and flushed to disk, or not at all.
+
+    Raises StoreError in one line where the disk is full or not writable.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(path.parent, error) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
 class LocalStorage:
     """A folder on this machine."""
 
@@ -57,22 +85,8 @@ class LocalStorage:
             raise StoreError(f"cannot read {self.root / path}: {error.strerror}") from error
 
     def write(self, path: str, data: bytes) -> None:
-        target = self.root / path
-        temporary: str | None = None
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-            _sync_folder(target.parent)
-        except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-            raise disk_error(self.root, error) from error
+        with atomic_file(self.root / path) as file:
+            file.write(data)
 
     def rename(self, source: str, target: str) -> None:
         try:

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,6 +29,7 @@ from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.seeding import derive_seed
 from oodbench.settings import Training
+from oodbench.storage import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -133,7 +133,7 @@ class _Loop:
         if settings.max_images is not None and settings.max_images < count:
             chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
             images = images[np.sort(chosen[: settings.max_images])]
-        self.images = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        self.images = torch.from_numpy(np.array(images, order="C")).to(self.device)
         per_epoch = settings.epoch_images or len(self.images)
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
         self.steps = self.steps_per_epoch * settings.epochs
@@ -201,17 +201,12 @@ class _Loop:
         return out
 
     def save(self) -> None:
-        """Write the checkpoint: a temporary file in the same folder, flushed, renamed."""
+        """Write the checkpoint, whole or not at all."""
         text = json.dumps(vars(self.state)).encode()
         tensors = self._tensors() | {"meta": torch.tensor(list(text), dtype=torch.uint8)}
         data = pack_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-        path = self.scratch / CHECKPOINT
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
+        with atomic_file(self.scratch / CHECKPOINT) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     def _restore(self, saved: dict[str, Tensor]) -> None:
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
@@ -325,7 +320,8 @@ class _Loop:
             row["bits_per_dim"] = -means["elbo"] / (self.dims * math.log(2))
         self.state.rows.append(row | means)
         self.state.sums = {}
-        (self.scratch / "log.csv").write_bytes(log_csv(self.state.rows))
+        with atomic_file(self.scratch / "log.csv") as file:
+            file.write(log_csv(self.state.rows))
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:

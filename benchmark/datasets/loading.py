@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from oodbench.datasets.raw import Found, Raw
 from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
 from oodbench.datasets.userfiles import find_user_data, grey_if_equal
 from oodbench.errors import DataError, OodbenchError
-from oodbench.storage import disk_error
+from oodbench.storage import atomic_file, disk_error
 
 SIZING = ("resize", "crop", "nearest")
 CACHE_VERSION = 1
@@ -39,6 +38,23 @@ class DataPlaces:
 
     folders: tuple[Path, ...]
     cache: Path
+
+
+def find_places(data: Sequence[str | Path], store: str) -> DataPlaces:
+    """Folders given, those of OODBENCH_DATA, and the cache: OODBENCH_CACHE, else beside the store.
+
+    DataError where a folder given does not exist.
+    """
+    given = [Path(folder).expanduser() for folder in data]
+    for folder in given:
+        if not folder.is_dir():
+            raise DataError(f"--data {folder}: there is no such folder")
+    named = [
+        Path(p).expanduser() for p in os.environ.get("OODBENCH_DATA", "").split(os.pathsep) if p
+    ]
+    local = Path(store).parent if "://" not in store else Path("results")
+    cache = Path(os.environ.get("OODBENCH_CACHE") or local / "data")
+    return DataPlaces((*given, *named, cache / "downloads"), cache)
 
 
 def load(
@@ -239,9 +255,10 @@ class _Slot:
     def _write(
         self, images: np.ndarray, labels: np.ndarray | None, note: str, chain: Sequence[str]
     ) -> dict[str, JSON]:
-        self._save(self.array, images)
-        if labels is not None:
-            self._save(self.marks, labels)
+        for path, values in ((self.array, images), (self.marks, labels)):
+            if values is not None:
+                with atomic_file(path) as file:
+                    np.save(file, values, allow_pickle=False)
         stat = self.array.stat()
         meta: dict[str, JSON] = {
             "fingerprint": fingerprint(images, chain),
@@ -251,28 +268,9 @@ class _Slot:
             "note": note,
             "labels": labels is not None,
         }
-        self._replace(self.json, json.dumps(meta, indent=1).encode())
+        with atomic_file(self.json) as file:
+            file.write(json.dumps(meta, indent=1).encode())
         return meta
-
-    def _save(self, path: Path, values: np.ndarray) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, values, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     def images(self) -> np.ndarray:
         """(N, C, H, W) uint8, read-only and memory-mapped."""

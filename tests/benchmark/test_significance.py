@@ -28,9 +28,7 @@ def test_variance_is_that_of_the_structural_components(ties: bool) -> None:
 def test_variance_agrees_with_a_bootstrap() -> None:
     generator = np.random.default_rng(1)
     a, b = generator.normal(0, 1, 300), generator.normal(1, 1, 300)
-    values = [
-        delong(generator.choice(a, 300), generator.choice(b, 300))[0] for _ in range(1500)
-    ]
+    values = [delong(generator.choice(a, 300), generator.choice(b, 300))[0] for _ in range(1500)]
     assert np.sqrt(delong(a, b)[1]) == pytest.approx(np.std(values), rel=0.1)
 
 

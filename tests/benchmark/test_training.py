@@ -89,9 +89,7 @@ def test_a_damaged_checkpoint_is_dropped(tmp_path: Path) -> None:
 def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).mkdir()
-    first, same, other = (
-        fit(tmp_path / n, seed=s)[0] for n, s in (("a", 0), ("b", 0), ("c", 1))
-    )
+    first, same, other = (fit(tmp_path / n, seed=s)[0] for n, s in (("a", 0), ("b", 0), ("c", 1)))
     assert torch.equal(weights(first), weights(same))
     assert not torch.equal(weights(first), weights(other))
 

@@ -131,22 +131,32 @@ def _cell(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
 
 
 # ---------------------------------------------------------------------- formats
+COLUMNS = (
+    "pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
+    "value", "low", "high", "sd", "runs",
+)  # fmt: skip
+
+
+def tidy(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """One mapping of `COLUMNS` per row and metric, values in percent, None where there is none."""
+    return [
+        dict(zip(COLUMNS, (
+            row.pair, row.detector, row.score, row.recipe, row.category, row.n, len(row.seeds),
+            metric, cell.value, cell.low, cell.high, cell.sd,
+            " ".join(run[:12] for run in row.runs),
+        ), strict=True))
+        for row in rows
+        for metric, cell in row.cells.items()
+    ]  # fmt: skip
+
+
 def to_csv(rows: Sequence[Row]) -> str:
-    """Tidy CSV: one line per row and metric, values in percent."""
+    """Tidy CSV of `COLUMNS`, four decimals."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
-         "value", "low", "high", "sd", "runs"]
-    )  # fmt: skip
-    for row in rows:
-        for metric, cell in row.cells.items():
-            numbers = [cell.value, cell.low, cell.high, cell.sd]
-            writer.writerow(
-                [row.pair, row.detector, row.score, row.recipe, row.category, row.n,
-                 len(row.seeds), metric, *("" if v is None else f"{v:.4f}" for v in numbers),
-                 " ".join(run[:12] for run in row.runs)]
-            )  # fmt: skip
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for values in tidy(rows):
+        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()})
     return out.getvalue()
 
 

@@ -1,0 +1,197 @@
+"""Recipes, suites and pairs: the declarations that ship, and clear errors about a user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from oodbench.detector import DETECTORS
+from oodbench.errors import ConfigError, OodbenchError, UnknownNameError
+from oodbench.models.config import HVAEConfig
+from oodbench.pairs import get_pair, make_pair, registered_pairs
+from oodbench.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
+from oodbench.recipes import default_recipe, find_recipe, read_recipe, recipe_files, resolve
+from oodbench.suites import read_suite, suites
+
+ALL = [
+    (name, scale, variant)
+    for name, recipe in recipe_files().items()
+    for scale, body in recipe.scales.items()
+    for variant in dict(body["variants"])  # type: ignore[arg-type, call-overload]
+]
+
+
+@pytest.mark.parametrize(("name", "scale", "variant"), ALL)
+def test_every_recipe_that_ships_resolves(name: str, scale: str, variant: str) -> None:
+    recipe = resolve(find_recipe(name), scale, variant)
+    assert isinstance(recipe.config, HVAEConfig)
+    assert recipe.fit_parts()["model"] == "hvae"
+    objective = recipe.config.objective
+    assert objective.kind == ("informative" if variant == "informative" else "elbo")
+    assert (objective.free_bits is not None) == (variant == "hvk")
+
+
+# LLRada paper, Tables 6, 7, 12 and 16: latent dimensions from shallow to deep.
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [("F3", [16, 8, 4]), ("F5", [32, 24, 16, 8, 4]), ("C3", [128, 64, 32]),
+     ("C5", [128, 64, 32, 28, 24]), ("N3", [64, 32, 16])],
+)  # fmt: skip
+def test_published_latents(name: str, dims: list[int]) -> None:
+    recipe = resolve(find_recipe(name), "paper", "vanilla")
+    assert isinstance(recipe.config, HVAEConfig)
+    assert [layer.latent.dim for layer in recipe.config.layers] == dims
+    assert recipe.training.epochs == 1000
+    assert (recipe.training.lr, recipe.training.optimiser) == (3e-4, "adam")
+
+
+@pytest.mark.parametrize(
+    ("in_dist", "shape", "scale", "name"),
+    [
+        ("fashionmnist", (1, 28, 28), "small", "F3"),
+        ("cifar10", (3, 32, 32), "small", "C3"),
+        ("tiny-imagenet", (3, 32, 32), "paper", "N3"),
+        ("lfwpeople@resize", (3, 32, 32), "paper", "N3"),
+        ("digits", (1, 8, 8), "small", "D2"),
+        ("china", (1, 16, 16), "small", "E3"),
+    ],
+)
+def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, name: str) -> None:
+    assert default_recipe(in_dist, shape, "vanilla", scale).name == name
+
+
+def test_no_recipe_for_a_shape_says_which_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"images of 3×64×64; give --recipe.*F3 \(1×28×28\)"):
+        default_recipe("x", (3, 64, 64), "vanilla", "small")
+
+
+def write(folder: Path, **changes: object) -> Path:
+    body: dict[str, object] = {
+        "name": "mine", "shape": [1, 8, 8], "model": "hvae",
+        "scales": {"small": {
+            "model": {"likelihood": {"kind": "logistic"}, "layers": [
+                {"stage": {"kind": "mlp", "hidden": [16]}, "latent": "d4"}]},
+            "training": {"epochs": 1},
+            "variants": {"vanilla": {}, "informative": {"model": {
+                "objective": {"kind": "informative"}}}},
+        }},
+    }  # fmt: skip
+    body |= changes
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(body))
+    return path
+
+
+def scales(**changes: object) -> dict[str, object]:
+    model = {"likelihood": {"kind": "logistic"},
+             "layers": [{"stage": {"kind": "mlp"}, "latent": "d4"}]}  # fmt: skip
+    return {"small": {"model": model, "training": {"epochs": 1},
+                      "variants": {"vanilla": {}}, **changes}}  # fmt: skip
+
+
+def test_a_users_recipe(tmp_path: Path) -> None:
+    recipe = resolve(find_recipe(str(write(tmp_path))), "small", "informative")
+    assert recipe.label == "mine-small"
+    changed = resolve(find_recipe(str(write(tmp_path))), "small", "informative",
+                      {"training": {"lr": 0.5}})  # fmt: skip
+    assert changed.training.lr == 0.5
+    assert changed.fit_parts() != recipe.fit_parts()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modell": "hvae"}, "unknown key 'modell'; nearest: model"),
+        ({"scales": {"smal": {}}}, "unknown key 'smal'; nearest: small"),
+        ({"scales": scales(trainin={})}, "unknown key 'trainin'; nearest: training"),
+        ({"scales": scales(training={"epoch": 3})}, "unknown key 'epoch'; nearest: epochs"),
+        ({"scales": scales(training={"epochs": 0})}, "training: epochs: Input should be greater"),
+        ({"scales": scales(measure={"lower": "mean"})}, "measure: lower: .*'mode' or 'sample'"),
+        ({"scales": scales(model={"likelihood": {"kind": "logistic"}, "layers": [
+            {"stage": {"kind": "mlp"}, "latent": "x4"}]})}, "a latent is written c16"),
+        ({"scales": scales(model={"likelihood": {"kind": "logistic"}, "layers": [
+            {"stage": {"kind": "mlp"}, "latent": "c4"}]})}, "a conv latent needs a conv stage"),
+        ({"scales": scales(model={"likelihood": {"kind": "logistic", "tails": "exact"}})},
+         r"unknown key 'likelihood\.tails'; nearest: tail"),
+        ({"model": "hvea"}, "unknown model 'hvea'; nearest: hvae"),
+        ({"shape": [28, 28]}, r"'shape' must be three whole numbers \[C, H, W\]"),
+        ({"scales": {}}, "'scales' must map"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_recipe_is_named(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(OodbenchError, match=message) as caught:
+        resolve(read_recipe(write(tmp_path, **changes)), "small", "vanilla")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- a\n- b", "a: 1\na: 2", "a: !!python/object:os.x {}"])
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml") as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match="unknown recipe 'F4'; nearest: F"):
+        find_recipe("F4")
+    with pytest.raises(UnknownNameError, match="unknown scale of recipe F3 'tiny'"):
+        resolve(find_recipe("F3"), "tiny", "vanilla")
+    with pytest.raises(UnknownNameError, match="variant of recipe F3 'vanila'; nearest: vanilla"):
+        resolve(find_recipe("F3"), "small", "vanila")
+
+
+# ---------------------------------------------------------------------- suites and pairs
+def test_suites_name_what_is_registered() -> None:
+    for suite in suites().values():
+        for pair in suite.pairs:
+            assert pair in registered_pairs()
+        for name in suite.detectors:
+            assert parse_detector(name).detector in map(DETECTORS.get, DETECTORS.names())
+
+
+def test_a_bad_suite_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("pairs: [a]\ndetektors: [b]\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: unknown key 'detektors'"):
+        read_suite(path)
+    path.write_text("pairs: [a]\ndetectors: b\n")
+    with pytest.raises(ConfigError, match="'detectors' must be a list"):
+        read_suite(path)
+
+
+def test_any_two_data_sets_make_a_pair() -> None:
+    assert get_pair("cifar10-svhn").tables
+    assert get_pair("svhn-tiny-imagenet").in_dist == "svhn"
+    made = get_pair("tiny-imagenet-celeba@resize")
+    assert (made.in_dist, made.ood) == ("tiny-imagenet", "celeba@resize")
+    assert make_pair("cifar10", "svhn") is get_pair("cifar10-svhn")
+    assert get_pair("cifar10-svhn").reversed().name == "svhn-cifar10"
+    with pytest.raises(UnknownNameError, match="nearest: cifar10-svhn"):
+        get_pair("cifar10-shvn")
+
+
+def test_scores_are_found_however_they_are_typed() -> None:
+    names = ["L", "LLR>1", "LLR_ada", "LLR_ada_eq11"]
+    for typed in ("llr-ada", "LLR_ada", "LLRada"):
+        assert select_scores(DetectorRequest("x", "", (typed,)), names) == ["LLR_ada"]
+    assert select_scores(DetectorRequest("x"), names) == names
+    with pytest.raises(UnknownNameError, match="score of x 'llr_adda'; nearest: LLR_ada"):
+        select_scores(DetectorRequest("x", "", ("llr_adda",)), names)
+    with pytest.raises(ConfigError, match="has no recipes"):
+        parse_detector("mean-intensity@F3")
+
+
+def test_jobs() -> None:
+    requests = [parse_detector(n) for n in ("vanilla-hvae:L", "vanilla-hvae:llr1", "png-length")]
+    pairs = [get_pair(n) for n in ("cifar10-svhn", "cifar10-celeba", "svhn-cifar10")]
+    jobs = plan_jobs(requests, pairs, scale="small", seeds=[0, 1])
+    # 2 ID sets × (2 seeds of the model, 1 of the detector that has no randomness)
+    assert len(jobs) == 6
+    assert [len(job.pairs) for job in jobs] == [2, 2, 2, 1, 1, 1]
+    assert jobs[0].request.scores == ("L", "llr1")
