@@ -61,9 +61,10 @@ def run(
     """Train what is missing, measure, score and rank; the rows of `leaderboard` for these runs.
 
     `detectors` are names as on the command line (``informative-hvae@F5:llr-ada``); `seeds` is a
-    number of seeds from 0, or the seeds.  Raises OodbenchError with one line on bad input.
+    number of seeds from 0, or the seeds.  Raises OodbenchError with one line on
+    bad input, after everything else has been done and stored.
     """
-    from oodbench.executors.local import run_jobs
+    from oodbench.executors.local import raise_failures, run_jobs
     from oodbench.runner import Bench
     from oodbench.store import Store
 
@@ -76,7 +77,9 @@ def run(
         Store(store), find_places(data, store), Progress("quiet" if quiet else None), device
     )
     asked = {request.name: request.scores for request in requests}
-    return _frame([e for found in run_jobs(bench, jobs) for e in found], asked)
+    outcome = run_jobs(bench, jobs)
+    raise_failures(outcome)
+    return _frame(outcome.entries, asked)
 
 
 def leaderboard(store: str = DEFAULT_STORE) -> pandas.DataFrame:

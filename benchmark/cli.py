@@ -131,10 +131,11 @@ def run(
     if dry_run:
         _print_missing(bench, jobs)
         return
-    from oodbench.executors.local import run_jobs
+    from oodbench.executors.local import raise_failures, run_jobs
 
-    entries = [entry for found in run_jobs(bench, jobs) for entry in found]
-    _print_tables(chosen, entries, requests, all_scores=all_scores)
+    outcome = run_jobs(bench, jobs)
+    _print_tables(chosen, outcome.entries, requests, all_scores=all_scores)
+    raise_failures(outcome)
 
 
 def _load_plugins(plugins: Sequence[str]) -> None:

@@ -123,7 +123,10 @@ def plan_jobs(
 
 
 def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Recipe | None]:
-    """The detector with its resolved recipe, where it stands on one."""
+    """The detector with its resolved recipe, where it stands on one.
+
+    Raises UnknownNameError on a recipe or a score that does not exist, before anything is trained.
+    """
     from oodbench.recipes import default_recipe, find_recipe, resolve
 
     cls = job.request.detector
@@ -134,4 +137,10 @@ def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Reci
     variant = cls.recipe_variant
     file = find_recipe(name) if name else default_recipe(job.in_dist, shape, variant, job.scale)
     detector.recipe = resolve(file, job.scale, variant, job.overrides)
+    select_scores(job.request, [column_name(score) for score in detector.score_names()])
     return detector, detector.recipe
+
+
+def column_name(score: str) -> str:
+    """A Parquet column for a score; the unnamed score of a simple detector is called "score"."""
+    return score or "score"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical import JSON
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import Detector, FitContext, wants_noise
-from oodbench.errors import PluginError
+from oodbench.errors import DataError, OodbenchError, PluginError
 from oodbench.pairs import Pair
-from oodbench.plan import Job, make_detector
+from oodbench.plan import Job, column_name, make_detector
 from oodbench.progress import Progress
 from oodbench.store import DamagedEntryError, Entry, Key, Store
 
@@ -50,17 +50,28 @@ class Bench:
     checkpoint_seconds: float = 60.0
 
 
-def perform(bench: Bench, job: Job) -> list[Entry]:
+@dataclass
+class Outcome:
+    """Run entries of a job's pairs, and what went wrong with the others."""
+
+    entries: list[Entry] = field(default_factory=list)
+    failures: list[OodbenchError] = field(default_factory=list)
+
+
+def perform(bench: Bench, job: Job) -> Outcome:
     """The run entries of a job's pairs, made where they are missing.
 
-    A damaged entry met on the way is set aside by the store and made again.
+    A pair that cannot be done does not stop the others.  A damaged entry met on the way is set
+    aside by the store and made again.
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _Evaluation(bench, job).runs()
+            return _Evaluation(bench, job).outcome()
         except DamagedEntryError:
             if attempt == ATTEMPTS - 1:
                 raise
+        except OodbenchError as error:
+            return Outcome([], [error])
     raise AssertionError("unreachable")
 
 
@@ -147,15 +158,30 @@ class _Evaluation:
         )
 
     # ------------------------------------------------------------------ steps
-    def runs(self) -> list[Entry]:
-        """One run entry per pair."""
-        out = []
+    def outcome(self) -> Outcome:
+        """One run entry per pair; data are checked before anything is trained."""
+        out = Outcome()
+        ready: list[tuple[Pair, ImageSet]] = []
         for pair in self.job.pairs:
-            ood = self._load(pair.ood, "test")
-            check_compatible(self.test, ood)
+            try:
+                ready.append((pair, self._ood(pair)))
+            except DataError as error:
+                out.failures.append(error)
+        for pair, ood in ready:
             key = self.run_key(ood)
-            out.append(self.store.find(key) or self._run(key, pair, ood))
+            try:
+                out.entries.append(self.store.find(key) or self._run(key, pair, ood))
+            except DamagedEntryError:
+                raise
+            except OodbenchError as error:
+                out.failures.append(error)  # the next pair would meet it again
+                break
         return out
+
+    def _ood(self, pair: Pair) -> ImageSet:
+        ood = self._load(pair.ood, "test")
+        check_compatible(self.test, ood)
+        return ood
 
     def missing(self) -> list[str]:
         """Steps whose entries are not in the store."""
@@ -163,8 +189,7 @@ class _Evaluation:
         if self.has_fit and self.store.find(self.fit_key) is None:
             steps.append(f"fit {self.job.label}")
         for pair in self.job.pairs:
-            ood = self._load(pair.ood, "test")
-            check_compatible(self.test, ood)
+            ood = self._ood(pair)
             steps += [
                 f"measure {images.name} with {self.job.label}"
                 for images in (self.test, ood)
@@ -395,16 +420,16 @@ class _Evaluation:
         if self.has_fit:
             fit = self.store.find(self.fit_key)
             if fit is not None:
-                for name in ("seconds", "images_per_second", "parameters", "train_images"):
+                for name, shown in (
+                    ("seconds", "train_seconds"),
+                    ("images_per_second", "train_images_per_second"),
+                    ("train_images", "train_images"),
+                    ("parameters", "parameters"),
+                ):
                     if name in fit.record:
-                        cost[f"train_{name}" if name != "train_images" else name] = fit.record[name]
+                        cost[shown] = fit.record[name]
                 cost["device"] = cast("Mapping[str, JSON]", fit.record["machine"])["device_name"]
         return cost
-
-
-def column_name(score: str) -> str:
-    """A Parquet column for a score; the unnamed score of a simple detector is called "score"."""
-    return score or "score"
 
 
 def subset_indices(count: int, size: int) -> np.ndarray:

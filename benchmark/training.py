@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.canonical import JSON
-from oodbench.errors import TrainingError
+from oodbench.errors import ConfigError, TrainingError
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.seeding import derive_seed
@@ -90,10 +90,14 @@ def tune_allocator() -> None:
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """``auto`` is the GPU where there is one, else the CPU."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """``auto`` is the GPU where there is one, else the CPU; ConfigError on one that is not here."""
+    count = torch.cuda.device_count()
+    here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    if wanted == "auto":
+        return "cuda" if count else "cpu"
+    if wanted not in here:
+        raise ConfigError(f"device {wanted!r} is not on this machine; it has {', '.join(here)}")
+    return wanted
 
 
 def train(

@@ -1,7 +1,6 @@
 """The default executor: jobs one after another in this process.
 
-A job that fails does not stop the others; the failures are raised together at the end, so that
-everything that could be finished is.
+A job that fails does not stop the others, so that everything that can be finished is.
 """
 
 from __future__ import annotations
@@ -10,23 +9,23 @@ from collections.abc import Sequence
 
 from oodbench.errors import OodbenchError
 from oodbench.plan import Job
-from oodbench.runner import Bench, perform
-from oodbench.store import Entry
+from oodbench.runner import Bench, Outcome, perform
 
 
-def run_jobs(bench: Bench, jobs: Sequence[Job]) -> list[list[Entry]]:
-    """Run entries of every job, in order; OodbenchError naming every job that failed."""
-    done: list[list[Entry]] = []
-    failures: list[tuple[Job, OodbenchError]] = []
+def run_jobs(bench: Bench, jobs: Sequence[Job]) -> Outcome:
+    """Run entries of all jobs in order, and every failure."""
+    whole = Outcome()
     for job in jobs:
-        try:
-            done.append(perform(bench, job))
-        except OodbenchError as error:
-            failures.append((job, error))
-            done.append([])
-    if failures:
-        distinct = list(dict.fromkeys(str(error) for _, error in failures))
-        if len(distinct) == 1:
-            raise failures[0][1]
-        raise OodbenchError("; ".join(f"{job.label}: {error}" for job, error in failures))
-    return done
+        done = perform(bench, job)
+        whole.entries += done.entries
+        whole.failures += done.failures
+    return whole
+
+
+def raise_failures(outcome: Outcome) -> None:
+    """OodbenchError with every distinct failure in one line, where there is any."""
+    messages = list(dict.fromkeys(str(failure) for failure in outcome.failures))
+    if len(messages) == 1:
+        raise outcome.failures[0]
+    if messages:
+        raise OodbenchError("; ".join(messages))

@@ -1,0 +1,169 @@
+"""Real processes killed for real, started together, and out of disk: nothing lost, same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oodbench.payload import unpack_table
+from oodbench.store import Store
+
+ARGUMENTS = (
+    "run", "--pair", "digits-photos", "--scale", "smoke", "--detector", "vanilla-hvae",
+    "--checkpoint-seconds", "0", "--batch-size", "50",
+)  # fmt: skip
+# Slows every step, so that there is time to be killed in the middle; it changes no number.
+SLOW_FIT = """
+import time, oodbench.training as t
+step = t._Loop._one_step
+def slow(self, number):
+    time.sleep(0.2)
+    step(self, number)
+t._Loop._one_step = slow
+"""
+SLOW_MEASURE = """
+import time, oodbench.measuring as m
+block = m._block
+m.measure.__kwdefaults__["save_seconds"] = 0.0
+m.BLOCK = 100
+def slow(*arguments):
+    time.sleep(0.3)
+    return block(*arguments)
+m._block = slow
+"""
+
+
+def start(folder: Path, prelude: str = "", *more: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OODBENCH")}
+    return subprocess.Popen(
+        [sys.executable, "-c", prelude + "\nfrom oodbench.cli import main; main()", *ARGUMENTS,
+         *more],
+        cwd=folder, env=environment | {"OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def scores(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Digest of every score entry, and its columns."""
+    entries = list(Store(folder / "results" / "store").entries("score"))
+    assert len(entries) == 2
+    return {e.digest: unpack_table(e.read("scores.parquet")) for e in entries}
+
+
+def assert_same_bits(a: Path, b: Path) -> None:
+    left, right = scores(a), scores(b)
+    assert left.keys() == right.keys()
+    for digest, columns in left.items():
+        for name, values in columns.items():
+            assert values.tobytes() == right[digest][name].tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, finish(start(folder))
+
+
+@pytest.mark.parametrize(
+    ("prelude", "sign"),
+    [(SLOW_FIT, "checkpoint.safetensors"), (SLOW_MEASURE, "block-000000100.safetensors")],
+    ids=["fit", "measure"],
+)
+def test_killed_and_run_again(
+    prelude: str, sign: str, uninterrupted: tuple[Path, str], tmp_path: Path
+) -> None:
+    process = start(tmp_path, prelude)
+    work = tmp_path / "results" / "store" / "work"
+    wait_for(lambda: any(work.rglob(sign)), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert any(work.rglob(sign))
+    # `measure` is resumed with the same small blocks, as the same version of a program would.
+    finish(start(tmp_path, SLOW_MEASURE if prelude == SLOW_MEASURE else ""))
+    assert_same_bits(uninterrupted[0], tmp_path)
+    assert not any(work.rglob("*.safetensors"))
+    if prelude == SLOW_FIT:
+        (fit,) = Store(tmp_path / "results" / "store").entries("fit")
+        assert fit.record["resumed"] == 1
+
+
+def test_interrupted_by_the_keyboard(tmp_path: Path) -> None:
+    process = start(tmp_path, SLOW_FIT)
+    work = tmp_path / "results" / "store" / "work"
+    wait_for(lambda: any(work.rglob("checkpoint.safetensors")), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "oodbench: interrupted; the same command goes on from here"
+
+
+def test_two_identical_commands_train_once(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    both = [start(tmp_path), start(tmp_path)]
+    tables = [finish(process) for process in both]
+    assert tables[0] == tables[1]
+    (fit,) = Store(tmp_path / "results" / "store").entries("fit")
+    assert fit.record["resumed"] == 0
+    assert_same_bits(uninterrupted[0], tmp_path)
+
+
+def test_a_damaged_entry_is_made_again(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(uninterrupted[0], folder)
+    store = folder / "results" / "store"
+    for path in (*store.glob("run/*/*/record.json"), *store.glob("score/*/*/scores.parquet")):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(bytes(data))
+    process = start(folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out == uninterrupted[1]
+    assert "set aside" in err
+    assert_same_bits(uninterrupted[0], folder)
+    assert list(store.glob("score/*/*.damaged-*"))
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small tmpfs needs the right to mount")
+    try:
+        # The data cache fits elsewhere; the store does not fit on the disk.
+        process = start(tmp_path, "", "--store", str(disk / "store"))
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2, err
+        last = err.splitlines()[-1]
+        assert last.startswith("oodbench: error: cannot write to ")
+        assert "No space left" in last
+        assert "Traceback" not in err
+        for record in (disk / "store").rglob("record.json"):
+            json.loads(record.read_text())  # what was finished is whole
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
