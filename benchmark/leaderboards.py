@@ -68,10 +68,14 @@ class Row:
 
 @dataclass
 class Group:
-    """Runs of one detector, recipe, scale and pair that differ in the seed only."""
+    """Runs of one detector, recipe, scale and pair that differ in the seed only.
+
+    `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
+    """
 
     first: Mapping[str, JSON]
     entries: list[Entry] = field(default_factory=list)
+    mark: str = ""
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
@@ -79,12 +83,17 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     groups: dict[tuple[JSON, ...], Group] = {}
     for entry in entries:
         record = entry.record
-        names = ("pair", "in_dist", "ood", "detector", "recipe", "scale", "variant")
-        key = tuple(record[name] for name in names)
+        key = (record["pair"], record["in_dist"], record["ood"], record["configuration"])
         group = groups.setdefault(key, Group(record))
         if all(known.digest != entry.digest for known in group.entries):
             group.entries.append(entry)
-    return list(groups.values())
+    found = list(groups.values())
+    names = ("pair", "detector", "recipe", "scale", "variant")
+    labels = [tuple(group.first[name] for name in names) for group in found]
+    for group, label in zip(found, labels, strict=True):
+        if labels.count(label) > 1:
+            group.mark = f"#{str(group.first['configuration'])[:4]}"
+    return found
 
 
 def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
@@ -94,6 +103,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     names = list(results[0]) if scores is None else [s for s in scores if s in results[0]]
     depth = int(cast(int, record["layers"]))
     title = str(record["title"]) + (f"({depth})" if depth else "")
+    title += f" {group.mark}" if group.mark else ""
     scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
     cost = cast("Mapping[str, float]", record["cost"])
     rows = []
@@ -237,7 +247,7 @@ def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
     seen: set[str] = set()
     for group in groups:
         for entry in group.entries:
-            row = _diagnostics_row(entry.record)
+            row = _diagnostics_row(entry.record, group.mark)
             if row is None or str(row) in seen:
                 continue
             seen.add(str(row))
@@ -245,7 +255,7 @@ def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
     return table if seen else None
 
 
-def _diagnostics_row(record: Mapping[str, JSON]) -> list[str] | None:
+def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
     diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
     if not diagnostics:
         return None
@@ -258,7 +268,7 @@ def _diagnostics_row(record: Mapping[str, JSON]) -> list[str] | None:
 
     return [
         f"{record['title']}({record['layers']}) {record['recipe']}-{record['scale']}"
-        f" on {record['in_dist']}",
+        f"{mark and ' ' + mark} on {record['in_dist']}",
         str(record["seed"]),
         f"{float(cast(float, train['bits_per_dim'])):.3f}",
         f"{float(cast(float, test['bits_per_dim'])):.3f}",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-from oodbench.canonical import JSON
+from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import Detector, FitContext, wants_noise
 from oodbench.errors import DataError, OodbenchError, PluginError
@@ -375,6 +375,7 @@ class _Evaluation:
             "category": self.detector.category,
             "cite": self.detector.cite,
             "seed": self.job.seed,
+            "configuration": self.configuration(ood),
             "recipe": self.recipe.name if self.recipe else "",
             "scale": self.recipe.scale if self.recipe else "",
             "variant": self.recipe.variant if self.recipe else "",
@@ -387,6 +388,21 @@ class _Evaluation:
             "cost": self._cost(),
         }
         return self.store.write(key, {}, record)
+
+    def configuration(self, ood: ImageSet) -> str:
+        """Digest of everything but the seed: runs that share it are repetitions of each other."""
+        parts: dict[str, JSON] = {
+            "detector": self.detector.name,
+            "revision": self.detector.revision,
+            "metrics": METRICS_REVISION,
+            "images": [self.test.fingerprint, ood.fingerprint],
+        }
+        if self.has_fit:
+            parts["train"] = self.train.fingerprint
+        if self.recipe is not None:
+            parts["fit"] = self.recipe.fit_parts()
+            parts["measure"] = self.recipe.measure.model_dump(mode="json")
+        return digest(parts)
 
     @property
     def layers(self) -> int:

@@ -1,0 +1,87 @@
+"""Tables as views of stored runs: what is averaged, what is kept apart, what is printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from oodbench.canonical import JSON
+from oodbench.leaderboards import caption, group_runs, make_rows, score_table, to_csv, to_json
+from oodbench.metrics import evaluate
+from oodbench.store import Entry, Key, Store
+
+
+def run(store: Store, seed: int, configuration: str = "a" * 64, **changes: JSON) -> Entry:
+    generator = np.random.default_rng(seed)
+    scores: dict[str, JSON] = {
+        name: evaluate(generator.normal(0, 1, 80), generator.normal(shift, 1, 80),
+                       resamples=50).to_json()
+        for name, shift in (("L", -1.0), ("LLR_ada", 2.0))
+    }  # fmt: skip
+    record: dict[str, JSON] = {
+        "pair": "a-b", "in_dist": "a", "ood": "b", "detector": "vanilla-hvae", "title": "HVAE",
+        "category": "unsupervised", "cite": "", "seed": seed, "configuration": configuration,
+        "recipe": "F3", "scale": "small", "variant": "vanilla", "layers": 3, "n": 80,
+        "notes": [], "scores": scores, "diagnostics": {}, "cost": {}, **changes,
+    }  # fmt: skip
+    key = Key("run", {"seed": seed, "configuration": configuration, **changes})
+    return store.write(key, {}, record)
+
+
+def test_seeds_are_averaged_with_the_sample_deviation(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entries = [run(store, seed) for seed in range(3)]
+    (group,) = group_runs([*entries, entries[0]])  # a run met twice counts once
+    (row,) = make_rows(group, ["LLR_ada"])
+    values = [100 * e.record["scores"]["LLR_ada"]["auroc"]["value"] for e in entries]  # type: ignore[index, call-overload]
+    cell = row.cells["auroc"]
+    assert (cell.value, cell.sd) == pytest.approx(
+        (statistics.fmean(values), statistics.stdev(values))
+    )
+    assert (cell.low, cell.high) == (None, None)
+    assert row.seeds == (0, 1, 2)
+    assert "3 seeds" in caption(group)
+
+
+def test_runs_of_another_configuration_are_never_averaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    groups = group_runs([run(store, 0), run(store, 0, "b" * 64), run(store, 1, "b" * 64)])
+    assert [len(group.entries) for group in groups] == [1, 2]
+    names = [make_rows(group)[0].detector for group in groups]
+    assert names == ["HVAE(3) #aaaa", "HVAE(3) #bbbb"]
+
+
+def test_one_seed_shows_its_interval_and_the_best_is_bold(tmp_path: Path) -> None:
+    (group,) = group_runs([run(Store(tmp_path), 0)])
+    rows = make_rows(group)
+    console = Console(width=150, record=True, file=io.StringIO())
+    console.print(score_table("a-b", rows, caption(group)))
+    text = console.export_text(clear=False)
+    for row in rows:
+        cell = row.cells["auroc"]
+        assert f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]" in text
+    styled = console.export_text(styles=True)
+    best = max(row.cells["auroc"].value for row in rows)
+    assert f"\x1b[1m{best:.1f} [" in styled
+    assert "80 ID + 80 OOD images" in text
+
+
+def test_csv_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
+    (group,) = group_runs([run(Store(tmp_path), 0)])
+    rows = make_rows(group)
+    lines = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    parsed = json.loads(to_json(rows))
+    assert len(lines) == 4 * len(parsed) == 8
+    for line in lines:
+        (match,) = (r for r in parsed if r["score"] == line["score"])
+        for name in ("value", "low", "high"):
+            assert float(line[name]) == pytest.approx(match["metrics"][line["metric"]][name],
+                                                      abs=6e-5)  # fmt: skip
+        assert line["sd"] == ""
