@@ -85,7 +85,7 @@ def tune_allocator() -> None:
     except (OSError, AttributeError):
         return
     mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(trim_threshold, -1)
     mallopt(top_pad, 64 << 20)
 
 
