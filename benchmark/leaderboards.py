@@ -262,12 +262,14 @@ def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
     test, train = diagnostics["id_test"], diagnostics["id_train"]
     cost = cast("Mapping[str, float]", record["cost"])
 
+    depth = f"({record['layers']})" if record["layers"] else ""
+
     def numbers(name: str, digits: int) -> str:
         values = cast("list[float]", test.get(name, []))
         return " / ".join(_short(v, digits) for v in values)
 
     return [
-        f"{record['title']}({record['layers']}) {record['recipe']}-{record['scale']}"
+        f"{record['title']}{depth} {record['recipe']}-{record['scale']}"
         f"{mark and ' ' + mark} on {record['in_dist']}",
         str(record["seed"]),
         f"{float(cast(float, train['bits_per_dim'])):.3f}",

@@ -82,6 +82,13 @@ class Recipe:
         """``F3-small``."""
         return f"{self.name}-{self.scale}"
 
+    def build(self, shape: tuple[int, int, int]) -> torch.nn.Module:
+        """The untrained network; ConfigError where the recipe does not suit images of `shape`."""
+        try:
+            return self.config.build(shape)
+        except ValueError as error:
+            raise ConfigError(f"recipe {self.label}: {error}") from error
+
     def fit_parts(self) -> dict[str, JSON]:
         """What the key of a fit holds of the recipe."""
         return {

@@ -224,10 +224,10 @@ class _Evaluation:
             files = {"state.safetensors": pack_tensors(self.detector.state_dict())}
             record: dict[str, JSON] = {"seconds": time.monotonic() - started}
         else:
-            config = self.recipe.config
+            recipe = self.recipe
             runtime = Runtime(device, self.bench.compile, self.bench.checkpoint_seconds)
             model, run = train(
-                lambda: config.build(self.test.shape),
+                lambda: recipe.build(self.test.shape),
                 self.train.images,
                 self.recipe.training,
                 seed=self.job.seed,
@@ -270,7 +270,7 @@ class _Evaluation:
         if self.recipe is None:
             self.detector.load_state_dict(unpack_tensors(entry.read("state.safetensors")))
         else:
-            model = self.recipe.config.build(self.test.shape)
+            model = self.recipe.build(self.test.shape)
             model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
             model = model.to(pick_device(self.bench.device))
             self.detector.attach([channels_last(model).eval()])

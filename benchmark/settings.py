@@ -22,7 +22,7 @@ class Training(BaseModel):
     batch_size: PositiveInt = 128
     epoch_images: PositiveInt | None = None
     max_images: PositiveInt | None = None
-    optimiser: Literal["adam", "adamax"] = "adam"
+    optimiser: Literal["adam", "adamax", "rmsprop"] = "adam"
     lr: PositiveFloat = 3e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,

@@ -194,6 +194,8 @@ class _Loop:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if s.optimiser == "adamax":
             return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+        if s.optimiser == "rmsprop":
+            return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
         return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 if TYPE_CHECKING:
+    from oodbench.models.glow import Glow
     from oodbench.models.hvae import HVAE
 
 
@@ -134,3 +135,20 @@ class HVAEConfig(Frozen):
         from oodbench.models.hvae import HVAE
 
         return HVAE(self, shape)
+
+
+class GlowConfig(Frozen):
+    """A Glow of `levels` × `steps`, coupling nets of `hidden` channels."""
+
+    name: ClassVar[str] = "glow"
+    revision: ClassVar[int] = 1
+
+    levels: PositiveInt = 2
+    steps: PositiveInt = 16
+    hidden: PositiveInt = 200
+
+    def build(self, shape: tuple[int, int, int]) -> Glow:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.glow import Glow
+
+        return Glow(self, shape)
