@@ -89,8 +89,8 @@ class InvertibleConv(nn.Module):
         solved = torch.linalg.solve_triangular(
             lower, self.permutation.T @ columns, upper=False, unitriangular=True
         )
-        solved = torch.linalg.solve_triangular(upper, solved, upper=True)
-        return solved.view(y.shape[1], y.shape[0], *y.shape[2:]).permute(1, 0, 2, 3)
+        x: Tensor = torch.linalg.solve_triangular(upper, solved, upper=True)
+        return x.view(y.shape[1], y.shape[0], *y.shape[2:]).permute(1, 0, 2, 3)
 
 
 class ZeroConv(nn.Module):
