@@ -88,6 +88,13 @@ class Detector:
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the trained models of the recipe (detectors that stand on a registered model)."""
 
+    def environment(self) -> Mapping[str, JSON]:
+        """What outside the code can change a measurement, such as a compressor's version.
+
+        It becomes part of the key of a measurement.
+        """
+        return {}
+
     def measure(self, images: torch.Tensor, noise: KeyedNoise) -> Mapping[str, torch.Tensor]:
         """Statistics of uint8 images (B, C, H, W), each (B,) or (B, K)."""
         raise NotImplementedError

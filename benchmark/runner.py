@@ -130,6 +130,9 @@ class _Evaluation:
         }
         if self.recipe is not None:
             parts["settings"] = self.recipe.measure.model_dump(mode="json")
+        environment = self.detector.environment()
+        if environment:
+            parts["environment"] = dict(environment)
         if self.noisy:
             parts["seed"] = self.job.seed
         return Key("measure", parts)
