@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from oodbench.detector import Detector, Statistics, register
 
@@ -36,7 +36,15 @@ class HierarchicalVAE(Detector):
     measure_name = "hierarchical-vae"
     revision = 1
     cost = "e + L·g"
-    score_patterns = ("L", "L>k", "LLR>k", "LLR_ada", "LLR_ada_eq11", "LLR_optk", "KL<=k")
+    score_patterns: ClassVar[Sequence[str]] = (
+        "L",
+        "L>k",
+        "LLR>k",
+        "LLR_ada",
+        "LLR_ada_eq11",
+        "LLR_optk",
+        "KL<=k",
+    )
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model."""

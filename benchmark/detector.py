@@ -68,6 +68,8 @@ class Detector:
 
     `revision` is part of every cache key: bump it when results change.  `scores` names the score
     functions of a detector that has several; a detector with one score leaves it empty.
+    An ensemble says how many `members` it wants: independent fits of its recipe, which the store
+    shares with every other detector on that recipe.
     """
 
     name: ClassVar[str] = ""
@@ -79,6 +81,7 @@ class Detector:
     score_patterns: ClassVar[Sequence[str]] = ()
     measure_name: ClassVar[str] = ""
     recipe_variant: ClassVar[str] = ""
+    members: ClassVar[int] = 1
 
     recipe: Recipe | None = None
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON, digest
@@ -108,15 +108,22 @@ class _Evaluation:
         return self.recipe is not None or type(self.detector).learns()
 
     # ------------------------------------------------------------------ keys
-    @cached_property
-    def fit_key(self) -> Key:
+    def member_seed(self, member: int) -> int:
+        """Training seed of a member: those of one run are disjoint from those of the next seed."""
+        return self.job.seed * self.detector.members + member
+
+    def fit_keys(self) -> list[Key]:
+        """The key of every member's fit."""
+        return [self.fit_key(member) for member in range(self.detector.members)]
+
+    def fit_key(self, member: int = 0) -> Key:
         """Model or detector, recipe, training images, seed."""
         parts: dict[str, JSON]
         if self.recipe is not None:
             parts = self.recipe.fit_parts()
         else:
             parts = {"detector": self.detector.name, "revision": self.detector.revision}
-        parts |= {"train": self.train.fingerprint, "seed": self.job.seed}
+        parts |= {"train": self.train.fingerprint, "seed": self.member_seed(member)}
         return Key("fit", parts)
 
     def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
@@ -126,7 +133,7 @@ class _Evaluation:
             "revision": self.detector.revision,
             "images": images.fingerprint,
             "subset": subset,
-            "fits": [self.fit_key.digest] if self.has_fit else [],
+            "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
         }
         if self.recipe is not None:
             parts["settings"] = self.recipe.measure.model_dump(mode="json")
@@ -189,8 +196,10 @@ class _Evaluation:
     def missing(self) -> list[str]:
         """Steps whose entries are not in the store."""
         steps = []
-        if self.has_fit and self.store.find(self.fit_key) is None:
-            steps.append(f"fit {self.job.label}")
+        if self.has_fit:
+            for member, key in enumerate(self.fit_keys()):
+                if self.store.find(key) is None:
+                    steps.append(f"fit {self.label(member)}")
         for pair in self.job.pairs:
             ood = self._ood(pair)
             steps += [
@@ -210,13 +219,18 @@ class _Evaluation:
         with self.store.lock(key, self.bench.progress.say):
             return self.store.find(key) or make(key)
 
-    def _fit(self, key: Key) -> Entry:
+    def label(self, member: int) -> str:
+        """What progress lines call a fit."""
+        count = self.detector.members
+        return self.job.label + (f", member {member + 1} of {count}" if count > 1 else "")
+
+    def _fit(self, key: Key, member: int) -> Entry:
         from oodbench.payload import pack_tensors
         from oodbench.training import Runtime, log_csv, machine_record, pick_device, train
 
         device = pick_device(self.bench.device)
         scratch, progress = self.store.scratch(key), self.bench.progress
-        progress.say(f"training {self.job.label} ({len(self.train):,} images, {device})")
+        progress.say(f"training {self.label(member)} ({len(self.train):,} images, {device})")
         started = time.monotonic()
         if self.recipe is None:
             context = FitContext(device, self.job.seed, progress.say, scratch)
@@ -233,7 +247,7 @@ class _Evaluation:
                 lambda: recipe.build(self.test.shape),
                 self.train.images,
                 self.recipe.training,
-                seed=self.job.seed,
+                seed=self.member_seed(member),
                 scratch=scratch,
                 runtime=runtime,
                 progress=progress,
@@ -251,7 +265,7 @@ class _Evaluation:
                 "variant": self.recipe.variant,
             }
         record |= {
-            "name": self.job.label,
+            "name": self.label(member),
             "in_dist": self.train.name,
             "train_images": len(self.train),
             "peak_memory_mb": peak_memory_mb(device),
@@ -269,14 +283,19 @@ class _Evaluation:
         from oodbench.payload import unpack_tensors
         from oodbench.training import channels_last, pick_device
 
-        entry = self._made(self.fit_key, self._fit)
+        entries = [
+            self._made(key, partial(self._fit, member=member))
+            for member, key in enumerate(self.fit_keys())
+        ]
         if self.recipe is None:
-            self.detector.load_state_dict(unpack_tensors(entry.read("state.safetensors")))
+            self.detector.load_state_dict(unpack_tensors(entries[0].read("state.safetensors")))
         else:
-            model = self.recipe.build(self.test.shape)
-            model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
-            model = model.to(pick_device(self.bench.device))
-            self.detector.attach([channels_last(model).eval()])
+            models = []
+            for entry in entries:
+                model = self.recipe.build(self.test.shape)
+                model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
+                models.append(channels_last(model.to(pick_device(self.bench.device))).eval())
+            self.detector.attach(models)
         self._attached = True
 
     def _measurement(self, images: ImageSet, subset: int = 0) -> Entry:
@@ -437,16 +456,19 @@ class _Evaluation:
             cost["ms_per_image"] = measured.record["ms_per_image"]
             cost["peak_memory_mb"] = measured.record["peak_memory_mb"]
         if self.has_fit:
-            fit = self.store.find(self.fit_key)
-            if fit is not None:
+            found = [self.store.find(key) for key in self.fit_keys()]
+            fits = [fit for fit in found if fit is not None]
+            if fits:
+                fit = fits[0]
                 for name, shown in (
-                    ("seconds", "train_seconds"),
                     ("images_per_second", "train_images_per_second"),
                     ("train_images", "train_images"),
                     ("parameters", "parameters"),
                 ):
                     if name in fit.record:
                         cost[shown] = fit.record[name]
+                cost["train_seconds"] = sum(float(cast(float, f.record["seconds"])) for f in fits)
+                cost["members"] = len(fits)
                 cost["device"] = cast("Mapping[str, JSON]", fit.record["machine"])["device_name"]
         return cost
 

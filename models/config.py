@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 if TYPE_CHECKING:
     from oodbench.models.glow import Glow
     from oodbench.models.hvae import HVAE
+    from oodbench.models.pixelcnn import PixelCNN
 
 
 class Frozen(BaseModel):
@@ -152,3 +153,23 @@ class GlowConfig(Frozen):
         from oodbench.models.glow import Glow
 
         return Glow(self, shape)
+
+
+class PixelCNNConfig(Frozen):
+    """A PixelCNN++ of `resolutions`, each with `blocks` gated residual blocks of `filters`."""
+
+    name: ClassVar[str] = "pixelcnn"
+    revision: ClassVar[int] = 1
+
+    filters: PositiveInt = 160
+    blocks: PositiveInt = 5
+    resolutions: PositiveInt = 3
+    components: PositiveInt = 10
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    weight_norm: bool = True
+
+    def build(self, shape: tuple[int, int, int]) -> PixelCNN:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.pixelcnn import PixelCNN
+
+        return PixelCNN(self, shape)

@@ -2,8 +2,8 @@
 
 w = g · v / ‖v‖ per output channel.  Initialisation (HVK code, biva-pytorch): v is Kaiming normal
 (fan-in, ReLU gain); one batch is passed through, and g and b are set so that the layer's output
-has mean 0 and variance 1 per channel over batch and space.  `initialising(model)` switches the
-layers into that pass.
+has mean 0 and standard deviation `gain` (1 if not set) per channel over batch and space.
+`initialising(model)` switches the layers into that pass.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class WeightNormLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.register_buffer("initialised", torch.tensor(False))
         self.initialising = False
+        self.gain = 1.0
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -70,7 +71,7 @@ class WeightNormLayer(nn.Module):
         if self.g is None:
             return y
         dims = [d for d in range(y.ndim) if d != 1]
-        scale = torch.rsqrt(y.var(dims) + EPSILON)
+        scale = self.gain * torch.rsqrt(y.var(dims) + EPSILON)
         shift = -y.mean(dims) * scale
         self.g.mul_(scale.view_as(self.g))
         self.bias.mul_(scale).add_(shift)

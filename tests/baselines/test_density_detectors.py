@@ -19,7 +19,7 @@ from oodbench.training import Runtime, train
 QUIET = Progress("quiet")
 
 
-@pytest.mark.parametrize(("name", "recipe_name"), [("glow", "glow-D")])
+@pytest.mark.parametrize(("name", "recipe_name"), [("glow", "glow-D"), ("pixelcnn", "pixelcnn-D")])
 def test_digits_against_photographs(name: str, recipe_name: str, tmp_path: Path) -> None:
     places = DataPlaces((), tmp_path / "data")
     sets = {

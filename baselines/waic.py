@@ -1,0 +1,88 @@
+"""WAIC: a likelihood that an ensemble must agree on.
+
+Choi, Jang, Alemi 2018 (arXiv 1810.01392): with M models that differ in seed and order of the data,
+    WAIC(x) = E_m[log p_m(x)] − Var_m[log p_m(x)],  nats;  score = −WAIC, higher = more OOD.
+The variance is that of the M values (divided by M).  It is quadratic in the unit of log p, so that
+bits/dim would give another ranking; nats per image are used, as published.
+Cost per image: M times the model's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.baselines.density import Density
+from oodbench.detector import Detector, register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oodbench.canonical import JSON
+    from oodbench.seeding import KeyedNoise
+
+
+class WAIC(Detector):
+    """The score on any model that gives log p(x)."""
+
+    cost = "5 f"
+    members = 5
+    score_patterns = ("-WAIC", "mean", "variance")
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the members."""
+        self.models = [cast(Density, model) for model in models]
+
+    def measure(self, images: torch.Tensor, noise: KeyedNoise) -> dict[str, torch.Tensor]:
+        """log_prob (B, M), nats; every member has draws of its own."""
+        import torch
+
+        parts = [
+            model.log_prob(images, noise.scope(f"member{index}"))
+            for index, model in enumerate(self.models)
+        ]
+        return {"log_prob": torch.stack(parts, dim=1)}
+
+    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """−WAIC, and its two parts oriented alike: −mean and variance."""
+        import numpy as np
+
+        log_prob = statistics["log_prob"]
+        mean, variance = log_prob.mean(axis=1), log_prob.var(axis=1)
+        return {
+            "-WAIC": np.asarray(variance - mean),
+            "mean": np.asarray(-mean),
+            "variance": np.asarray(variance),
+        }
+
+    def score_names(self) -> list[str]:
+        """The three."""
+        return ["-WAIC", "mean", "variance"]
+
+    def diagnose(
+        self,
+        statistics: Mapping[str, np.ndarray],
+        totals: Mapping[str, np.ndarray],
+        shape: tuple[int, int, int],
+    ) -> dict[str, JSON]:
+        """Mean bits/dim over members and images."""
+        bits = -statistics["log_prob"].mean() / (math.prod(shape) * math.log(2.0))
+        return {"bits_per_dim": float(bits), "images": len(statistics["log_prob"])}
+
+
+@register("waic-glow", category="ensemble", cite="arXiv 1810.01392", title="WAIC (5 Glow)")
+class WAICGlow(WAIC):
+    """Five Glows."""
+
+    recipe_variant = "glow"
+    measure_name = "waic"
+
+
+@register("waic-pixelcnn", category="ensemble", cite="arXiv 1810.01392", title="WAIC (5 PC++)")
+class WAICPixelCNN(WAIC):
+    """Five PixelCNN++."""
+
+    recipe_variant = "pixelcnn"
+    measure_name = "waic"
