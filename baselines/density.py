@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from oodbench.detector import Detector
 
@@ -32,7 +32,7 @@ class DensityDetector(Detector):
     """−log p(x) of the recipe's model."""
 
     cost = "f"
-    score_patterns = ("L",)
+    score_patterns: ClassVar[Sequence[str]] = ("L",)
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model."""

@@ -102,6 +102,12 @@ class Detector:
         """Statistics of uint8 images (B, C, H, W), each (B,) or (B, K)."""
         raise NotImplementedError
 
+    def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
+        """Take the statistics of a seeded subset of the ID training images, before any scoring.
+
+        Only for scores that compare an image with what is typical of the training images.
+        """
+
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """(N,) scores from the statistics of N images, higher = more OOD."""
         raise NotImplementedError
@@ -129,6 +135,11 @@ class Detector:
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore what `state_dict` gave."""
+
+    @classmethod
+    def calibrates(cls) -> bool:
+        """Whether the class has a `calibrate` of its own."""
+        return cls.calibrate is not Detector.calibrate
 
     @classmethod
     def learns(cls) -> bool:

@@ -101,8 +101,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     record = group.first
     results = [cast("Mapping[str, Mapping[str, JSON]]", e.record["scores"]) for e in group.entries]
     names = list(results[0]) if scores is None else [s for s in scores if s in results[0]]
-    depth = int(cast(int, record["layers"]))
-    title = str(record["title"]) + (f"({depth})" if depth else "")
+    title = _titled(record)
     title += f" {group.mark}" if group.mark else ""
     scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
     cost = cast("Mapping[str, float]", record["cost"])
@@ -129,6 +128,12 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
             )
         )
     return rows
+
+
+def _titled(record: Mapping[str, JSON]) -> str:
+    """``Informative HVAE(3)``; a title that names its model in brackets stays as it is."""
+    title, depth = str(record["title"]), record["layers"]
+    return f"{title}({depth})" if depth and "(" not in title else title
 
 
 def _cell(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
@@ -244,13 +249,15 @@ def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
              "Train s")  # fmt: skip
     for head in heads:
         table.add_column(head, justify="left" if head == "Model" else "right")
-    seen: set[str] = set()
+    # Detectors that share a fit and its measurement say the same of it: one row is enough.
+    seen: set[tuple[str, ...]] = set()
     for group in groups:
         for entry in group.entries:
             row = _diagnostics_row(entry.record, group.mark)
-            if row is None or str(row) in seen:
+            names = ("recipe", "scale", "variant", "in_dist")
+            if row is None or (same := (*(str(entry.record[n]) for n in names), *row[1:])) in seen:
                 continue
-            seen.add(str(row))
+            seen.add(same)
             table.add_row(*row)
     return table if seen else None
 
@@ -262,14 +269,12 @@ def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
     test, train = diagnostics["id_test"], diagnostics["id_train"]
     cost = cast("Mapping[str, float]", record["cost"])
 
-    depth = f"({record['layers']})" if record["layers"] else ""
-
     def numbers(name: str, digits: int) -> str:
         values = cast("list[float]", test.get(name, []))
         return " / ".join(_short(v, digits) for v in values)
 
     return [
-        f"{record['title']}{depth} {record['recipe']}-{record['scale']}"
+        f"{_titled(record)} {record['recipe']}-{record['scale']}"
         f"{mark and ' ' + mark} on {record['in_dist']}",
         str(record["seed"]),
         f"{float(cast(float, train['bits_per_dim'])):.3f}",

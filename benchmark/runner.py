@@ -102,6 +102,11 @@ class _Evaluation:
         """The ID training split."""
         return self._load(self.job.in_dist, "train")
 
+    @property
+    def train_subset(self) -> int:
+        """How many training images are measured, for diagnostics and for `calibrate`."""
+        return min(len(self.train), len(self.test), DIAGNOSE_IMAGES)
+
     @cached_property
     def has_fit(self) -> bool:
         """Whether anything is learned."""
@@ -146,14 +151,14 @@ class _Evaluation:
 
     def score_key(self, images: ImageSet) -> Key:
         """The detector's score functions on one measurement."""
-        return Key(
-            "score",
-            {
-                "detector": self.detector.name,
-                "revision": self.detector.revision,
-                "measure": self.measure_key(images).digest,
-            },
-        )
+        parts: dict[str, JSON] = {
+            "detector": self.detector.name,
+            "revision": self.detector.revision,
+            "measure": self.measure_key(images).digest,
+        }
+        if self.detector.calibrates():
+            parts["reference"] = self.measure_key(self.train, self.train_subset).digest
+        return Key("score", parts)
 
     def run_key(self, ood: ImageSet) -> Key:
         """Scores of both sides and how they are compared."""
@@ -361,6 +366,9 @@ class _Evaluation:
 
             from oodbench.payload import pack_table
 
+            if self.detector.calibrates():
+                reference = self._measurement(self.train, self.train_subset)
+                self.detector.calibrate(self._statistics(reference))
             statistics = self._statistics(self._measurement(images))
             columns = {}
             for name, values in self.detector.scores(statistics).items():
@@ -434,10 +442,9 @@ class _Evaluation:
     def _diagnostics(self) -> dict[str, JSON]:
         if type(self.detector).diagnose is Detector.diagnose:
             return {}
-        count = min(len(self.train), len(self.test), DIAGNOSE_IMAGES)
         return {
             "id_test": self._diagnose(self._measurement(self.test)),
-            "id_train": self._diagnose(self._measurement(self.train, count)),
+            "id_train": self._diagnose(self._measurement(self.train, self.train_subset)),
         }
 
     def _diagnose(self, entry: Entry) -> dict[str, JSON]:
