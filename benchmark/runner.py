@@ -231,7 +231,8 @@ class _Evaluation:
 
     def _fit(self, key: Key, member: int) -> Entry:
         from oodbench.payload import pack_tensors
-        from oodbench.training import Runtime, log_csv, machine_record, pick_device, train
+        from oodbench.provenance import machine_record
+        from oodbench.training import Runtime, log_csv, pick_device, train
 
         device = pick_device(self.bench.device)
         scratch, progress = self.store.scratch(key), self.bench.progress
@@ -312,7 +313,8 @@ class _Evaluation:
 
             from oodbench.measuring import measure
             from oodbench.payload import pack_table, pack_tensors
-            from oodbench.training import machine_record, pick_device, tune_allocator
+            from oodbench.provenance import machine_record
+            from oodbench.training import pick_device, tune_allocator
 
             tune_allocator()
             self._attach()

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oodbench.canonical import JSON
 from oodbench.errors import ConfigError, TrainingError
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
@@ -357,23 +356,6 @@ def channels_last(model: nn.Module) -> nn.Module:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
-
-
-def machine_record(device: str) -> dict[str, JSON]:
-    """Device and versions, for the record beside an artefact; never part of a key."""
-    import platform
-    from importlib.metadata import version
-
-    kind = torch.device(device).type
-    name = torch.cuda.get_device_name(device) if kind == "cuda" else platform.processor() or "cpu"
-    return {
-        "device": device,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "oodbench": version("oodbench"),
-    }
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
