@@ -5,6 +5,10 @@ seeded permutation.  The patch sets are windows of the two sample photographs (4
 is divided into a grid of 5×8 blocks; every fourth block, shifted from row to row, is for testing.
 A patch lies inside one block, so that no pixel of a test patch is in any training patch.  Training
 patches overlap (stride a quarter of the side), test patches too (half a side).
+
+`china` leaves out the two upper rows of blocks, which are mostly sky: flat and textured patches in
+one set give its likelihood two modes, and a model of such a set says little about a paradox that
+is about textured ID images and smooth OOD ones.
 """
 
 from __future__ import annotations
@@ -20,11 +24,16 @@ from oodbench.seeding import derive_seed
 
 REVISION = 1
 BLOCKS = (5, 8)
+FIRST_ROW = {"china": 2}
 
 
 def find_embedded(spec: DatasetSpec, split: str) -> Found:
     """The embedded set; reading it imports scikit-learn."""
-    identity: dict[str, JSON] = {"revision": REVISION, "scikit-learn": version("scikit-learn")}
+    identity: dict[str, JSON] = {
+        "revision": REVISION,
+        "first_row": FIRST_ROW.get(spec.name.partition("-")[0], 0),
+        "scikit-learn": version("scikit-learn"),
+    }
     return Found("scikit-learn", identity, lambda: read_embedded(spec.name, split))
 
 
@@ -37,7 +46,7 @@ def read_embedded(name: str, split: str) -> Raw:
         images = np.concatenate(parts)
     else:
         photo, _, colour = name.partition("-")
-        images = _patches(_photo(photo, grey=not colour), 16, split)
+        images = _patches(_photo(photo, grey=not colour), 16, split, FIRST_ROW.get(photo, 0))
     return Raw(images, len(images), final=True)
 
 
@@ -70,12 +79,12 @@ def is_test_block(row: int, column: int) -> bool:
     return (column + 2 * row) % 4 == 0
 
 
-def _patches(photo: np.ndarray, side: int, split: str) -> np.ndarray:
-    """(N, side, side, C) windows of the blocks of a split, in reading order."""
+def _patches(photo: np.ndarray, side: int, split: str, first_row: int = 0) -> np.ndarray:
+    """(N, side, side, C) windows of the blocks of a split from a row on, in reading order."""
     height, width = photo.shape[0] // BLOCKS[0], photo.shape[1] // BLOCKS[1]
     stride = side // 4 if split == "train" else side // 2
     out = []
-    for row in range(BLOCKS[0]):
+    for row in range(first_row, BLOCKS[0]):
         for column in range(BLOCKS[1]):
             if is_test_block(row, column) != (split == "test"):
                 continue

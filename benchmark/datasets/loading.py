@@ -67,8 +67,9 @@ def load(
 ) -> ImageSet:
     """One split of a registered set or of a user's path, as an `ImageSet`.
 
-    `like` (C, H, W) is the ID set's shape, the target of sizing steps on paths.  `divide`: the
-    path has to serve as training and test set.  DataError says what is missing and how to get it.
+    `like` (C, H, W) is the ID set's shape, the target of sizing steps that the name asks for.
+    `divide`: the path has to serve as training and test set.  DataError says what is missing and
+    how to get it.
     """
     wanted = parse_name(name) if isinstance(name, str) else name
     if wanted.is_path:
@@ -78,7 +79,9 @@ def load(
     else:
         spec = get_spec(wanted.base)
         found = _find(spec, split, places)
-        target, expected = spec.shape, spec.splits.get(split, 0)
+        # Sizing that is asked for by name goes to the ID set's size, the default to the registered.
+        sized = like is not None and any(v in SIZING for v in wanted.variants)
+        target, expected = like if sized else spec.shape, spec.splits.get(split, 0)
         default = spec.variants.get(spec.default_variant, ())
         chain = _chain(spec, wanted)
     identity = digest(
@@ -162,6 +165,12 @@ def _materialise(
     steps = list(chain)
     if raw.final and default:
         steps = _after_default(list(default), list(chain), wanted)
+        held = np.shape(raw.images)[1:3]
+        if target is not None and held != target[1:]:
+            raise DataError(
+                f"{wanted}: the prepared array is {held[0]}×{held[1]};"
+                f" {target[1]}×{target[2]} needs the native images"
+            )
     if isinstance(raw.images, np.ndarray) and not steps:
         return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, raw.note
     images = _transformed(raw, steps, wanted, target)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from oodbench.datasets import catalogue, parse_name
-from oodbench.datasets.embedded import BLOCKS, is_test_block, read_embedded
+from oodbench.datasets.embedded import BLOCKS, FIRST_ROW, is_test_block, read_embedded
 from oodbench.datasets.imageset import fingerprint
 from oodbench.datasets.loading import DataPlaces, check_compatible, find_places, load, status
 from oodbench.datasets.published import NORB_STEM, _download, find_published
@@ -88,7 +88,7 @@ def test_no_pixel_of_a_test_block_is_in_a_training_patch() -> None:
     marks = [[is_test_block(r, c) for c in range(BLOCKS[1])] for r in range(BLOCKS[0])]
     assert np.mean(marks) == pytest.approx(0.25)
     train, test = read_embedded("china", "train"), read_embedded("china", "test")
-    blocks = BLOCKS[0] * BLOCKS[1]
+    blocks = (BLOCKS[0] - FIRST_ROW["china"]) * BLOCKS[1]
     assert train.count % (blocks * 3 // 4) == 0
     assert test.count % (blocks // 4) == 0
 
@@ -248,8 +248,16 @@ def test_shapes_that_differ_say_how_to_mend_it(tmp_path: Path, places: DataPlace
     big = load(str(tmp_path / "big.npz"), "test", places)
     with pytest.raises(DataError, match=r"3×40×40.*1×8×8.*big\.npz@grey@resize"):
         check_compatible(load("digits", "test", places), big)
-    mended = load(f"{tmp_path / 'big.npz'}@grey@resize", "test", places, like=(1, 8, 8))
-    check_compatible(load("digits", "test", places), mended)
+    for mended in (f"{tmp_path / 'big.npz'}@grey@resize", "china-rgb@grey@crop", "flower@resize"):
+        loaded = load(mended, "test", places, like=(1, 8, 8))
+        check_compatible(load("digits", "test", places), loaded)
+
+
+def test_a_prepared_array_cannot_be_made_larger(places: DataPlaces) -> None:
+    np.savez(places.folders[0] / "celeba-test.npz", images=pixels(5, 32, 32, 3))
+    assert load("celeba", "test", places).shape == (3, 32, 32)
+    with pytest.raises(DataError, match="already went through 'crop'; 'resize' needs the native"):
+        load("celeba@resize", "test", places, like=(3, 64, 64))
 
 
 # ---------------------------------------------------------------------- archives of ours
