@@ -69,7 +69,12 @@ class Detector:
     `revision` is part of every cache key: bump it when results change.  `scores` names the score
     functions of a detector that has several; a detector with one score leaves it empty.
     An ensemble says how many `members` it wants: independent fits of its recipe, which the store
-    shares with every other detector on that recipe.
+    shares with every other detector on that recipe.  `companions` names further variants of the
+    recipe, each fitted once, such as the background model of a likelihood ratio.
+    `groups` maps a score that judges b images together to b: `scores` repeats the value of a group
+    on its members, the groups being those of `oodbench.metrics.group_members`.  Of the scores that
+    `oracles` lists, the one with the best AUROC is printed as well, under a name of its own; that
+    choice has seen the OOD images, and every table says so.
     """
 
     name: ClassVar[str] = ""
@@ -82,14 +87,18 @@ class Detector:
     measure_name: ClassVar[str] = ""
     recipe_variant: ClassVar[str] = ""
     members: ClassVar[int] = 1
+    companions: ClassVar[Sequence[str]] = ()
+    groups: ClassVar[Mapping[str, int]] = {}
+    diagnose_training: ClassVar[bool] = True
 
     recipe: Recipe | None = None
+    companion_recipes: Sequence[Recipe] = ()
 
     def fit(self, train: ImageSet, context: FitContext) -> None:
         """Learn from the ID training images; the default has nothing to learn."""
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
-        """Take the trained models of the recipe (detectors that stand on a registered model)."""
+        """Take the trained models of the recipe, members first, then companions."""
 
     def environment(self) -> Mapping[str, JSON]:
         """What outside the code can change a measurement, such as a compressor's version.
@@ -119,6 +128,10 @@ class Detector:
     def score_names(self) -> list[str]:
         """Names of what `scores` returns, in the order of a table."""
         return [""]
+
+    def oracles(self) -> Mapping[str, Sequence[str]]:
+        """Names of oracle choices, each with the scores that it chooses from."""
+        return {}
 
     def diagnose(
         self,

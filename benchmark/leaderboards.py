@@ -79,7 +79,7 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Groups in the order of first appearance; a run met twice counts once."""
+    """Groups in the order of first appearance, each by seed; a run met twice counts once."""
     groups: dict[tuple[JSON, ...], Group] = {}
     for entry in entries:
         record = entry.record
@@ -88,6 +88,8 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
         if all(known.digest != entry.digest for known in group.entries):
             group.entries.append(entry)
     found = list(groups.values())
+    for group in found:
+        group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
     names = ("pair", "detector", "recipe", "scale", "variant")
     labels = [tuple(group.first[name] for name in names) for group in found]
     for group, label in zip(found, labels, strict=True):
@@ -114,7 +116,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 detector=title,
                 score="" if name == "score" else name,
                 recipe=scale,
-                category=str(record["category"]),
+                category="oracle" if "oracle" in runs[0] else str(record["category"]),
                 seeds=tuple(int(cast(int, e.record["seed"])) for e in group.entries),
                 n=int(cast(int, runs[0]["n_id"])),
                 cells={metric: _cell(runs, metric) for metric in METRICS},
@@ -266,7 +268,7 @@ def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
     diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
     if not diagnostics:
         return None
-    test, train = diagnostics["id_test"], diagnostics["id_train"]
+    test, train = diagnostics["id_test"], diagnostics.get("id_train", {})
     cost = cast("Mapping[str, float]", record["cost"])
 
     def numbers(name: str, digits: int) -> str:
@@ -277,7 +279,7 @@ def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
         f"{_titled(record)} {record['recipe']}-{record['scale']}"
         f"{mark and ' ' + mark} on {record['in_dist']}",
         str(record["seed"]),
-        f"{float(cast(float, train['bits_per_dim'])):.3f}",
+        f"{float(cast(float, train['bits_per_dim'])):.3f}" if train else "",
         f"{float(cast(float, test['bits_per_dim'])):.3f}",
         numbers("bits_per_dim_k", 2),
         numbers("kl_nats", 1),

@@ -180,6 +180,17 @@ def evaluate(
     )
 
 
+def group_members(count: int, size: int) -> np.ndarray:
+    """(G, size) indices of the images of each group: a seeded partition, the rest left out.
+
+    DataError where there are fewer than `size` images.
+    """
+    if count < size:
+        raise DataError(f"groups of {size} need at least {size} images, not {count}")
+    order = np.random.default_rng(derive_seed("groups", count, size)).permutation(count)
+    return order[: count // size * size].reshape(-1, size)
+
+
 def equal_size(n_id: int, n_ood: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Indices of min(n_id, n_ood) images of each side (the papers' equal-size rule), sorted.
 

@@ -137,7 +137,11 @@ def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Reci
     variant = cls.recipe_variant
     file = find_recipe(name) if name else default_recipe(job.in_dist, shape, variant, job.scale)
     detector.recipe = resolve(file, job.scale, variant, job.overrides)
-    select_scores(job.request, [column_name(score) for score in detector.score_names()])
+    detector.companion_recipes = [
+        resolve(file, job.scale, companion, job.overrides) for companion in cls.companions
+    ]
+    columns = [column_name(score) for score in detector.score_names()]
+    select_scores(job.request, [*columns, *detector.oracles()])
     return detector, detector.recipe
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from oodbench.datasets.imageset import ImageSet
     from oodbench.datasets.spec import DatasetName
+    from oodbench.recipes import Recipe
 
 METRICS_REVISION = 1
 EQUAL_SIZE_SEED = 0
@@ -80,6 +81,15 @@ def missing_steps(bench: Bench, job: Job) -> list[str]:
     return _Evaluation(bench, job).missing()
 
 
+@dataclass(frozen=True)
+class Fit:
+    """One thing to learn: a recipe's model, or the detector itself where there is no recipe."""
+
+    recipe: Recipe | None
+    seed: int
+    label: str
+
+
 class _Evaluation:
     def __init__(self, bench: Bench, job: Job) -> None:
         from oodbench.datasets.spec import parse_name
@@ -105,7 +115,17 @@ class _Evaluation:
     @property
     def train_subset(self) -> int:
         """How many training images are measured, for diagnostics and for `calibrate`."""
-        return min(len(self.train), len(self.test), DIAGNOSE_IMAGES)
+        return min(len(self.train), self.count(self.test), DIAGNOSE_IMAGES)
+
+    def count(self, images: ImageSet) -> int:
+        """How many images of a test split are measured: all, or the recipe's `max_images`."""
+        limit = self.recipe.measure.max_images if self.recipe is not None else None
+        return len(images) if limit is None else min(limit, len(images))
+
+    def subset(self, images: ImageSet) -> int:
+        """The size of the seeded subset that is measured, 0 where it is the whole split."""
+        count = self.count(images)
+        return count if count < len(images) else 0
 
     @cached_property
     def has_fit(self) -> bool:
@@ -117,18 +137,31 @@ class _Evaluation:
         """Training seed of a member: those of one run are disjoint from those of the next seed."""
         return self.job.seed * self.detector.members + member
 
-    def fit_keys(self) -> list[Key]:
-        """The key of every member's fit."""
-        return [self.fit_key(member) for member in range(self.detector.members)]
+    @cached_property
+    def fits(self) -> list[Fit]:
+        """Everything that is learned: the members, then the companions."""
+        count = self.detector.members
+        labels = [self.job.label] * count
+        if count > 1:
+            labels = [f"{self.job.label}, member {m + 1} of {count}" for m in range(count)]
+        out = [Fit(self.recipe, self.member_seed(m), label) for m, label in enumerate(labels)]
+        return out + [
+            Fit(recipe, self.job.seed, f"{self.job.label}, {recipe.variant}")
+            for recipe in self.detector.companion_recipes
+        ]
 
-    def fit_key(self, member: int = 0) -> Key:
+    def fit_keys(self) -> list[Key]:
+        """The key of every fit."""
+        return [self.fit_key(fit) for fit in self.fits]
+
+    def fit_key(self, fit: Fit) -> Key:
         """Model or detector, recipe, training images, seed."""
         parts: dict[str, JSON]
-        if self.recipe is not None:
-            parts = self.recipe.fit_parts()
+        if fit.recipe is not None:
+            parts = fit.recipe.fit_parts()
         else:
             parts = {"detector": self.detector.name, "revision": self.detector.revision}
-        parts |= {"train": self.train.fingerprint, "seed": self.member_seed(member)}
+        parts |= {"train": self.train.fingerprint, "seed": fit.seed}
         return Key("fit", parts)
 
     def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
@@ -154,7 +187,7 @@ class _Evaluation:
         parts: dict[str, JSON] = {
             "detector": self.detector.name,
             "revision": self.detector.revision,
-            "measure": self.measure_key(images).digest,
+            "measure": self.measure_key(images, self.subset(images)).digest,
         }
         if self.detector.calibrates():
             parts["reference"] = self.measure_key(self.train, self.train_subset).digest
@@ -202,15 +235,17 @@ class _Evaluation:
         """Steps whose entries are not in the store."""
         steps = []
         if self.has_fit:
-            for member, key in enumerate(self.fit_keys()):
-                if self.store.find(key) is None:
-                    steps.append(f"fit {self.label(member)}")
+            steps += [
+                f"fit {fit.label}"
+                for fit in self.fits
+                if self.store.find(self.fit_key(fit)) is None
+            ]
         for pair in self.job.pairs:
             ood = self._ood(pair)
             steps += [
                 f"measure {images.name} with {self.job.label}"
                 for images in (self.test, ood)
-                if self.store.find(self.measure_key(images)) is None
+                if self.store.find(self.measure_key(images, self.subset(images))) is None
             ]
             if self.store.find(self.run_key(ood)) is None:
                 steps.append(f"rank {self.job.label} on {pair.name}")
@@ -224,21 +259,17 @@ class _Evaluation:
         with self.store.lock(key, self.bench.progress.say):
             return self.store.find(key) or make(key)
 
-    def label(self, member: int) -> str:
-        """What progress lines call a fit."""
-        count = self.detector.members
-        return self.job.label + (f", member {member + 1} of {count}" if count > 1 else "")
-
-    def _fit(self, key: Key, member: int) -> Entry:
+    def _fit(self, key: Key, fit: Fit) -> Entry:
         from oodbench.payload import pack_tensors
         from oodbench.provenance import machine_record
         from oodbench.training import Runtime, log_csv, pick_device, train
 
         device = pick_device(self.bench.device)
         scratch, progress = self.store.scratch(key), self.bench.progress
-        progress.say(f"training {self.label(member)} ({len(self.train):,} images, {device})")
+        progress.say(f"training {fit.label} ({len(self.train):,} images, {device})")
         started = time.monotonic()
-        if self.recipe is None:
+        recipe = fit.recipe
+        if recipe is None:
             context = FitContext(device, self.job.seed, progress.say, scratch)
             images = self.train
             if self.detector.category != "labels":
@@ -247,13 +278,12 @@ class _Evaluation:
             files = {"state.safetensors": pack_tensors(self.detector.state_dict())}
             record: dict[str, JSON] = {"seconds": time.monotonic() - started}
         else:
-            recipe = self.recipe
             runtime = Runtime(device, self.bench.compile, self.bench.checkpoint_seconds)
             model, run = train(
                 lambda: recipe.build(self.test.shape),
                 self.train.images,
-                self.recipe.training,
-                seed=self.member_seed(member),
+                recipe.training,
+                seed=fit.seed,
                 scratch=scratch,
                 runtime=runtime,
                 progress=progress,
@@ -265,13 +295,13 @@ class _Evaluation:
             record = {
                 "seconds": run.seconds,
                 "resumed": run.resumed,
-                "images_per_second": run.step * self.recipe.training.batch_size / run.seconds,
+                "images_per_second": run.step * recipe.training.batch_size / run.seconds,
                 "parameters": sum(p.numel() for p in model.parameters()),
-                "recipe": self.recipe.label,
-                "variant": self.recipe.variant,
+                "recipe": recipe.label,
+                "variant": recipe.variant,
             }
         record |= {
-            "name": self.label(member),
+            "name": fit.label,
             "in_dist": self.train.name,
             "train_images": len(self.train),
             "peak_memory_mb": peak_memory_mb(device),
@@ -289,16 +319,14 @@ class _Evaluation:
         from oodbench.payload import unpack_tensors
         from oodbench.training import channels_last, pick_device
 
-        entries = [
-            self._made(key, partial(self._fit, member=member))
-            for member, key in enumerate(self.fit_keys())
-        ]
+        entries = [self._made(self.fit_key(fit), partial(self._fit, fit=fit)) for fit in self.fits]
         if self.recipe is None:
             self.detector.load_state_dict(unpack_tensors(entries[0].read("state.safetensors")))
         else:
             models = []
-            for entry in entries:
-                model = self.recipe.build(self.test.shape)
+            for entry, fit in zip(entries, self.fits, strict=True):
+                assert fit.recipe is not None
+                model = fit.recipe.build(self.test.shape)
                 model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
                 models.append(channels_last(model.to(pick_device(self.bench.device))).eval())
             self.detector.attach(models)
@@ -371,14 +399,14 @@ class _Evaluation:
             if self.detector.calibrates():
                 reference = self._measurement(self.train, self.train_subset)
                 self.detector.calibrate(self._statistics(reference))
-            statistics = self._statistics(self._measurement(images))
-            columns = {}
+            statistics = self._statistics(self._measurement(images, self.subset(images)))
+            columns, count = {}, self.count(images)
             for name, values in self.detector.scores(statistics).items():
                 scores = np.asarray(values, dtype=np.float64)
-                if scores.shape != (len(images),):
+                if scores.shape != (count,):
                     raise PluginError(
                         f"{self.detector.name}: score {name!r} has shape {scores.shape}; expected"
-                        f" ({len(images)},)"
+                        f" ({count},)"
                     )
                 columns[column_name(name)] = scores
             record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}"}
@@ -387,17 +415,15 @@ class _Evaluation:
         return self._made(self.score_key(images), make)
 
     def _run(self, key: Key, pair: Pair, ood: ImageSet) -> Entry:
-        from oodbench.metrics import equal_size, evaluate
+        from oodbench.metrics import equal_size
         from oodbench.payload import unpack_table
 
         id_entry, ood_entry = self._scores(self.test), self._scores(ood)
         id_scores = unpack_table(id_entry.read("scores.parquet"))
         ood_scores = unpack_table(ood_entry.read("scores.parquet"))
-        id_index, ood_index = equal_size(len(self.test), len(ood), EQUAL_SIZE_SEED)
-        results: dict[str, JSON] = {}
-        for name, values in id_scores.items():
-            metrics = evaluate(values[id_index], ood_scores[name][ood_index])
-            results[name] = metrics.to_json()
+        counts = self.count(self.test), self.count(ood)
+        id_index, ood_index = equal_size(*counts, EQUAL_SIZE_SEED)
+        results = self._results(id_scores, ood_scores, id_index, ood_index)
         record: dict[str, JSON] = {
             "pair": pair.name,
             "in_dist": pair.in_dist,
@@ -413,13 +439,45 @@ class _Evaluation:
             "variant": self.recipe.variant if self.recipe else "",
             "layers": self.layers,
             "n": len(id_index),
-            "available": {"id": len(self.test), "ood": len(ood)},
-            "notes": [f"{s.name}: {s.note}" for s in (self.test, ood) if s.note],
+            "available": {"id": counts[0], "ood": counts[1]},
+            "notes": [note for images in (self.test, ood) for note in self._notes(images)],
             "scores": results,
             "diagnostics": self._diagnostics(),
             "cost": self._cost(),
         }
         return self.store.write(key, {}, record)
+
+    def _results(
+        self,
+        id_scores: Mapping[str, np.ndarray],
+        ood_scores: Mapping[str, np.ndarray],
+        id_index: np.ndarray,
+        ood_index: np.ndarray,
+    ) -> dict[str, JSON]:
+        """Metrics of every score; a score of groups counts groups; oracle choices last."""
+        from oodbench.metrics import evaluate, group_members
+
+        found = {}
+        for name, values in id_scores.items():
+            members = self.detector.groups.get(name)
+            if members is None:
+                found[name] = evaluate(values[id_index], ood_scores[name][ood_index])
+                continue
+            sides = [s[group_members(len(s), members)[:, 0]] for s in (values, ood_scores[name])]
+            count = min(map(len, sides))
+            found[name] = evaluate(sides[0][:count], sides[1][:count])
+        results = {name: metrics.to_json() for name, metrics in found.items()}
+        for oracle, names in self.detector.oracles().items():
+            best = max(names, key=lambda name: found[name].auroc.value)
+            results[oracle] = found[best].to_json() | {"oracle": best}
+        return cast("dict[str, JSON]", results)
+
+    def _notes(self, images: ImageSet) -> list[str]:
+        """What a reader has to know of the images."""
+        notes = [images.note] if images.note else []
+        if self.subset(images):
+            notes.append(f"a seeded subset of {self.count(images):,} of {len(images):,} images")
+        return [f"{images.name}: {note}" for note in notes]
 
     def configuration(self, ood: ImageSet) -> str:
         """Digest of everything but the seed: runs that share it are repetitions of each other."""
@@ -434,6 +492,8 @@ class _Evaluation:
         if self.recipe is not None:
             parts["fit"] = self.recipe.fit_parts()
             parts["measure"] = self.recipe.measure.model_dump(mode="json")
+        if self.detector.companion_recipes:
+            parts["companions"] = [r.fit_parts() for r in self.detector.companion_recipes]
         return digest(parts)
 
     @property
@@ -444,10 +504,12 @@ class _Evaluation:
     def _diagnostics(self) -> dict[str, JSON]:
         if type(self.detector).diagnose is Detector.diagnose:
             return {}
-        return {
-            "id_test": self._diagnose(self._measurement(self.test)),
-            "id_train": self._diagnose(self._measurement(self.train, self.train_subset)),
-        }
+        test = self._measurement(self.test, self.subset(self.test))
+        found: dict[str, JSON] = {"id_test": self._diagnose(test)}
+        if self.detector.diagnose_training:
+            train = self._measurement(self.train, self.train_subset)
+            found["id_train"] = self._diagnose(train)
+        return found
 
     def _diagnose(self, entry: Entry) -> dict[str, JSON]:
         from oodbench.payload import unpack_tensors
@@ -460,7 +522,7 @@ class _Evaluation:
 
     def _cost(self) -> dict[str, JSON]:
         cost: dict[str, JSON] = {"passes": self.detector.cost}
-        measured = self.store.find(self.measure_key(self.test))
+        measured = self.store.find(self.measure_key(self.test, self.subset(self.test)))
         if measured is not None:
             cost["ms_per_image"] = measured.record["ms_per_image"]
             cost["peak_memory_mb"] = measured.record["peak_memory_mb"]

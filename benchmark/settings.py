@@ -7,6 +7,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 
+class Mutation(BaseModel):
+    """Random corruption of training images: each value is hit with probability `rate`.
+
+    ``add``: x ← (x + u) mod 256 (Ren et al. 2019, code); ``replace``: x ← u (Xiao et al. 2020,
+    code); u uniform on 0..255, drawn anew at every access.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rate: Annotated[float, Field(gt=0, le=1)]
+    kind: Literal["add", "replace"] = "add"
+
+
 class Training(BaseModel):
     """How a model is trained; everything here is part of the cache key.
 
@@ -14,6 +27,7 @@ class Training(BaseModel):
     replacement from one shuffled pass after another, in batches that are always full.  `cosine`
     lets the learning rate fall to `final_lr` × lr over the run; it rises linearly over the first
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
+    `mutation` corrupts every batch (background models of likelihood ratios).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,15 +47,32 @@ class Training(BaseModel):
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: PositiveFloat | None = None
+    mutation: Mutation | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
+class Refit(BaseModel):
+    """Refitting the posterior to one image (likelihood regret): Adam on the negative ELBO.
+
+    ``encoder`` moves the encoder's weights (LRe); ``posterior`` only mean and log-variance of
+    q(z|x), from the encoder's output on (LRe(z)).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: Literal["encoder", "posterior"] = "encoder"
+    steps: PositiveInt = 100
+    lr: PositiveFloat = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-5
+
+
 class Measuring(BaseModel):
-    """How the partial bounds of a hierarchical VAE are evaluated; part of the key of a measurement.
+    """How images are measured; part of the key of a measurement.
 
     `lower`: how z≤k is drawn from p; `encoder_lower`: how z≤k is passed up the encoder on the way
-    to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L.
+    to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L;
+    `max_images`: a split that holds more is measured on a seeded subset of that size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,3 +80,5 @@ class Measuring(BaseModel):
     lower: Literal["mode", "sample"] = "mode"
     encoder_lower: Literal["mode", "sample"] = "mode"
     importance_samples: PositiveInt = 1
+    max_images: PositiveInt | None = None
+    refit: Refit | None = None

@@ -27,7 +27,7 @@ from oodbench.errors import ConfigError, TrainingError
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.seeding import derive_seed
-from oodbench.settings import Training
+from oodbench.settings import Mutation, Training
 from oodbench.storage import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -276,7 +276,10 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
-            logged = cast(Trainable, self.model).loss(self.batch(step), self._epoch(step))
+            images = self.batch(step)
+            if self.settings.mutation is not None:
+                images = mutated(images, self.settings.mutation)
+            logged = cast(Trainable, self.model).loss(images, self._epoch(step))
         torch.autograd.backward(logged["loss"])
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -327,6 +330,13 @@ class _Loop:
         self.state.sums = {}
         with atomic_file(self.scratch / "log.csv") as file:
             file.write(log_csv(self.state.rows))
+
+
+def mutated(images: Tensor, settings: Mutation) -> Tensor:
+    """uint8 `images` with every value hit with the given probability; see `Mutation`."""
+    hit = torch.rand(images.shape, device=images.device) < settings.rate
+    u = torch.randint(0, 256, images.shape, dtype=torch.uint8, device=images.device)
+    return torch.where(hit, images + u if settings.kind == "add" else u, images)
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:

@@ -165,7 +165,8 @@ def _materialise(
     steps = list(chain)
     if raw.final and default:
         steps = _after_default(list(default), list(chain), wanted)
-        held = np.shape(raw.images)[1:3]
+        assert isinstance(raw.images, np.ndarray)
+        held = raw.images.shape[1:3]
         if target is not None and held != target[1:]:
             raise DataError(
                 f"{wanted}: the prepared array is {held[0]}×{held[1]};"
