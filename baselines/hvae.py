@@ -5,7 +5,9 @@ adaptive ratio: Li et al., NeurIPS 2022 (Eq. 11 and Appendix M).  One measuremen
 every k and KL_l of every layer, from which every score is a pure function (`oodbench.baselines.
 scores`), higher = more OOD.
 
-`vanilla-hvae` trains on the plain ELBO; `hvae` with warm-up and free bits, as HVK did.
+`vanilla-hvae` trains on the plain ELBO; `hvae` with warm-up and free bits, as HVK did;
+`warmup-hvae` with warm-up alone and `oversmooth-hvae` on the plain ELBO with a Gaussian likelihood
+of one learned σ (Takida et al. 2022, arXiv 2102.08663), two remedies of Li et al.'s Tables 6 and 7.
 Cost per image: one encoder pass and L decoder passes, and S − 1 more of each for S importance
 samples in L.
 """
@@ -144,3 +146,18 @@ class WarmedHVAE(HierarchicalVAE):
     """Trained as HVK: KL warm-up, then free bits that fall to zero."""
 
     recipe_variant = "hvk"
+
+
+@register("warmup-hvae", cite="Li et al. 2022, Tables 6 and 7", title="HVAE, warm-up")
+class WarmupHVAE(HierarchicalVAE):
+    """Trained with KL warm-up alone."""
+
+    recipe_variant = "warmup"
+
+
+@register("oversmooth-hvae", cite="arXiv 2102.08663; Li et al. 2022, Tables 6 and 7",
+          title="HVAE, OverSmooth")  # fmt: skip
+class OverSmoothHVAE(HierarchicalVAE):
+    """Trained on the ELBO with a Gaussian likelihood whose σ is learned."""
+
+    recipe_variant = "oversmooth"

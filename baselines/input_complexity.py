@@ -68,11 +68,9 @@ def complexity_score(log_prob: np.ndarray, statistics: Mapping[str, np.ndarray])
     return np.asarray(-log_prob / math.log(2.0) - shortest)
 
 
-@register("input-complexity-glow", category="prior", cite="arXiv 1909.11480", title="IC (Glow)")
-class InputComplexityGlow(DensityDetector):
-    """S(x) with Glow's likelihood; its fit is the one of the detector `glow`."""
+class InputComplexity(DensityDetector):
+    """S(x) with the likelihood of the recipe's model."""
 
-    recipe_variant = "glow"
     score_patterns = ("S",)
     cost = "f + compression"
 
@@ -91,6 +89,21 @@ class InputComplexityGlow(DensityDetector):
     def score_names(self) -> list[str]:
         """S alone."""
         return ["S"]
+
+
+@register("input-complexity-glow", category="prior", cite="arXiv 1909.11480", title="IC (Glow)")
+class InputComplexityGlow(InputComplexity):
+    """With Glow's likelihood; its fit is the one of the detector `glow`."""
+
+    recipe_variant = "glow"
+
+
+@register("input-complexity-pixelcnn", category="prior", cite="arXiv 1909.11480",
+          title="IC (PC++)")  # fmt: skip
+class InputComplexityPixelCNN(InputComplexity):
+    """With the likelihood of PixelCNN++; its fit is the one of the detector `pixelcnn`."""
+
+    recipe_variant = "pixelcnn"
 
 
 @register("input-complexity-hvae", category="prior", cite="arXiv 1909.11480", title="IC (HVAE)")

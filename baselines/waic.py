@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from oodbench.baselines.density import Density
+from oodbench.baselines.vae import BoundedDensity
 from oodbench.detector import Detector, register
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ class WAIC(Detector):
     members = 5
     score_patterns = ("-WAIC", "mean", "variance")
 
+    def density(self, model: torch.nn.Module) -> Density:
+        """The log-density of a member."""
+        return cast(Density, model)
+
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the members."""
-        self.models = [cast(Density, model) for model in models]
+        self.models = [self.density(model) for model in models]
 
     def measure(self, images: torch.Tensor, noise: KeyedNoise) -> dict[str, torch.Tensor]:
         """log_prob (B, M), nats; every member has draws of its own."""
@@ -86,3 +91,16 @@ class WAICPixelCNN(WAIC):
 
     recipe_variant = "pixelcnn"
     measure_name = "waic"
+
+
+@register("waic-vae", category="ensemble", cite="arXiv 1810.01392", title="WAIC (5 VAE)")
+class WAICVAE(WAIC):
+    """Five convolutional VAEs, by their importance-weighted bounds."""
+
+    recipe_variant = "vae"
+    measure_name = "waic"
+    cost = "5 (e + S g)"
+
+    def density(self, model: torch.nn.Module) -> Density:
+        """Its importance-weighted bound."""
+        return BoundedDensity(model, self.recipe)

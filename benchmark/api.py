@@ -103,7 +103,5 @@ def _frame(entries: Iterable[Entry], asked: dict[str, tuple[str, ...]]) -> panda
     for group in group_runs(entries):
         name = str(group.first["detector"])
         request = DetectorRequest(name, "", asked.get(name, ()))
-        scores = group.first["scores"]
-        assert isinstance(scores, dict)
-        rows += make_rows(group, select_scores(request, list(scores)))
+        rows += make_rows(group, select_scores(request, group.score_names))
     return pd.DataFrame(tidy(rows), columns=list(COLUMNS))

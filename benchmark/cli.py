@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -210,7 +210,7 @@ def _print_tables(
         ]
         rows = []
         for group in own:
-            names = list(cast("Mapping[str, object]", group.first["scores"]))
+            names = group.score_names
             request = asked[str(group.first["detector"])]
             wanted = select_scores(request, names)
             if not (request.scores or all_scores):
@@ -224,7 +224,7 @@ def _print_tables(
             console.print(pair.reading + "\n", highlight=False)
         seeds = max(own, key=lambda g: len(g.entries))
         console.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
-                                  caption(seeds)))  # fmt: skip
+                                  caption(seeds, own)))  # fmt: skip
         console.print()
     models = diagnostics_table(groups)
     if models is not None:
@@ -430,7 +430,7 @@ def leaderboard(
                                str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
     tables = []
     for group in groups:
-        names = list(cast("Mapping[str, object]", group.first["scores"]))
+        names = group.score_names
         request = asked.get(str(group.first["detector"]), DetectorRequest(""))
         tables.append((group, make_rows(group, select_scores(request, names))))
     rows = [row for _, part in tables for row in part]
@@ -444,8 +444,8 @@ def leaderboard(
         console = _console()
         for pair in dict.fromkeys(row.pair for row in rows):
             part = [row for row in rows if row.pair == pair]
-            first = next(g for g in groups if g.first["pair"] == pair)
-            console.print(score_table(pair, part, caption(first)))
+            own = [g for g in groups if g.first["pair"] == pair]
+            console.print(score_table(pair, part, caption(own[0], own)))
         models = diagnostics_table(groups)
         if models is not None:
             console.print(models)

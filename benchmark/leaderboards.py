@@ -77,6 +77,11 @@ class Group:
     entries: list[Entry] = field(default_factory=list)
     mark: str = ""
 
+    @property
+    def score_names(self) -> list[str]:
+        """The scores in their detector's order."""
+        return list(cast("list[str]", self.first.get("score_order", self.first["scores"])))
+
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance, each by seed; a run met twice counts once."""
@@ -102,7 +107,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     """One row per score; `scores` selects and orders them."""
     record = group.first
     results = [cast("Mapping[str, Mapping[str, JSON]]", e.record["scores"]) for e in group.entries]
-    names = list(results[0]) if scores is None else [s for s in scores if s in results[0]]
+    names = group.score_names if scores is None else [s for s in scores if s in results[0]]
     title = _titled(record)
     title += f" {group.mark}" if group.mark else ""
     scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
@@ -294,14 +299,24 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}"
 
 
-def caption(group: Group) -> str:
-    """What the intervals mean and how many images stand behind them."""
+def caption(group: Group, others: Sequence[Group] = ()) -> str:
+    """What the intervals mean and how many images stand behind them.
+
+    `group` speaks for the table; of the `others` those are named that stand on other images.
+    """
     record = group.first
-    notes = cast("list[str]", record["notes"])
     seeds = len(group.entries)
     text = f"{record['n']:,} ID + {record['n']:,} OOD images (equal size); "
     if seeds > 1:
         text += f"mean ± sample standard deviation of {seeds} seeds"
     else:
         text += "95 % intervals over test images (AUROC: DeLong, others: bootstrap), one seed"
+    notes = cast("list[str]", record["notes"])
+    differing: dict[tuple[str, ...], list[str]] = {}
+    for other in others:
+        own = tuple(cast("list[str]", other.first["notes"]))
+        if own != tuple(notes):
+            differing.setdefault(own, []).append(_titled(other.first))
+    for own, titles in differing.items():
+        notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
     return text + (f"; {'; '.join(notes)}" if notes else "")

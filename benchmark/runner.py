@@ -442,6 +442,7 @@ class _Evaluation:
             "available": {"id": counts[0], "ood": counts[1]},
             "notes": [note for images in (self.test, ood) for note in self._notes(images)],
             "scores": results,
+            "score_order": list(results),
             "diagnostics": self._diagnostics(),
             "cost": self._cost(),
         }

@@ -44,6 +44,10 @@ class KeyedNoise:
         """The same source under another name: independent draws."""
         return KeyedNoise(self.seed, self.indices, self.device, f"{self.prefix}{name}/")
 
+    def rows(self, chosen: slice) -> KeyedNoise:
+        """The same draws for some of the images."""
+        return KeyedNoise(self.seed, self.indices[chosen], self.device, self.prefix)
+
     def _draw(self, name: str, shape: tuple[int, ...], *, normal: bool) -> torch.Tensor:
         import torch
 

@@ -7,19 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 
-class Mutation(BaseModel):
-    """Random corruption of training images: each value is hit with probability `rate`.
-
-    ``add``: x ← (x + u) mod 256 (Ren et al. 2019, code); ``replace``: x ← u (Xiao et al. 2020,
-    code); u uniform on 0..255, drawn anew at every access.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rate: Annotated[float, Field(gt=0, le=1)]
-    kind: Literal["add", "replace"] = "add"
-
-
 class Training(BaseModel):
     """How a model is trained; everything here is part of the cache key.
 
@@ -27,7 +14,8 @@ class Training(BaseModel):
     replacement from one shuffled pass after another, in batches that are always full.  `cosine`
     lets the learning rate fall to `final_lr` × lr over the run; it rises linearly over the first
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
-    `mutation` corrupts every batch (background models of likelihood ratios).
+    `mutation`: probability with which a value of a training image is replaced by a uniform one,
+    anew at every access (background models of likelihood ratios).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +35,7 @@ class Training(BaseModel):
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: PositiveFloat | None = None
-    mutation: Mutation | None = None
+    mutation: Annotated[float, Field(gt=0, le=1)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 

@@ -27,7 +27,7 @@ from oodbench.errors import ConfigError, TrainingError
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.seeding import derive_seed
-from oodbench.settings import Mutation, Training
+from oodbench.settings import Training
 from oodbench.storage import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -332,11 +332,14 @@ class _Loop:
             file.write(log_csv(self.state.rows))
 
 
-def mutated(images: Tensor, settings: Mutation) -> Tensor:
-    """uint8 `images` with every value hit with the given probability; see `Mutation`."""
-    hit = torch.rand(images.shape, device=images.device) < settings.rate
+def mutated(images: Tensor, rate: float) -> Tensor:
+    """uint8 `images` with every value replaced by a uniform one with probability `rate`.
+
+    Adding a uniform number modulo 256 (Ren et al. 2019, code) is the same in distribution.
+    """
+    hit = torch.rand(images.shape, device=images.device) < rate
     u = torch.randint(0, 256, images.shape, dtype=torch.uint8, device=images.device)
-    return torch.where(hit, images + u if settings.kind == "add" else u, images)
+    return torch.where(hit, u, images)
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:

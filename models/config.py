@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 if TYPE_CHECKING:
+    from oodbench.models.classifier import MutationClassifier
+    from oodbench.models.conv_vae import ConvVAE
     from oodbench.models.glow import Glow
     from oodbench.models.hvae import HVAE
     from oodbench.models.pixelcnn import PixelCNN
@@ -173,3 +175,36 @@ class PixelCNNConfig(Frozen):
         from oodbench.models.pixelcnn import PixelCNN
 
         return PixelCNN(self, shape)
+
+
+class ConvVAEConfig(Frozen):
+    """A convolutional VAE with categorical pixels: `levels` halvings, `width` channels at first."""
+
+    name: ClassVar[str] = "conv-vae"
+    revision: ClassVar[int] = 1
+
+    latent: PositiveInt = 100
+    width: PositiveInt = 32
+    levels: PositiveInt = 3
+
+    def build(self, shape: tuple[int, int, int]) -> ConvVAE:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.conv_vae import ConvVAE
+
+        return ConvVAE(self, shape)
+
+
+class MutationClassifierConfig(Frozen):
+    """A convolutional classifier of training images against mutated ones."""
+
+    name: ClassVar[str] = "mutation-classifier"
+    revision: ClassVar[int] = 1
+
+    channels: tuple[PositiveInt, ...] = (32, 64, 128)
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+    def build(self, shape: tuple[int, int, int]) -> MutationClassifier:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.classifier import MutationClassifier
+
+        return MutationClassifier(self, shape)

@@ -1,0 +1,183 @@
+"""Likelihood regret: how much better the model explains an image once its encoder is refitted.
+
+Xiao, Yan, Amit, NeurIPS 2020 (arXiv 2003.02977): with the decoder θ frozen,
+    LRe(x) = log p(x; φ_x*, θ) − log p(x; φ, θ),  nats, higher = more OOD,
+both sides importance-weighted bounds with the same draws; φ_x* comes from a fixed number of Adam
+steps on the negative ELBO of this one image, from the trained φ on, batch normalisation in
+evaluation mode.  LRe(z) refits only mean and log-variance of q(z|x).  All images of a batch are
+refitted at once: their parameters are rows of one tensor, every operation of Adam is elementwise
+and the loss is a sum over images, so that each row moves as it would alone.
+Cost per image: steps × (forward + backward) of encoder and decoder, and 2 S decoder passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from oodbench.detector import Detector, register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oodbench.models.conv_vae import ConvVAE, Encoder
+    from oodbench.models.gaussian import Gaussian
+    from oodbench.seeding import KeyedNoise
+    from oodbench.settings import Refit
+
+#: Images refitted at once when the encoder's weights are per image (memory: weights × images).
+ENCODERS_AT_ONCE = 25
+
+
+class LikelihoodRegret(Detector):
+    """LRe, or LRe(z), as the recipe's `measure.refit` says."""
+
+    cost = "steps (f + b) + 2 S g"
+    score_patterns: ClassVar[Sequence[str]] = ("LRe", "L")
+    measure_name = "likelihood-regret"
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the VAE."""
+        self.model = cast("ConvVAE", models[0])
+
+    def measure(self, images: torch.Tensor, noise: KeyedNoise) -> dict[str, torch.Tensor]:
+        """`before` and `after` (B,): the bound with the trained and with the refitted posterior."""
+        import torch
+
+        assert self.recipe is not None
+        assert self.recipe.measure.refit is not None
+        refit, samples = self.recipe.measure.refit, self.recipe.measure.importance_samples
+        with torch.inference_mode(False):
+            images = images.clone()
+            with torch.no_grad():
+                q = self.model.posterior(images)
+                before = self.model.bound(images, q, noise.scope("bound"), samples)
+            if refit.what == "posterior":
+                refitted = refit_posterior(self.model, images, refit, noise)
+            else:
+                refitted = refit_encoders(self.model, images, refit, noise)
+            with torch.no_grad():
+                after = self.model.bound(images, refitted, noise.scope("bound"), samples)
+        return {"before": before, "after": after}
+
+    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """LRe = after − before, and L = −before."""
+        return {
+            "LRe": statistics["after"] - statistics["before"],
+            "L": -statistics["before"],
+        }
+
+    def score_names(self) -> list[str]:
+        """The two."""
+        return ["LRe", "L"]
+
+
+@register("likelihood-regret", cite="arXiv 2003.02977", title="Likelihood Regret")
+class EncoderRegret(LikelihoodRegret):
+    """The encoder's weights are refitted."""
+
+    recipe_variant = "vae-regret"
+
+
+@register("likelihood-regret-z", cite="arXiv 2003.02977", title="Likelihood Regret (z)")
+class PosteriorRegret(LikelihoodRegret):
+    """Only mean and log-variance of q(z|x) are refitted."""
+
+    recipe_variant = "vae-regret-z"
+
+
+def refit_posterior(
+    model: ConvVAE, images: torch.Tensor, settings: Refit, noise: KeyedNoise
+) -> Gaussian:
+    """q(z|x) (B, latent) after the steps on (mean, log-variance); uint8 `images` (B, C, H, W)."""
+    import torch
+
+    from oodbench.models.conv_vae import gaussian
+
+    with torch.no_grad():
+        start = model.encoder(images.float() / 255.0)
+    free = [part.clone().requires_grad_() for part in start]
+    _descend(model, images, free, settings, noise, lambda: gaussian(free[0], free[1]))
+    return gaussian(free[0].detach(), free[1].detach())
+
+
+def refit_encoders(
+    model: ConvVAE, images: torch.Tensor, settings: Refit, noise: KeyedNoise
+) -> Gaussian:
+    """q(z|x) (B, latent) of every image's own refitted encoder; uint8 `images` (B, C, H, W)."""
+    import torch
+
+    from oodbench.models.conv_vae import gaussian
+    from oodbench.models.gaussian import Gaussian
+
+    parts = []
+    for first in range(0, len(images), ENCODERS_AT_ONCE):
+        chosen = slice(first, first + ENCODERS_AT_ONCE)
+        some = images[chosen]
+        encoders = StackedEncoders(model.encoder, len(some))
+        x = some.float() / 255.0
+        _descend(
+            model, some, encoders.parameters, settings, noise.rows(chosen),
+            lambda e=encoders, x=x: gaussian(*e(x)),  # type: ignore[misc]
+        )  # fmt: skip
+        with torch.no_grad():
+            parts.append(gaussian(*encoders(x)))
+    return Gaussian(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+class StackedEncoders:
+    """Copies of an encoder, one per image: every weight is a row of a stacked tensor."""
+
+    def __init__(self, encoder: Encoder, count: int) -> None:
+        self.encoder = encoder
+        self.names = [name for name, _ in encoder.named_parameters()]
+        self.parameters = [
+            p.detach().expand(count, *p.shape).clone().requires_grad_()
+            for p in encoder.parameters()
+        ]
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-variance (B, latent) of x (B, C, H, W), image i through copy i."""
+        import torch
+        from torch.func import functional_call
+
+        def one(
+            weights: dict[str, torch.Tensor], image: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            out: tuple[torch.Tensor, torch.Tensor] = functional_call(
+                self.encoder, weights, (image[None],)
+            )
+            return out[0][0], out[1][0]
+
+        weights = dict(zip(self.names, self.parameters, strict=True))
+        found: tuple[torch.Tensor, torch.Tensor] = torch.func.vmap(one)(weights, x)
+        return found
+
+
+def _descend(
+    model: ConvVAE,
+    images: torch.Tensor,
+    parameters: Sequence[torch.Tensor],
+    settings: Refit,
+    noise: KeyedNoise,
+    posterior: Callable[[], Gaussian],
+) -> None:
+    """Adam on Σ over images of −ELBO, moving `parameters` alone."""
+    import torch
+
+    from oodbench.models.gaussian import kl_analytic, standard
+
+    optimiser = torch.optim.Adam(
+        parameters, settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+    )
+    with torch.enable_grad():
+        for step in range(settings.steps):
+            q = posterior()
+            eps = noise.scope(f"step{step}").normal("z", tuple(q.mean.shape[1:]))
+            nll = -model.log_likelihood(images, q.mean + q.scale * eps)
+            kl = kl_analytic(q, standard(tuple(q.mean.shape), q.mean)).sum(1)
+            gradients = torch.autograd.grad((nll + kl).sum(), parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimiser.step()

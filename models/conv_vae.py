@@ -1,0 +1,168 @@
+"""The convolutional VAE of likelihood regret: DCGAN-shaped, 256-way categorical pixels.
+
+Xiao, Yan, Amit, NeurIPS 2020 (arXiv 2003.02977).  p(z) = N(0, I); the decoder gives 256 logits for
+every number of the image, so that log p(x|z) is the log-probability of its 8-bit values.  Strided
+4×4 convolutions with batch normalisation halve the map `levels` times, one full-size convolution
+reads mean and log-variance of q(z|x); the decoder mirrors this.  The published models resize grey
+images to 32×32; here the maps have whatever sizes the image gives (28, 14, 7, 3), so that the
+likelihood is that of the image itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from oodbench.models.gaussian import Gaussian, kl_analytic, kl_sample, standard
+from oodbench.models.noise import FreshNoise, Noise
+
+if TYPE_CHECKING:
+    from oodbench.models.config import ConvVAEConfig
+
+VALUES = 256
+
+
+class Encoder(nn.Module):
+    """q(z|x): (B, C, H, W) in [0, 1] to mean and log-variance, both (B, latent)."""
+
+    def __init__(self, config: ConvVAEConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = shape[0]
+        for level in range(config.levels):
+            width = config.width * 2**level
+            layers += [
+                nn.Conv2d(channels, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        top = map_sizes(config.levels, shape)[-1]
+        self.mean = nn.Conv2d(channels, config.latent, top)
+        self.log_variance = nn.Conv2d(channels, config.latent, top)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.features(x)
+        return self.mean(h).flatten(1), self.log_variance(h).flatten(1)
+
+
+class Decoder(nn.Module):
+    """Logits (B, 256, C, H, W) of p(x|z) from z (B, latent)."""
+
+    def __init__(self, config: ConvVAEConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        sizes = map_sizes(config.levels, shape)
+        width = config.width * 2 ** (config.levels - 1)
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(config.latent, width, sizes[-1], bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        for level in reversed(range(1, config.levels)):
+            extra = [
+                below - 2 * above for below, above in zip(*sizes[level : level + 2], strict=True)
+            ]
+            narrow = config.width * 2 ** (level - 1)
+            layers += [
+                nn.ConvTranspose2d(width, narrow, 4, 2, 1, tuple(extra), bias=False),
+                nn.BatchNorm2d(narrow),
+                nn.ReLU(),
+            ]
+            width = narrow
+        extra = [below - 2 * above for below, above in zip(*sizes[:2], strict=True)]
+        outputs = VALUES * shape[0]
+        layers.append(nn.ConvTranspose2d(width, outputs, 4, 2, 1, tuple(extra), bias=False))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = self.layers(z[:, :, None, None])
+        return out.view(-1, VALUES, *self.shape)
+
+
+class ConvVAE(nn.Module):
+    """The model for images of `shape` (C, H, W); ValueError where it is halved away."""
+
+    def __init__(self, config: ConvVAEConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        if min(map_sizes(config.levels, shape)[-1]) < 1:
+            raise ValueError(f"{config.levels} levels halve {shape[1]}×{shape[2]} to nothing")
+        self.encoder, self.decoder = Encoder(config, shape), Decoder(config, shape)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    # ------------------------------------------------------------------ parts
+    def posterior(self, images: Tensor) -> Gaussian:
+        """q(z|x) of uint8 images (B, C, H, W)."""
+        return gaussian(*self.encoder(images.float() / 255.0))
+
+    def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats, (B,) float64."""
+        logits = self.decoder(z).float()
+        elements = F.cross_entropy(logits, images.long(), reduction="none")
+        return -elements.flatten(1).sum(1, dtype=torch.float64)
+
+    def bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int = 1) -> Tensor:
+        """log 1/S Σ_s p(x, z_s) / q(z_s), z_s ~ q: a lower bound on log p(x) in expectation.
+
+        Nats, (B,) float64, for any Gaussian q (B, latent).  Streamed: memory does not grow with S.
+        """
+        prior = standard(tuple(q.mean.shape), q.mean)
+        total: Tensor | None = None
+        for s in range(samples):
+            eps = noise.scope(f"s{s}").normal("z", tuple(q.mean.shape[1:]))
+            z = q.mean + q.scale * eps
+            ratio = kl_sample(z, q, prior).sum(1, dtype=torch.float64)
+            log_w = self.log_likelihood(images, z) - ratio
+            total = log_w if total is None else torch.logaddexp(total, log_w)
+        assert total is not None
+        return total - math.log(samples)
+
+    # ------------------------------------------------------------------ public use
+    def log_prob(self, images: Tensor, noise: Noise | None = None, samples: int = 1) -> Tensor:
+        """Importance-weighted bound on log p(x) of uint8 images, nats, (B,) float64."""
+        noise = noise or FreshNoise(images.shape[0], images.device)
+        return self.bound(images, self.posterior(images), noise, samples)
+
+    def initialise(self, images: Tensor) -> None:
+        """Nothing depends on the data: batch normalisation follows the batches."""
+
+    def loss(self, images: Tensor, epoch: int) -> dict[str, Tensor]:
+        """−ELBO with one sample and the closed-form KL, mean over the batch, nats per image."""
+        q = self.posterior(images)
+        z = q.mean + q.scale * torch.randn_like(q.mean)
+        nll = -self.log_likelihood(images, z).mean()
+        kl = kl_analytic(q, standard(tuple(q.mean.shape), q.mean)).sum(1).mean()
+        loss = nll + kl
+        return {"loss": loss, "elbo": -loss.detach(), "nll": nll.detach(), "kl": kl.detach()}
+
+    @torch.no_grad()
+    def sample(self, n: int, noise: Noise | None = None) -> Tensor:
+        """n images from the prior, (n, C, H, W) uint8."""
+        noise = noise or FreshNoise(n, next(self.parameters()).device)
+        z = noise.normal("z", (self.config.latent,))
+        cumulative = torch.softmax(self.decoder(z).float(), dim=1).cumsum(dim=1)
+        u = noise.uniform("pixel", self.shape).unsqueeze(1)
+        return (cumulative < u).sum(1).clamp(max=VALUES - 1).to(torch.uint8)
+
+
+def gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:
+    """N(mean, e^log_variance)."""
+    return Gaussian(mean, torch.exp(0.5 * log_variance))
+
+
+def map_sizes(levels: int, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """(H, W) of the image and of the map after every level."""
+    sizes = [(shape[1], shape[2])]
+    for _ in range(levels):
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
