@@ -4,42 +4,38 @@
     python tests/throughput/compare_hvae_oodd.py --reference hvae-oodd [--threads 2] [--device cpu]
 
 Both get the same architecture, batch, threads and images (random binary ones: speed does not
-depend on them).  Each side runs in a process of its own, the way its users run it, in turn,
-several times.  Measured are seconds a training step (loss with warm-up and free bits, backward
-pass, Adam) and seconds for L>k of all k of one batch (lower layers by their mode).  The ratio of
-a round is theirs / ours; the median over rounds is the result.
+depend on them).  Measured are seconds a training step (loss with warm-up and free bits, backward
+pass, Adam), seconds for L>k of all k of one batch (lower layers by their mode), and seconds for
+the importance-weighted L of one batch.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from sides import Step, compare
 
 BATCH = 128
 STAGES = [(64, 5, 2), (64, 3, 2), (64, 3, 1)]
 LATENTS = ["c8", "d16", "d8"]
-Step = Callable[[], object]
+#: Importance samples that are timed; the time is proportional to them.
+SAMPLES = 10
 
 
-def ours(device: str) -> tuple[int, Step, Step]:
-    """Number of parameters, a training step, and all L>k of a batch, by oodbench."""
+def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
+    """A training step, all L>k of a batch, and importance samples of L, by oodbench."""
     from oodbench.models.noise import FreshNoise
     from oodbench.recipes import find_recipe, resolve
     from oodbench.training import channels_last, tune_allocator
 
     tune_allocator()
     recipe = resolve(find_recipe("F3-hvk"), "paper", "hvk")
-    model: Any = channels_last(recipe.config.build((1, 28, 28))).to(device)
-    images = binary_images().to(device)
+    model: Any = channels_last(recipe.config.build((1, 28, 28))).to(options.device)
+    images = binary_images().to(options.device)
     model.initialise(images)
     optimiser = torch.optim.Adam(model.parameters(), 3e-4)
 
@@ -58,12 +54,18 @@ def ours(device: str) -> tuple[int, Step, Step]:
             x, noise, (0, 1, 2), lower="mode", encoder_lower="mode"
         ).elbo().cpu()  # fmt: skip
 
-    return sum(p.numel() for p in model.parameters()), train, measure
+    @torch.inference_mode()
+    def importance() -> torch.Tensor:
+        bound: torch.Tensor = model.log_prob(images, samples=SAMPLES)
+        return bound.cpu()
+
+    steps = {"training step": train, "all L>k": measure, f"L with S = {SAMPLES}": importance}
+    return sum(p.numel() for p in model.parameters()), steps
 
 
-def theirs(device: str, reference: Path) -> tuple[int, Step, Step]:
-    """The same by the public code at `reference`."""
-    sys.path.insert(0, str(reference))
+def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
+    """The same by the public code; its evaluation loops over importance samples."""
+    sys.path.insert(0, str(options.reference))
     import oodd.losses
     import oodd.models
 
@@ -84,8 +86,8 @@ def theirs(device: str, reference: Path) -> tuple[int, Step, Step]:
         input_shape=(1, 28, 28), likelihood_module="BernoulliLikelihoodConv2d",
         config_deterministic=deterministic, config_stochastic=stochastic, activation="ReLU",
         q_dropout=0, p_dropout=0, skip_stochastic=True, features_out=None,
-    ).to(device)  # fmt: skip
-    images = (binary_images().float() / 255.0).to(device)
+    ).to(options.device)  # fmt: skip
+    images = (binary_images().float() / 255.0).to(options.device)
     with torch.no_grad():
         model(images)
     optimiser = torch.optim.Adam(model.parameters(), 3e-4)
@@ -112,7 +114,21 @@ def theirs(device: str, reference: Path) -> tuple[int, Step, Step]:
             )
             out.likelihood.sum().item()
 
-    return sum(p.numel() for p in model.parameters()), train, measure
+    @torch.no_grad()
+    def importance() -> None:
+        bounds = []
+        for _ in range(SAMPLES):
+            out, stages = model(images, n_posterior_samples=1)
+            kl = [s.loss.kl_elementwise for s in stages if s.loss.kl_elementwise is not None]
+            _, elbo, *_ = criterion(
+                out.likelihood, kl, samples=1, free_nats=0, beta=1,
+                sample_reduction=torch.mean, batch_reduction=None,
+            )  # fmt: skip
+            bounds.append(elbo)
+        torch.logsumexp(torch.stack(bounds), 0).sum().item()
+
+    steps = {"training step": train, "all L>k": measure, f"L with S = {SAMPLES}": importance}
+    return sum(p.numel() for p in model.parameters()), steps
 
 
 def binary_images() -> torch.Tensor:
@@ -121,63 +137,6 @@ def binary_images() -> torch.Tensor:
     return (torch.rand(BATCH, 1, 28, 28, generator=generator) < 0.3).to(torch.uint8) * 255
 
 
-def seconds(step: Step, repeats: int) -> float:
-    """Median seconds of a call, after one to warm up."""
-    step()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def worker(options: argparse.Namespace) -> None:
-    """One side of one round, in this process; prints JSON."""
-    torch.set_num_threads(options.threads)
-    side = ours(options.device) if options.worker == "ours" else theirs(
-        options.device, options.reference
-    )  # fmt: skip
-    parameters, train, measure = side
-    out = {
-        "parameters": parameters,
-        "train": seconds(train, options.repeats),
-        "measure": seconds(measure, options.repeats),
-    }
-    print(json.dumps(out))
-
-
-def main() -> None:
-    """Alternate the two sides and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--reference", type=Path, required=True, help="clone of hvae-oodd")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--worker", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not (options.reference / "oodd").is_dir():
-        parser.error(f"{options.reference} is not a clone of hvae-oodd")
-    if options.worker:
-        worker(options)
-        return
-    ratios: dict[str, list[float]] = {"train": [], "measure": []}
-    for number in range(1, options.rounds + 1):
-        sides = {}
-        for side in ("ours", "theirs"):
-            command = [sys.executable, __file__, *sys.argv[1:], "--worker", side]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            sides[side] = json.loads(done.stdout.splitlines()[-1])
-        assert sides["ours"]["parameters"] == sides["theirs"]["parameters"]
-        for what, found in ratios.items():
-            a, b = sides["ours"][what], sides["theirs"][what]
-            found.append(b / a)
-            print(f"round {number}, {what}: ours {a:.3f} s, theirs {b:.3f} s, ratio {b / a:.2f}")
-    print(f"{sides['ours']['parameters']:,} parameters, batch {BATCH}, {options.threads} threads")
-    for what, found in ratios.items():
-        print(f"{what}: {statistics.median(found):.2f} times the speed of hvae-oodd")
-
-
 if __name__ == "__main__":
-    main()
+    assert __doc__ is not None
+    compare(__doc__.splitlines()[0], "oodd", ours, theirs)
