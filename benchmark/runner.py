@@ -416,7 +416,7 @@ class _Evaluation:
             "available": {"id": len(self.test), "ood": len(ood)},
             "notes": [f"{s.name}: {s.note}" for s in (self.test, ood) if s.note],
             "scores": results,
-            "diagnostics": self._diagnostics(),
+            "diagnostics": self._diagnostics(ood),
             "cost": self._cost(),
         }
         return self.store.write(key, {}, record)
@@ -441,12 +441,13 @@ class _Evaluation:
         """Depth of a hierarchical model, 0 where there is none."""
         return int(getattr(self.detector, "layers", 0))
 
-    def _diagnostics(self) -> dict[str, JSON]:
+    def _diagnostics(self, ood: ImageSet) -> dict[str, JSON]:
         if type(self.detector).diagnose is Detector.diagnose:
             return {}
         return {
             "id_test": self._diagnose(self._measurement(self.test)),
             "id_train": self._diagnose(self._measurement(self.train, self.train_subset)),
+            "ood_test": self._diagnose(self._measurement(ood)),
         }
 
     def _diagnose(self, entry: Entry) -> dict[str, JSON]:
