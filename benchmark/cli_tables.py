@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oodbench.clitools import console, store_option
+from oodbench.clitools import collector_paused, console, store_option
 from oodbench.errors import OodbenchError, nearest
 
 if TYPE_CHECKING:
@@ -50,34 +50,43 @@ def leaderboard(
     from oodbench.tables.extras import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_text
 
-    opened = Store(store)
-    asked = _asked(detectors)
-    groups = _selected(group_runs(opened.entries("run")), pairs, asked, scale, store)
+    _check_scale(scale)
     chosen = find_suite(suite) if suite else None
-    plain = not (layout or suite or extras or paper or shape == "table")
-    if plain and format_ in ("table", "csv", "json"):
-        text = _plain(groups, asked, format_, store, to_file=out is not None)
-    else:
-        if chosen:
-            groups = suite_groups(groups, chosen)
-        request = TableRequest(
-            layout=layout or (chosen.layout if chosen else "") or "general",
-            title=chosen.title if chosen else "Leaderboard",
-            scale=scale or "",
-            format=format_,
-            shape=shape,
-            paper=paper is not None,
-            extras=tuple(parse_columns(extras)),
-            all_scores=all_scores,
-            significance=significance,
-            asked=asked,
-        )
-        text = table_text(groups, opened, request, styled=out is None and sys.stdout.isatty())
+    asked = _asked(detectors)
+    request = TableRequest(
+        layout=layout or (chosen.layout if chosen else "") or "general",
+        title=chosen.title if chosen else "Leaderboard",
+        scale=scale or "",
+        format=format_,
+        shape=shape,
+        paper=paper is not None,
+        extras=tuple(parse_columns(extras)),
+        all_scores=all_scores,
+        significance=significance,
+        asked=asked,
+    )
+    plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
+    opened = Store(store)
+    with collector_paused():
+        groups = _selected(group_runs(opened.entries("run")), pairs, asked, scale, store)
+        if plain:
+            text = _plain(groups, asked, format_, store, to_file=out is not None)
+        else:
+            groups = suite_groups(groups, chosen) if chosen else groups
+            styled = out is None and sys.stdout.isatty()
+            text = table_text(groups, opened, request, styled=styled)
     if out is None:
         click.echo(text, nl=False)
         return
     with open(out, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def _check_scale(scale: str | None) -> None:
+    from oodbench.recipes import SCALES
+
+    if scale and scale not in SCALES:
+        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
 
 
 def _asked(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
@@ -172,6 +181,7 @@ def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: s
     from oodbench.store import Store
     from oodbench.tables.head_to_head import compare_runs, comparison_json, comparison_text
 
+    _check_scale(scale)
     found = compare_runs(Store(store), a, b, pair, scale or "")
     if format_ == "json":
         click.echo(json.dumps(comparison_json(found), indent=1))

@@ -80,11 +80,13 @@ class Group:
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance; a run met twice counts once."""
     groups: dict[tuple[JSON, ...], Group] = {}
+    met: set[tuple[JSON, ...]] = set()
     for entry in entries:
         record = entry.record
         key = (record["pair"], record["in_dist"], record["ood"], record["configuration"])
         group = groups.setdefault(key, Group(record))
-        if all(known.digest != entry.digest for known in group.entries):
+        if (*key, entry.digest) not in met:
+            met.add((*key, entry.digest))
             group.entries.append(entry)
     found = list(groups.values())
     names = ("pair", "detector", "recipe", "scale", "variant")
@@ -145,12 +147,12 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 def cell_of(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
     """One metric of one score over the runs of a group, each as `Metrics.to_json` gives it."""
     intervals = [cast("Mapping[str, float]", run[metric]) for run in runs]
-    values = [100 * interval["value"] for interval in intervals]
+    values = [100.0 * interval["value"] for interval in intervals]
     if len(values) > 1:
         mean, sd = mean_and_sd(values)
         return Cell(mean, None, None, sd, len(values))
     only = intervals[0]
-    return Cell(values[0], 100 * only["low"], 100 * only["high"], None, 1)
+    return Cell(values[0], 100.0 * only["low"], 100.0 * only["high"], None, 1)
 
 
 # ---------------------------------------------------------------------- formats

@@ -10,11 +10,9 @@ from oodbench.errors import ConfigError, UnknownNameError
 from oodbench.leaderboards import Group, cell_of, mean_and_sd
 from oodbench.pairs import get_pair
 from oodbench.plan import simplified
+from oodbench.recipes import SCALES
 from oodbench.tables.layouts import Layout, Select
 from oodbench.tables.numbers import Missing, Number
-
-#: From the one that says most to the one that says least.
-SCALES = ("paper", "small", "smoke")
 
 
 class Results:

@@ -58,5 +58,5 @@ def rows_to_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) ->
 
 
 def rows_to_json(rows: Iterable[Mapping[str, object]]) -> str:
-    """A list of objects, null where there is no value."""
-    return json.dumps(list(rows), indent=1) + "\n"
+    """A list of objects, one a line, null where there is no value."""
+    return "[\n" + ",\n".join(json.dumps(dict(row)) for row in rows) + "\n]\n"
