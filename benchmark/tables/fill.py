@@ -82,7 +82,7 @@ def fill_block(layout: Layout, block: Block, source: Source, title: str) -> Rows
                 found = fixed if fixed is not None else source.number(query)
             except (KeyError, ConfigError) as error:
                 raise ConfigError(
-                    f"layout {layout.name}, row {row.label!r}: {error if fixed else _why(error)}"
+                    f"layout {layout.name}, row {row.label!r}: {_why(error)}"
                 ) from error
             line.append(Filled(title, row, column, query, found))
         rows.append(line)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from oodbench.tables.markup import Text, literal, plain
+from oodbench.tables.markup import Text, plain
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,3 @@ def middle(body: Sequence[Line]) -> list[Line]:
                 lines[index][column] = BLANK
                 lines[index + (cell.rows - 1) // 2][column] = replace(cell, rows=1)
     return [tuple(BLANK if cell is None else cell for cell in line) for line in lines]
-
-
-def text_cell(text: str) -> Cell:
-    """A cell of literal text."""
-    return Cell(literal(text))

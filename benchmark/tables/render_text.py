@@ -107,12 +107,11 @@ class _Printer:
 
     def _underlines(self, line: Line) -> str:
         text = ""
-        for column, cell in enumerate(line):
-            covered = cell is None
-            ruled = covered or (cell is not None and cell.columns > 1)
-            text += ("─" if ruled and self._in_span(line, column) else " ") * self.widths[column]
+        for column in range(self.grid.width):
+            inside = self._in_span(line, column)
             last = column + 1 == self.grid.width or line[column + 1] is not None
-            text += ("─" if self._in_span(line, column) and not last else " ") * self._gap(column)
+            text += ("─" if inside else " ") * self.widths[column]
+            text += ("─" if inside and not last else " ") * self._gap(column)
         return text
 
     @staticmethod

@@ -119,3 +119,26 @@ def test_tables_import_no_torch(made_up_store: Store) -> None:
         " standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
+    from oodbench.cli import _choose
+
+    parts, scale = _choose((), None, (), "table15", (), None, "", True)
+    planned = {
+        (pair.name, f"{request.name}@{request.recipe}")
+        for pairs, requests in parts for pair in pairs for request in requests
+    }  # fmt: skip
+    assert scale == "small"
+    assert planned == {
+        (pair, f"{detector}@{recipe}")
+        for pair, recipe in (("fashionmnist-mnist", "F3"), ("mnist-fashionmnist", "F3"),
+                             ("cifar10-svhn", "C3"), ("svhn-cifar10", "C3"))
+        for detector in ("hvae", "informative-hvae")
+    }  # fmt: skip
+    ((pairs, requests),), _ = _choose(
+        ("digits-photos",), None, (), None, ("png-length",), "smoke", "", False
+    )
+    assert ([p.name for p in pairs], [r.name for r in requests]) == (
+        ["digits-photos"], ["png-length"],
+    )  # fmt: skip
