@@ -100,14 +100,15 @@ class HierarchicalVAE(Detector):
         totals: Mapping[str, np.ndarray],
         shape: tuple[int, int, int],
     ) -> dict[str, JSON]:
-        """bits/dim of every L>k and NLL_k, KL (nats) and active units of every layer.
+        """bits/dim and nats of every L>k, NLL_k and LLR>k, KL (nats) and active units per layer.
 
         A unit is active where the variance of its posterior mean over images exceeds 0.01 (Burda
         et al. 2016, with the layers below at their means).
         """
-        from oodbench.baselines.scores import partial_bounds
+        from oodbench.baselines.scores import likelihood_ratios, partial_bounds
 
         nll, kl = statistics["nll"], _stacked(statistics)
+        llr = likelihood_ratios(statistics["elbo"], nll, kl)
         bits = math.prod(shape) * math.log(2.0)
         count = len(nll)
         active: list[JSON] = []
@@ -119,6 +120,8 @@ class HierarchicalVAE(Detector):
             "bits_per_dim": float(-statistics["elbo"].mean() / bits),
             "bits_per_dim_k": [float(v) for v in -partial_bounds(nll, kl).mean(0) / bits],
             "nll_bits_per_dim_k": [float(v) for v in nll.mean(0) / bits],
+            "nll_nats_k": [float(v) for v in nll.mean(0)],
+            "llr_nats_k": [float(v) for v in llr.mean(0)],
             "kl_nats": [float(v) for v in kl[:, 0].mean(0)],
             "active_units": active,
             "images": count,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.cli_tables import compare, leaderboard
+from oodbench.clitools import console, data_option, print_columns, store_option
 from oodbench.errors import OodbenchError, nearest
-from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from oodbench.pairs import Pair
@@ -40,22 +41,6 @@ def oodbench() -> None:
     `oodbench run` alone trains small models on images that ship with the package and prints their
     table; add --pair fashionmnist-mnist --data FOLDER for the papers' pairs.
     """
-
-
-def store_option(function: click.decorators.FC) -> click.decorators.FC:
-    """--store, shared by all commands that read results."""
-    return click.option(
-        "--store", default=DEFAULT_STORE, show_default=True, envvar="OODBENCH_STORE",
-        help="Folder or fsspec URL of the results.",
-    )(function)  # fmt: skip
-
-
-def data_option(function: click.decorators.FC) -> click.decorators.FC:
-    """--data, shared by all commands that load images."""
-    return click.option(
-        "--data", "data", multiple=True, metavar="FOLDER",
-        help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
-    )(function)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- run
@@ -113,12 +98,16 @@ def run(
     from oodbench.store import Store
 
     _load_plugins(plugins)
-    chosen, requests, scale = _choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
+    parts, scale = _choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
     overrides = {"training": {"precision": precision}} if precision else None
-    jobs = plan_jobs(
-        requests, chosen, scale=scale, seeds=range(first_seed, first_seed + seeds),
-        overrides=overrides,
-    )  # fmt: skip
+    jobs = [
+        job
+        for chosen, requests in parts
+        for job in plan_jobs(
+            requests, chosen, scale=scale, seeds=range(first_seed, first_seed + seeds),
+            overrides=overrides,
+        )
+    ]  # fmt: skip
     bench = Bench(
         store=Store(store),
         places=find_places(data, store),
@@ -134,7 +123,7 @@ def run(
     from oodbench.executors.local import raise_failures, run_jobs
 
     outcome = run_jobs(bench, jobs)
-    _print_tables(chosen, outcome.entries, requests, all_scores=all_scores)
+    _print_tables(parts, outcome.entries, all_scores=all_scores)
     raise_failures(outcome)
 
 
@@ -148,39 +137,39 @@ def _load_plugins(plugins: Sequence[str]) -> None:
 def _choose(
     pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
     detectors: tuple[str, ...], scale: str | None, recipe: str, both: bool,
-) -> tuple[list[Pair], list[DetectorRequest], str]:  # fmt: skip
-    """Pairs, detectors and scale from the options; the embedded suite where none are given."""
+) -> tuple[list[tuple[list[Pair], list[DetectorRequest]]], str]:  # fmt: skip
+    """(pairs, detectors) to run, and the scale; the embedded suite where no pair is given."""
     from oodbench.pairs import get_pair, make_pair
     from oodbench.plan import DEFAULT_DETECTORS, DetectorRequest, parse_detector
     from oodbench.recipes import SCALES
-    from oodbench.suites import find_suite
+    from oodbench.suites import Part, find_suite
 
     if (in_dist is None) != (not oods):
         raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
     if not (pairs or in_dist or suite):
         suite = "embedded"
-    names = list(detectors)
     chosen = [get_pair(name) for name in pairs]
     chosen += [make_pair(in_dist, ood) for ood in oods if in_dist]
-    if suite:
-        found = find_suite(suite)
-        chosen += [get_pair(name) for name in found.pairs]
-        names = names or list(found.detectors)
-        scale = scale or found.scale
-    scale = scale or "small"
+    found = find_suite(suite) if suite else None
+    scale = scale or (found.scale if found else "small")
     if scale not in SCALES:
         raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
-    if both:
-        chosen += [pair.reversed() for pair in chosen]
-    requests = [parse_detector(name) for name in names or DEFAULT_DETECTORS]
-    if recipe:
-        requests = [
-            DetectorRequest(r.name, r.recipe or recipe, r.scores)
-            if r.detector.recipe_variant
-            else r
-            for r in requests
-        ]
-    return list(dict.fromkeys(chosen)), requests, scale
+    own = Part((), detectors or (found.detectors if found else DEFAULT_DETECTORS))
+    parts = [(chosen, own)] if chosen else []
+    parts += [([get_pair(p) for p in part.pairs], part) for part in (found.parts if found else ())]
+
+    def request(name: str) -> DetectorRequest:
+        asked = parse_detector(name)
+        if not (recipe and asked.detector.recipe_variant):
+            return asked
+        return DetectorRequest(asked.name, asked.recipe or recipe, asked.scores)
+
+    out = []
+    for listed, part in parts:
+        both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
+        requests = [request(name) for name in detectors or part.detectors]
+        out.append((list(dict.fromkeys(both_ways)), requests))
+    return out, scale
 
 
 def _print_missing(bench: object, jobs: Sequence[object]) -> None:
@@ -193,53 +182,36 @@ def _print_missing(bench: object, jobs: Sequence[object]) -> None:
 
 
 def _print_tables(
-    pairs: Sequence[Pair], entries: Sequence[object], requests: Sequence[DetectorRequest], *,
-    all_scores: bool,
+    parts: Sequence[tuple[Sequence[Pair], Sequence[DetectorRequest]]], entries: Sequence[object],
+    *, all_scores: bool,
 ) -> None:  # fmt: skip
     from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
-    from oodbench.plan import select_scores
+    from oodbench.tables.board import shown_scores
 
-    console = _console()
+    out = console()
     groups = group_runs(entries)  # type: ignore[arg-type]
     asked: dict[str, DetectorRequest] = {}
-    for request in requests:
+    for request in (request for _, requests in parts for request in requests):
         asked[request.name] = request
-    for pair in pairs:
+    for pair in dict.fromkeys(pair for pairs, _ in parts for pair in pairs):
         own = [
             g for g in groups if (g.first["in_dist"], g.first["ood"]) == (pair.in_dist, pair.ood)
         ]
         rows = []
         for group in own:
-            names = group.score_names
             request = asked[str(group.first["detector"])]
-            wanted = select_scores(request, names)
-            if not (request.scores or all_scores):
-                wanted = [
-                    n for n in wanted if not n.startswith(("L>", "KL<=")) and n != "LLR_ada_eq11"
-                ]
-            rows += make_rows(group, wanted)
+            rows += make_rows(group, shown_scores(group, request, all_scores))
         if not rows:
             continue
         if pair.reading:
-            console.print(pair.reading + "\n", highlight=False)
+            out.print(pair.reading + "\n", highlight=False)
         seeds = max(own, key=lambda g: len(g.entries))
-        console.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
+        out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
                                   caption(seeds, own)))  # fmt: skip
-        console.print()
+        out.print()
     models = diagnostics_table(groups)
     if models is not None:
-        console.print(models)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 150
-    return Console(width=width, highlight=False)
-
-
-if TYPE_CHECKING:
-    from rich.console import Console
+        out.print(models)
 
 
 # ---------------------------------------------------------------------- list
@@ -248,19 +220,12 @@ def list_() -> None:
     """What is registered: pairs, datasets, detectors, suites, recipes."""
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
-
-
 @list_.command("pairs")
 def list_pairs() -> None:
     """Registered pairs; any ID-OOD of two data sets works as well."""
     from oodbench.pairs import registered_pairs
 
-    _columns(
+    print_columns(
         [("PAIR", "ID", "OOD", "TABLES")]
         + [
             (p.name, p.in_dist, p.ood, "embedded" if p.embedded else " ".join(map(str, p.tables)))
@@ -274,7 +239,7 @@ def list_datasets() -> None:
     """Registered data sets with their shape, splits, variants and licence."""
     from oodbench.datasets.spec import catalogue
 
-    _columns(
+    print_columns(
         [("DATA SET", "C×H×W", "SPLITS", "VARIANTS", "LICENCE", "CITE")]
         + [
             (
@@ -311,7 +276,7 @@ def list_detectors(plugins: tuple[str, ...]) -> None:
                     cls.cite,
                 )
             )
-    _columns(rows)
+    print_columns(rows)
     for reason in broken.values():
         click.echo(f"broken: {reason}", err=True)
 
@@ -321,7 +286,7 @@ def list_suites() -> None:
     """Suites: named sets of pairs and detectors."""
     from oodbench.suites import suites
 
-    _columns(
+    print_columns(
         [("SUITE", "PAIRS", "TITLE")]
         + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
     )
@@ -332,7 +297,7 @@ def list_recipes() -> None:
     """Recipes with the image shape they are made for, scales and variants."""
     from oodbench.recipes import recipe_files
 
-    _columns(
+    print_columns(
         [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
         + [
             (r.name, "×".join(map(str, r.shape)), " ".join(r.scales), " ".join(r.variants), r.title)
@@ -357,7 +322,7 @@ def data_status(data: tuple[str, ...], store: str) -> None:
     rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
     rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
              status(find_places(data, store))]  # fmt: skip
-    _columns(rows)
+    print_columns(rows)
 
 
 @data_.command("fetch")
@@ -378,77 +343,8 @@ def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
 
 
 # ---------------------------------------------------------------------- results
-@oodbench.command()
-@click.option("--pair", "pairs", multiple=True, metavar="NAME")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]")
-@click.option("--scale", metavar="paper|small|smoke")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-)
-@store_option
-def leaderboard(
-    pairs: tuple[str, ...], detectors: tuple[str, ...], scale: str | None, format_: str, store: str
-) -> None:
-    """Every finished run in the store, as a table, tidy CSV or JSON; trains nothing."""
-    from oodbench.leaderboards import (
-        caption,
-        diagnostics_table,
-        group_runs,
-        make_rows,
-        score_table,
-        to_csv,
-        to_json,
-    )  # fmt: skip
-    from oodbench.plan import DetectorRequest, select_scores
-    from oodbench.store import Store
-
-    asked = {}
-    for text in detectors:
-        name, _, score = text.partition(":")
-        asked[name] = DetectorRequest(name, "", (score,) if score else ())
-    groups = group_runs(Store(store).entries("run"))
-    known_pairs = {str(g.first["pair"]) for g in groups}
-    known_detectors = {str(g.first["detector"]) for g in groups}
-    for name, valid, kind in [
-        *((p, known_pairs, "pair") for p in pairs),
-        *((d, known_detectors, "detector") for d in asked),
-    ]:
-        if name not in valid:
-            close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
-            raise OodbenchError(f"no run of {kind} {name!r} in {store}; stored: {close}")
-    groups = [
-        g for g in groups
-        if (not pairs or g.first["pair"] in pairs)
-        and (not asked or g.first["detector"] in asked)
-        and (not scale or g.first["scale"] in (scale, ""))
-    ]  # fmt: skip
-    groups.sort(key=lambda g: (str(g.first["pair"]), str(g.first["category"]),
-                               str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
-    tables = []
-    for group in groups:
-        names = group.score_names
-        request = asked.get(str(group.first["detector"]), DetectorRequest(""))
-        tables.append((group, make_rows(group, select_scores(request, names))))
-    rows = [row for _, part in tables for row in part]
-    if format_ == "csv":
-        click.echo(to_csv(rows), nl=False)
-    elif format_ == "json":
-        click.echo(to_json(rows))
-    elif not rows:
-        click.echo(f"no finished run in {store}; `oodbench run` makes some")
-    else:
-        console = _console()
-        for pair in dict.fromkeys(row.pair for row in rows):
-            part = [row for row in rows if row.pair == pair]
-            own = [g for g in groups if g.first["pair"] == pair]
-            console.print(score_table(pair, part, caption(own[0], own)))
-        models = diagnostics_table(groups)
-        if models is not None:
-            console.print(models)
+oodbench.add_command(leaderboard)
+oodbench.add_command(compare)
 
 
 @oodbench.command()
@@ -482,7 +378,7 @@ def why(a: str, b: str, store: str) -> None:
     if not rows:
         click.echo("the keys are equal")
         return
-    _columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
+    print_columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical import JSON
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from oodbench.store import Entry
+    from oodbench.tables.boxed import Boxed, Justify
 
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
 HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
@@ -86,19 +85,22 @@ class Group:
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance, each by seed; a run met twice counts once."""
     groups: dict[tuple[JSON, ...], Group] = {}
+    met: set[tuple[JSON, ...]] = set()
     for entry in entries:
         record = entry.record
         key = (record["pair"], record["in_dist"], record["ood"], record["configuration"])
         group = groups.setdefault(key, Group(record))
-        if all(known.digest != entry.digest for known in group.entries):
+        if (*key, entry.digest) not in met:
+            met.add((*key, entry.digest))
             group.entries.append(entry)
     found = list(groups.values())
     for group in found:
         group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
     names = ("pair", "detector", "recipe", "scale", "variant")
     labels = [tuple(group.first[name] for name in names) for group in found]
+    counts = Counter(labels)
     for group, label in zip(found, labels, strict=True):
-        if labels.count(label) > 1:
+        if counts[label] > 1:
             group.mark = f"#{str(group.first['configuration'])[:4]}"
     return found
 
@@ -124,7 +126,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 category="oracle" if "oracle" in runs[0] else str(record["category"]),
                 seeds=tuple(int(cast(int, e.record["seed"])) for e in group.entries),
                 n=int(cast(int, runs[0]["n_id"])),
-                cells={metric: _cell(runs, metric) for metric in METRICS},
+                cells={metric: cell_of(runs, metric) for metric in METRICS},
                 distinct=min(
                     int(cast(int, r["distinct_id"])) + int(cast(int, r["distinct_ood"]))
                     for r in runs
@@ -143,13 +145,21 @@ def _titled(record: Mapping[str, JSON]) -> str:
     return f"{title}({depth})" if depth and "(" not in title else title
 
 
-def _cell(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n − 1) of two values or more, exactly rounded sums."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def cell_of(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
+    """One metric of one score over the runs of a group, each as `Metrics.to_json` gives it."""
     intervals = [cast("Mapping[str, float]", run[metric]) for run in runs]
-    values = [100 * interval["value"] for interval in intervals]
+    values = [100.0 * interval["value"] for interval in intervals]
     if len(values) > 1:
-        return Cell(statistics.fmean(values), None, None, statistics.stdev(values), len(values))
+        mean, sd = mean_and_sd(values)
+        return Cell(mean, None, None, sd, len(values))
     only = intervals[0]
-    return Cell(values[0], 100 * only["low"], 100 * only["high"], None, 1)
+    return Cell(values[0], 100.0 * only["low"], 100.0 * only["high"], None, 1)
 
 
 # ---------------------------------------------------------------------- formats
@@ -184,10 +194,11 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_json(rows: Sequence[Row]) -> str:
     """A list of rows; metrics in percent with their interval or standard deviation."""
-    return json.dumps([_json_row(row) for row in rows], indent=1)
+    return json.dumps([json_row(row) for row in rows], indent=1)
 
 
-def _json_row(row: Row) -> dict[str, object]:
+def json_row(row: Row) -> dict[str, object]:
+    """A row as JSON wants it."""
     cells = {
         metric: {"value": c.value, "low": c.low, "high": c.high, "sd": c.sd}
         for metric, c in row.cells.items()
@@ -208,35 +219,25 @@ def _json_row(row: Row) -> dict[str, object]:
     }
 
 
-def score_table(pair: str, rows: Sequence[Row], caption: str) -> RenderableType:
+def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
     """The table of one pair for a terminal; the best of a column is bold."""
-    from rich.table import Table
+    from oodbench.tables.boxed import Boxed
 
-    table = Table(title=pair, caption=caption, title_justify="left", caption_justify="left",
-                  pad_edge=False)  # fmt: skip
-    table.add_column("Detector", no_wrap=True)
-    table.add_column("Score", no_wrap=True)
-    for metric in METRICS:
-        table.add_column(HEADS[metric], justify="right", no_wrap=True)
+    columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
+    table = Boxed(pair, cast("list[tuple[str, Justify]]", columns), caption)
     best = {m: _best(rows, m) for m in METRICS}
     last = ""
     for row in rows:
         if last and row.detector != last:
-            table.add_section()
-        cells = []
-        for metric in METRICS:
-            cell = row.cells[metric]
-            bold = round(cell.value, 1) == best[metric]
-            cells.append(f"[bold]{_escaped(cell.text)}[/bold]" if bold else _escaped(cell.text))
+            table.end_section()
+        bold = [
+            i for i, m in enumerate(METRICS, start=2) if round(row.cells[m].value, 1) == best[m]
+        ]
         name = row.detector if row.detector != last else ""
         score = row.score + (" *" if row.distinct < row.n else "")
-        table.add_row(name, score, *cells)
+        table.add(name, score, *(row.cells[m].text for m in METRICS), bold=bold)
         last = row.detector
     return table
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _best(rows: Sequence[Row], metric: str) -> float:
@@ -244,18 +245,19 @@ def _best(rows: Sequence[Row], metric: str) -> float:
     return max(values) if metric in ("auroc", "auprc") else min(values)
 
 
-def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
+def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
     """Per model: bits/dim on ID train and test, KL and active units per layer, time; or None."""
-    from rich.table import Table
+    from oodbench.tables.boxed import Boxed
 
-    table = Table(title="Models", title_justify="left", pad_edge=False,
-                  caption="bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active"
-                  " units (variance of the posterior mean > 0.01) of layers 1, 2, … on ID test"
-                  " images", caption_justify="left")  # fmt: skip
     heads = ("Model", "Seed", "bits/dim train", "bits/dim test", "L>k bits/dim", "KL", "Active",
              "Train s")  # fmt: skip
-    for head in heads:
-        table.add_column(head, justify="left" if head == "Model" else "right")
+    columns = [(head, "left" if head == "Model" else "right") for head in heads]
+    table = Boxed(
+        "Models", cast("list[tuple[str, Justify]]", columns),
+        "bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active units (variance of"
+        " the posterior mean > 0.01) of layers 1, 2, … on ID test images",
+        no_wrap=False,
+    )  # fmt: skip
     # Detectors that share a fit and its measurement say the same of it: one row is enough.
     seen: set[tuple[str, ...]] = set()
     for group in groups:
@@ -265,7 +267,7 @@ def diagnostics_table(groups: Sequence[Group]) -> RenderableType | None:
             if row is None or (same := (*(str(entry.record[n]) for n in names), *row[1:])) in seen:
                 continue
             seen.add(same)
-            table.add_row(*row)
+            table.add(*row)
     return table if seen else None
 
 

@@ -443,7 +443,7 @@ class _Evaluation:
             "notes": [note for images in (self.test, ood) for note in self._notes(images)],
             "scores": results,
             "score_order": list(results),
-            "diagnostics": self._diagnostics(),
+            "diagnostics": self._diagnostics(ood),
             "cost": self._cost(),
         }
         return self.store.write(key, {}, record)
@@ -502,11 +502,12 @@ class _Evaluation:
         """Depth of a hierarchical model, 0 where there is none."""
         return int(getattr(self.detector, "layers", 0))
 
-    def _diagnostics(self) -> dict[str, JSON]:
+    def _diagnostics(self, ood: ImageSet) -> dict[str, JSON]:
         if type(self.detector).diagnose is Detector.diagnose:
             return {}
-        test = self._measurement(self.test, self.subset(self.test))
-        found: dict[str, JSON] = {"id_test": self._diagnose(test)}
+        found: dict[str, JSON] = {}
+        for name, images in (("id_test", self.test), ("ood_test", ood)):
+            found[name] = self._diagnose(self._measurement(images, self.subset(images)))
         if self.detector.diagnose_training:
             train = self._measurement(self.train, self.train_subset)
             found["id_train"] = self._diagnose(train)

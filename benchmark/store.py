@@ -133,6 +133,10 @@ class Store:
         self.storage.write(f"{key.path}/{RECORD}", text.encode())
         return Entry(self, key.path, cast("Mapping[str, JSON]", json.loads(text)["record"]))
 
+    def get(self, stage: str, digest: str) -> Entry | None:
+        """The entry of a stage with this digest, as other entries' parts name it, or None."""
+        return self._load(f"{stage}/{digest[:2]}/{digest}")
+
     def entries(self, stage: str) -> Iterator[Entry]:
         """Every complete entry of a stage, in the order of their digests."""
         for path, _ in iterate_prefixes(self.storage, stage):
@@ -208,16 +212,30 @@ class Store:
         data = self.storage.read(f"{path}/{RECORD}")
         if data is None:
             return None
-        try:
-            wrapped = json.loads(data)
-            record = wrapped["record"]
-            sound = digest(record) == wrapped["sha256"] and record["schema"] == SCHEMA
-        except (ValueError, KeyError, TypeError, RecursionError):
-            sound = False
-        if not sound:
+        record = _verified(data)
+        if record is None:
             self.set_aside(path, "its record is damaged")
             return None
         return Entry(self, path, record)
+
+
+def _verified(data: bytes) -> Mapping[str, JSON] | None:
+    """The record in the bytes of a record file, or None where it does not match its checksum.
+
+    A record is written in canonical form, so its checksum is that of the bytes as they stand;
+    only where somebody has laid the file out anew is the canonical form made again.
+    """
+    try:
+        wrapped = json.loads(data)
+        record, checksum = wrapped["record"], wrapped["sha256"]
+        head, tail = b'{"record":', f',"sha256":"{checksum}"}}'.encode()
+        inner = data.removeprefix(head).removesuffix(tail)
+        as_written = len(inner) == len(data) - len(head) - len(tail)
+        sound = as_written and hashlib.sha256(inner).hexdigest() == checksum
+        sound = (sound or digest(record) == checksum) and record["schema"] == SCHEMA
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return cast("Mapping[str, JSON]", record) if sound else None
 
 
 MISSING = "(absent)"

@@ -1,4 +1,8 @@
-"""Suites: named sets of pairs and detectors in YAML, one table each."""
+"""Suites: named sets of pairs and detectors in YAML, one table each.
+
+A suite lists its pairs and detectors, or names a published table's `layout`: then they are those
+that the table's rows ask for, as far as such detectors are registered.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +16,65 @@ from typing import cast
 from oodbench.errors import ConfigError, UnknownNameError
 from oodbench.yamlfile import read_yaml
 
-KEYS = {"name", "title", "pairs", "detectors", "recipe", "scale"}
+KEYS = {"name", "title", "pairs", "detectors", "layout", "scale"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Detectors (``name[@recipe]``) that run on these pairs."""
+
+    pairs: tuple[str, ...]
+    detectors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Pairs × detectors; `scale` is the one it is sized for."""
+    """Its parts; `scale` is the one it is sized for, `layout` how its table is printed."""
 
     name: str
     title: str
-    pairs: tuple[str, ...]
-    detectors: tuple[str, ...]
+    parts: tuple[Part, ...]
     scale: str
+    layout: str = ""
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Every pair once."""
+        return tuple(dict.fromkeys(pair for part in self.parts for pair in part.pairs))
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Every detector once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.detectors))
 
 
 @cache
 def suites() -> dict[str, Suite]:
     """The suites that ship with the package."""
-    folder = Path(str(files("oodbench") / "suites"))
-    found = [read_suite(path) for path in sorted(folder.glob("*.yaml"))]
+    found = [find_suite(name) for name in suite_names()]
     return {suite.name: suite for suite in found}
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that ship with the package, table1 … last; reads no file."""
+
+    def order(name: str) -> tuple[int, str]:
+        return (int("".join(char for char in name if char.isdigit()) or 0), name)
+
+    return sorted((path.stem for path in _folder().glob("*.yaml")), key=order)
 
 
 def find_suite(name: str) -> Suite:
     """A suite by name, or a path to a YAML file."""
     if name.endswith((".yaml", ".yml")):
         return read_suite(Path(name))
-    known = suites()
-    if name not in known:
-        raise UnknownNameError("suite", name, known)
-    return known[name]
+    if name not in suite_names():
+        raise UnknownNameError("suite", name, suite_names())
+    return read_suite(_folder() / f"{name}.yaml")
+
+
+def _folder() -> Path:
+    return Path(str(files("oodbench") / "suites"))
 
 
 def read_suite(path: Path) -> Suite:
@@ -50,15 +83,46 @@ def read_suite(path: Path) -> Suite:
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"{path.name}: unknown key {key!r}; one of {', '.join(sorted(KEYS))}")
-    for key in ("pairs", "detectors"):
-        value = raw.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{path.name}: {key!r} must be a list of names")
-    body = cast("Mapping[str, list[str]]", raw)
+    layout = raw.get("layout", "")
+    if not isinstance(layout, str):
+        raise ConfigError(f"{path.name}: 'layout' must be the name of a layout, not {layout!r}")
+    if layout and ("pairs" in raw or "detectors" in raw):
+        raise ConfigError(f"{path.name}: 'layout' says which pairs and detectors run; leave out"
+                          " 'pairs' and 'detectors'")  # fmt: skip
+    parts = parts_of_layout(layout) if layout else (_listed(raw, path.name),)
     return Suite(
         name=str(raw.get("name", path.stem)),
         title=str(raw.get("title", "")),
-        pairs=tuple(body["pairs"]),
-        detectors=tuple(body["detectors"]),
+        parts=parts,
         scale=str(raw.get("scale", "small")),
+        layout=layout,
     )
+
+
+def _listed(raw: Mapping[str, object], where: str) -> Part:
+    for key in ("pairs", "detectors"):
+        value = raw.get(key)
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{where}: {key!r} must be a list of names")
+    body = cast("Mapping[str, list[str]]", raw)
+    return Part(tuple(body["pairs"]), tuple(body["detectors"]))
+
+
+def parts_of_layout(name: str) -> tuple[Part, ...]:
+    """What has to run for a published table: its detectors pair by pair, if they are registered.
+
+    Pairs with the same detectors form one part.
+    """
+    from oodbench.detector import DETECTORS
+    from oodbench.tables.layout_files import find_layout
+
+    known = set(DETECTORS.names())
+    wanted: dict[str, dict[str, None]] = {}
+    for query in find_layout(name).queries():
+        if query["detector"] in known:
+            recipe = f"@{query['recipe']}" if "recipe" in query else ""
+            wanted.setdefault(str(query["pair"]), {})[f"{query['detector']}{recipe}"] = None
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for pair, detectors in wanted.items():
+        parts.setdefault(tuple(detectors), []).append(pair)
+    return tuple(Part(tuple(pairs), detectors) for detectors, pairs in parts.items())

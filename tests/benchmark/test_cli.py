@@ -231,7 +231,7 @@ OWN = ("run", "--detector", "mean-intensity", "--in-dist", "grey.npz", "--ood")
          "unknown score of vanilla-hvae 'LRR'; nearest: L"),
         (["run", "--scale", "tiny"], "unknown scale 'tiny'; one of paper, small, smoke"),
         (["run", "--in-dist", "digits"], "--in-dist and --ood go together"),
-        (["run", "--suite", "table9"], "unknown suite 'table9'"),
+        (["run", "--suite", "table99"], "unknown suite 'table99'; nearest: table9"),
         (["run", "--data", "nowhere"], "nowhere: there is no such folder"),
         (["run", "--seeds", "0"], "0 is not in the range"),
         (["run", "--plugin", "plugin.py"], "plugin.py.*ModuleNotFoundError.*nothing_of_that_name"),

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = {"benchmark": "oodbench", "baselines": "oodbench.baselines", "models": "oodbench.models"}
+FOLDERS = {
+    "benchmark": "oodbench",
+    "baselines": "oodbench.baselines",
+    "models": "oodbench.models",
+    "results/reference": "oodbench.reference",
+}
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,65 @@
+"""What the modules of the command line share: options, columns of text, the console."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from oodbench.storage import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def store_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--store, shared by all commands that read results."""
+    return click.option(
+        "--store", default=DEFAULT_STORE, show_default=True, envvar="OODBENCH_STORE",
+        help="Folder or fsspec URL of the results.",
+    )(function)  # fmt: skip
+
+
+def data_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--data, shared by all commands that load images."""
+    return click.option(
+        "--data", "data", multiple=True, metavar="FOLDER",
+        help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
+    )(function)  # fmt: skip
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text with their columns on line."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def console(to_file: bool = False) -> Console:
+    """Standard output; 150 characters wide where it is no terminal or goes to a file."""
+    from rich.console import Console
+
+    if to_file or not sys.stdout.isatty():
+        return Console(width=150, highlight=False, force_terminal=False if to_file else None)
+    return Console(highlight=False)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for reference cycles meanwhile.
+
+    Reading thousands of records makes millions of objects that all stay; searching them again and
+    again is a seventh of the time of a large leaderboard, and finds nothing.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

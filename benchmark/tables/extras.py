@@ -1,0 +1,95 @@
+"""Columns on demand beside the metrics: cost, diagnostics, and the trivial detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from oodbench.canonical import JSON
+from oodbench.errors import UnknownNameError
+from oodbench.tables.board import TRIVIAL, Board, Place
+from oodbench.tables.marks import Family, verdict
+
+Value: TypeAlias = "float | str | None"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A column: its head, its name in CSV, its value and how that is shown.
+
+    One that is not `per_score` says the same of all scores of a detector, and is printed once.
+    """
+
+    head: str
+    name: str
+    value: Callable[[Place], Value]
+    decimals: int = 1
+    per_score: bool = False
+
+    def text(self, place: Place) -> str:
+        """What stands in the table; "" where the run does not know."""
+        value = self.value(place)
+        return f"{value:,.{self.decimals}f}" if isinstance(value, float) else value or ""
+
+
+def _cost(name: str) -> Callable[[Place], Value]:
+    def value(place: Place) -> Value:
+        found = cast("Mapping[str, JSON]", place.group.first["cost"]).get(name)
+        return float(found) if isinstance(found, int | float) else cast("str | None", found)
+
+    return value
+
+
+def _diagnostic(side: str, name: str) -> Callable[[Place], Value]:
+    def value(place: Place) -> Value:
+        sides = cast("Mapping[str, Mapping[str, JSON]]", place.group.first["diagnostics"])
+        found = sides.get(side, {}).get(name)
+        if isinstance(found, list | tuple):
+            return " / ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in found)
+        return float(found) if isinstance(found, int | float) else None
+
+    return value
+
+
+EXTRAS: Mapping[str, Sequence[Extra]] = {
+    "cost": (
+        Extra("Train s", "train_seconds", _cost("train_seconds"), 0),
+        Extra("ms/image", "ms_per_image", _cost("ms_per_image"), 2),
+        Extra("Passes", "passes", _cost("passes")),
+        Extra("Peak MB", "peak_memory_mb", _cost("peak_memory_mb"), 0),
+        Extra("Parameters", "parameters", _cost("parameters"), 0),
+    ),
+    "diagnostics": (
+        Extra("bits/dim train", "bits_per_dim_train", _diagnostic("id_train", "bits_per_dim"), 3),
+        Extra("bits/dim test", "bits_per_dim_test", _diagnostic("id_test", "bits_per_dim"), 3),
+        Extra("KL nats", "kl_nats", _diagnostic("id_test", "kl_nats")),
+        Extra("Active", "active_units", _diagnostic("id_test", "active_units")),
+    ),
+}
+NAMES = (*EXTRAS, "trivial")
+
+
+def parse_columns(text: str) -> list[str]:
+    """``cost,trivial`` taken apart; UnknownNameError lists the valid names."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in NAMES:
+            raise UnknownNameError("columns", name, NAMES)
+    return list(dict.fromkeys(names))
+
+
+def chosen_extras(names: Sequence[str], board: Board, trivial: Family | None) -> list[Extra]:
+    """The columns of the named sets; `trivial` holds the tests where that set is among them."""
+    extras = [extra for name in names for extra in EXTRAS.get(name, ())]
+    if trivial is None:
+        return extras
+    family = trivial
+    index = {id(place): (i, pair) for pair in board.pairs for i, place in board.column(pair)}
+
+    def beats(place: Place) -> Value:
+        if place.group.first["detector"] in TRIVIAL:
+            return "trivial"
+        return verdict(family, index[id(place)]) or None
+
+    return [*extras, Extra("Beats trivial?", "beats_trivial", beats, per_score=True)]

@@ -1,0 +1,175 @@
+"""The general layout: detectors × pairs × metrics, best bold, second underlined, marks, ranks.
+
+One panel per ID set, its pairs side by side; a last panel with mean ranks where pairs are several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from oodbench.leaderboards import METRICS
+from oodbench.tables.board import Board, mean_ranks, shared_id_models
+from oodbench.tables.extras import Extra
+from oodbench.tables.fill import head_lines
+from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
+from oodbench.tables.layouts import Column
+from oodbench.tables.marks import ALPHA, Family, Where, verdict
+from oodbench.tables.markup import Part, literal
+from oodbench.tables.numbers import RISING
+
+HEADS = {"auroc": "AUROC↑", "auprc": "AUPRC↑", "fpr80": "FPR80↓", "fpr95": "FPR95↓"}
+NOT_BELOW = "†"
+
+
+def general_document(
+    board: Board,
+    title: str,
+    *,
+    extras: Sequence[Extra] = (),
+    marks: Family | None = None,
+) -> Document:
+    """The whole table; `marks` are the tests against the best of every pair."""
+    sets = list(dict.fromkeys(board.pairs.values()))
+    panels = [
+        Panel(_grid(board, [p for p, i in board.pairs.items() if i == name], extras, marks),
+              literal(f"In-distribution: {name}"))
+        for name in sets
+    ]  # fmt: skip
+    notes = _notes(board, marks)
+    ranks = mean_ranks(board) if len(board.pairs) > 1 else {}
+    if ranks:
+        panels.append(Panel(_rank_grid(board, ranks), literal("Mean rank by AUROC")))
+        notes += _rank_notes(board)
+    return Document("general", title, tuple(panels), tuple(notes))
+
+
+def _grid(
+    board: Board, pairs: Sequence[str], extras: Sequence[Extra], marks: Family | None
+) -> Grid:
+    metrics = [Column(HEADS[m], {}) for m in METRICS]
+    columns = [
+        Column(pair, {}, (*metrics, *(Column(extra.head, {}) for extra in extras)))
+        for pair in pairs
+    ]
+    first, second = _leaders(board, pairs)
+    body: list[Line] = []
+    rules, last = set(), ""
+    for index, row in enumerate(board.rows):
+        if not any(pair in row.places for pair in pairs):
+            continue
+        if last and row.label != last:
+            rules.add(len(body) - 1)
+        name = row.label if row.label != last else ""
+        line = [Cell(literal(name)), Cell(literal(row.score))]
+        for pair in pairs:
+            place = row.places.get(pair)
+            if place is None:
+                line += [BLANK] * (len(metrics) + len(extras))
+                continue
+            for metric in METRICS:
+                where = (index, pair, metric)
+                text = literal(cell_text(board, *where))
+                if metric == "auroc" and marks and verdict(marks, (index, pair)) == "undecided":
+                    text = (*text, Part(NOT_BELOW, "above"))
+                line.append(Cell(text, bold=where in first, underlined=where in second))
+            line += [
+                Cell(literal(extra.text(place))) if name or extra.per_score else BLANK
+                for extra in extras
+            ]
+        body.append(tuple(line))
+        last = row.label
+    align = "ll" + ("c" * (len(metrics) + len(extras))) * len(pairs)
+    gaps = frozenset(1 + (len(metrics) + len(extras)) * i for i in range(1, len(pairs)))
+    if all(rule == i for i, rule in enumerate(sorted(rules))):
+        rules = set()  # one row per detector: rules would stand under every line
+    return Grid(
+        align, tuple(head_lines(["Detector", "Score"], columns)), tuple(body), frozenset(rules),
+        gaps,
+    )  # fmt: skip
+
+
+def cell_text(board: Board, index: int, pair: str, metric: str) -> str:
+    """``84.1`` for one seed, ``84.1±0.6`` for several."""
+    cell = board.rows[index].places[pair].row.cells[metric]
+    return f"{cell.value:.1f}" + (f"±{cell.sd:.1f}" if cell.sd is not None else "")
+
+
+def _leaders(
+    board: Board, pairs: Sequence[str]
+) -> tuple[set[tuple[int, str, str]], set[tuple[int, str, str]]]:
+    """Places of the best and of the second value of every column, as shown; ties share it."""
+    first, second = set(), set()
+    for pair in pairs:
+        column = board.column(pair)
+        for metric in METRICS:
+            sign = 1 if metric in RISING else -1
+            shown = {i: sign * round(p.row.cells[metric].value, 1) for i, p in column}
+            levels = sorted(set(shown.values()), reverse=True)
+            if len(shown) < 2:
+                continue
+            first |= {(i, pair, metric) for i, value in shown.items() if value == levels[0]}
+            if len(levels) > 1:
+                second |= {(i, pair, metric) for i, value in shown.items() if value == levels[1]}
+    return first, second
+
+
+def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
+    order = sorted(ranks, key=lambda i: ranks[i])
+    body = [
+        (
+            Cell(literal(board.rows[i].label)),
+            Cell(literal(board.rows[i].score)),
+            Cell(literal(f"{ranks[i]:.2f}"), bold=ranks[i] == ranks[order[0]]),
+        )
+        for i in order
+    ]
+    head = head_lines(["Detector", "Score"], [Column("Mean rank↓", {})])
+    return Grid("llc", tuple(head), tuple(body))
+
+
+def _notes(board: Board, marks: Family | None) -> list[str]:
+    notes = ["Bold: best of its column; underlined: second; ties share it. Percent."]
+    sizes: dict[str, None] = {}
+    for pair in board.pairs:
+        for _, place in board.column(pair):
+            sizes[f"{pair}: {place.row.n:,} ID + {place.row.n:,} OOD images"] = None
+    notes.append("; ".join(sizes) + " (equal size).")
+    places = [place for pair in board.pairs for _, place in board.column(pair)]
+    if any(len(place.row.seeds) > 1 for place in places):
+        notes.append("±: sample standard deviation over training seeds; without it, one seed.")
+    scales = {str(place.group.first["scale"]) for place in places} - {""}
+    if scales:
+        notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")
+    notes += dict.fromkeys(
+        note for place in places for note in cast("list[str]", place.group.first["notes"])
+    )
+    if marks is not None and marks.p_values:
+        notes.append(
+            f"{NOT_BELOW} AUROC not significantly below the best of its pair: paired DeLong over"
+            f" test images (one seed each), Holm over {len(marks.p_values)} comparisons, p ≥"
+            f" {ALPHA}. It says nothing about training again."
+        )
+    if marks is not None and marks.untested:
+        notes.append(_untested(marks.untested))
+    return notes
+
+
+def _untested(untested: Mapping[Where, str]) -> str:
+    reason = next(iter(untested.values()))
+    return f"{len(untested)} comparisons could not be tested: {reason}."
+
+
+def _rank_notes(board: Board) -> list[str]:
+    notes = [
+        f"Mean rank over {len(board.pairs)} pairs, of the rows that ran on all of them, among"
+        " themselves."
+    ]
+    groups = shared_id_models(board.pairs)
+    if groups:
+        named = "; ".join(", ".join(names) for names in groups)
+        notes.append(
+            f"Warning: pairs that share an ID model are not independent ({named}); mean ranks over"
+            " them are a summary, not a test."
+        )
+    return notes

@@ -1,0 +1,23 @@
+"""A document as CSV in the table's own shape: one line of titles, then the body as printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from oodbench.tables.grid import Document, flat_head, flat_line
+from oodbench.tables.markup import plain
+
+
+def render_csv(document: Document) -> str:
+    """Panels below one another, each under its title, with a blank line between them."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for index, panel in enumerate(document.panels):
+        if index:
+            writer.writerow([])
+        if panel.title:
+            writer.writerow([plain(panel.title)])
+        writer.writerow(flat_head(panel.grid))
+        writer.writerows(flat_line(line) for line in panel.grid.body)
+    return out.getvalue()

@@ -1,0 +1,154 @@
+"""From runs and a request to the text of a table, in any format; what the command line calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from oodbench.errors import ConfigError
+from oodbench.leaderboards import COLUMNS, Group, json_row, tidy
+from oodbench.plan import DetectorRequest
+from oodbench.store import Store
+from oodbench.suites import Suite
+from oodbench.tables.board import Board, make_board
+from oodbench.tables.extras import Extra, chosen_extras
+from oodbench.tables.fill import document, fill
+from oodbench.tables.general import general_document
+from oodbench.tables.grid import Document
+from oodbench.tables.layout_files import find_layout
+from oodbench.tables.layouts import Layout
+from oodbench.tables.marks import above_trivial, as_good_as_best
+from oodbench.tables.pairwise import PairedScores
+from oodbench.tables.paper import COLUMNS as PAPER_COLUMNS
+from oodbench.tables.paper import compare_with_paper, paper_document, tidy_comparisons
+from oodbench.tables.render import RENDERERS
+from oodbench.tables.render_text import render_text
+from oodbench.tables.results import Results, results_for
+from oodbench.tables.tidy import COLUMNS as LAYOUT_COLUMNS
+from oodbench.tables.tidy import rows_to_csv, rows_to_json, tidy_layout
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """What table, in which format; `asked` selects scores by detector in the general layout."""
+
+    layout: str = "general"
+    title: str = "Leaderboard"
+    scale: str = ""
+    format: str = "table"
+    shape: str = "tidy"
+    paper: bool = False
+    extras: tuple[str, ...] = ()
+    all_scores: bool = False
+    significance: bool = True
+    asked: Mapping[str, DetectorRequest] = field(default_factory=dict)
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether one line per number is wanted, not a printed table."""
+        return self.format == "json" or (self.format == "csv" and self.shape == "tidy")
+
+
+def table_text(groups: Sequence[Group], store: Store, request: TableRequest, *,
+               styled: bool = False) -> str:  # fmt: skip
+    """The table that a request describes; `styled` writes emphasis for a terminal.
+
+    Raises UnknownNameError on a layout that does not exist, ConfigError where parts of the
+    request do not go together.
+    """
+    if request.layout == "general":
+        if request.paper:
+            raise ConfigError("--compare paper needs a published table: --layout table1 … table16")
+        return _general(groups, store, request, styled)
+    if request.extras:
+        raise ConfigError("--columns belongs to the general layout; leave out --layout")
+    layout = find_layout(request.layout)
+    results = results_for(groups, layout, request.scale)
+    if request.paper:
+        return _against_paper(layout, results, request, styled)
+    if request.is_tidy:
+        return _tidy_text(tidy_layout(layout, results), LAYOUT_COLUMNS, request.format)
+    drawn = document(layout, results)
+    return _drawn(replace(drawn, notes=(*drawn.notes, *layout_notes(layout, results))),
+                  request, styled)  # fmt: skip
+
+
+def _drawn(drawn: Document, request: TableRequest, styled: bool) -> str:
+    if styled and request.format == "table":
+        return render_text(drawn, styled=True)
+    return RENDERERS[request.format](drawn)
+
+
+def _tidy_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str], format_: str) -> str:
+    return rows_to_json(rows) if format_ == "json" else rows_to_csv(rows, columns)
+
+
+def layout_notes(layout: Layout, results: Results) -> list[str]:
+    """What a reader must know of a published table filled with our runs."""
+    cells = list(fill(layout, results))
+    numbers = [cell.number for cell in cells if cell.number is not None]
+    wanted = sum(not isinstance(cell.found, str) for cell in cells)
+    scale = f" at scale {results.scale}" if results.scale else ""
+    notes = [f"Layout of {layout.source}; the numbers are ours{scale}: {len(numbers)} of {wanted}"
+             " cells have a run."]  # fmt: skip
+    seeds = sorted({number.seeds for number in numbers})
+    if seeds and seeds[-1] > 1:
+        many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        notes.append(f"Means over {many} seeds.")
+    sizes = sorted({number.n for number in numbers if number.n is not None})
+    if sizes:
+        many = " or ".join(f"{n:,}" for n in sizes)
+        notes.append(f"{many} images of each side.")
+    return [*notes, *results.notes]
+
+
+def _against_paper(layout: Layout, results: Results, request: TableRequest, styled: bool) -> str:
+    rows = compare_with_paper(layout, results)
+    if request.is_tidy:
+        return _tidy_text(tidy_comparisons(layout, rows), PAPER_COLUMNS, request.format)
+    drawn = paper_document(layout, rows, layout_notes(layout, results))
+    return _drawn(drawn, request, styled)
+
+
+def _general(groups: Sequence[Group], store: Store, request: TableRequest, styled: bool) -> str:
+    board = make_board(groups, request.asked, request.all_scores)
+    scores = PairedScores(store)
+    trivial = above_trivial(board, scores) if "trivial" in request.extras else None
+    extras = chosen_extras(request.extras, board, trivial)
+    if request.is_tidy:
+        return _general_tidy(board, extras, request.format)
+    marks = as_good_as_best(board, scores) if request.significance else None
+    return _drawn(general_document(board, request.title, extras=extras, marks=marks), request,
+                  styled)  # fmt: skip
+
+
+def _general_tidy(board: Board, extras: Sequence[Extra], format_: str) -> str:
+    """The fields of the plain leaderboard, and the columns asked for."""
+    rows: list[Mapping[str, object]] = []
+    for pair in board.pairs:
+        for _, place in board.column(pair):
+            more = {extra.name: extra.value(place) for extra in extras}
+            listed = [json_row(place.row)] if format_ == "json" else tidy([place.row])
+            rows += [line | more for line in listed]
+    return _tidy_text(rows, (*COLUMNS, *(extra.name for extra in extras)), format_)
+
+
+def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
+    """The runs of a suite's detectors on its pairs, in the order of the suite."""
+    wanted = {
+        (pair, *detector.partition("@")[::2]): place
+        for place, (pair, detector) in enumerate(
+            (pair, detector)
+            for part in suite.parts
+            for pair in part.pairs
+            for detector in part.detectors
+        )
+    }
+
+    def place(group: Group) -> int | None:
+        record = group.first
+        names = str(record["pair"]), str(record["detector"])
+        return wanted.get((*names, str(record["recipe"])), wanted.get((*names, "")))
+
+    found = [(at, group) for group in groups if (at := place(group)) is not None]
+    return [group for _, group in sorted(found, key=lambda item: item[0])]

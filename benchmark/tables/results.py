@@ -1,0 +1,149 @@
+"""The store's runs as a source of numbers: which run answers what a cell asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from oodbench.canonical import JSON
+from oodbench.errors import ConfigError, UnknownNameError
+from oodbench.leaderboards import Group, cell_of, mean_and_sd
+from oodbench.pairs import get_pair
+from oodbench.plan import simplified
+from oodbench.recipes import SCALES
+from oodbench.tables.layouts import Layout, Select
+from oodbench.tables.numbers import Missing, Number
+
+
+class Results:
+    """Groups of runs, looked up by detector and pair; `scale` limits those that have one.
+
+    `notes` collects what a reader of the table must know about the choice made.
+    """
+
+    def __init__(self, groups: Iterable[Group], scale: str) -> None:
+        self.scale = scale
+        self.notes: dict[str, None] = {}
+        self._groups: dict[tuple[str, str], list[Group]] = {}
+        for group in groups:
+            record = group.first
+            if record["scale"] in (scale, ""):
+                key = (str(record["detector"]), str(record["in_dist"]))
+                self._groups.setdefault(key, []).append(group)
+
+    def number(self, query: Select) -> Number | Missing:
+        """The metric or diagnostic of the runs that match; percent for metrics."""
+        group = self.find(query)
+        if group is None:
+            return Missing.NOT_RUN
+        self.notes |= dict.fromkeys(cast("list[str]", group.first["notes"]))
+        if "metric" in query:
+            return _metric(group, query)
+        return _diagnostic(group, query)
+
+    def find(self, query: Select) -> Group | None:
+        """The runs a query asks for, or None.
+
+        A diagnostic of the ID images is taken from any pair with that ID set.  Where runs of
+        several configurations match, the newest answers, and a note says so.
+        """
+        pair = get_pair(str(query["pair"]))
+        found = [
+            group
+            for group in self._groups.get((str(query["detector"]), pair.in_dist), [])
+            if query.get("recipe", group.first["recipe"]) == group.first["recipe"]
+            and query.get("layers", group.first["layers"]) == group.first["layers"]
+        ]
+        own = [group for group in found if group.first["ood"] == pair.ood]
+        if own or not str(query.get("side", "")).startswith("id_"):
+            found = own
+        if len(own) > 1:
+            shown = max(own, key=_newest)
+            self.notes[
+                f"{len(own)} configurations of {query['detector']} ran on {pair.name}; the newest,"
+                f" #{str(shown.first['configuration'])[:4]}, is shown."
+            ] = None
+            return shown
+        return max(found, key=_newest) if found else None
+
+
+def _newest(group: Group) -> str:
+    return max(str(entry.record["created"]) for entry in group.entries)
+
+
+def choose_scale(groups: Iterable[Group], queries: Iterable[Select]) -> str:
+    """The first of paper, small, smoke at which any cell has a run; "" where none has."""
+    known = list(groups)
+    wanted = list(queries)
+    for scale in SCALES:
+        results = Results((g for g in known if g.first["scale"] == scale), scale)
+        if any(results.find(query) is not None for query in wanted):
+            return scale
+    return ""
+
+
+def results_for(groups: Sequence[Group], layout: Layout, scale: str = "") -> Results:
+    """The source for a layout: one scale for the whole table, `scale` or the largest that ran."""
+    return Results(groups, scale or choose_scale(groups, layout.queries()))
+
+
+def score_of(group: Group, wanted: str) -> str | None:
+    """The record's name of a score; "" asks for the only one.  None where the run has no such.
+
+    Raises ConfigError where no score is named and the run has several.
+    """
+    names = group.score_names
+    if not wanted:
+        if len(names) > 1:
+            raise ConfigError(
+                f"{group.first['detector']} has several scores; name one of {', '.join(names)}"
+            )
+        return names[0]
+    return {simplified(name): name for name in names}.get(simplified(wanted))
+
+
+def required_score(group: Group, wanted: str) -> str:
+    """`score_of`, or UnknownNameError with the nearest names."""
+    name = score_of(group, wanted)
+    if name is None:
+        scores = cast("Mapping[str, JSON]", group.first["scores"])
+        raise UnknownNameError(f"score of {group.first['detector']}", wanted, scores)
+    return name
+
+
+def _metric(group: Group, query: Select) -> Number | Missing:
+    score = score_of(group, str(query.get("score", "")))
+    if score is None:
+        return Missing.NOT_AVAILABLE
+    records = [entry.record for entry in group.entries]
+    scores = [cast("Mapping[str, Mapping[str, JSON]]", r["scores"])[score] for r in records]
+    cell = cell_of(scores, str(query["metric"]))
+    return Number(
+        cell.value, cell.low, cell.high, cell.sd, cell.seeds, int(cast(int, records[0]["n"])),
+        recipe_label(group), tuple(entry.digest for entry in group.entries),
+    )  # fmt: skip
+
+
+def _diagnostic(group: Group, query: Select) -> Number | Missing:
+    values = []
+    for entry in group.entries:
+        sides = cast("Mapping[str, Mapping[str, JSON]]", entry.record["diagnostics"])
+        found: JSON = sides.get(str(query.get("side", "id_test")), {}).get(str(query["diagnostic"]))
+        if isinstance(found, list):
+            index = int(query.get("index", 0))
+            found = found[index] if index < len(found) else None
+        if not isinstance(found, int | float):
+            return Missing.NOT_AVAILABLE
+        values.append(float(found))
+    several = len(values) > 1
+    mean, sd = mean_and_sd(values) if several else (values[0], None)
+    return Number(
+        mean, sd=sd, seeds=len(values), recipe=recipe_label(group),
+        runs=tuple(entry.digest for entry in group.entries),
+    )  # fmt: skip
+
+
+def recipe_label(group: Group) -> str:
+    """``F5-small``; "" for a detector without a recipe."""
+    record = group.first
+    return f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
