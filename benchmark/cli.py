@@ -486,12 +486,19 @@ def why(a: str, b: str, store: str) -> None:
 
 
 def main() -> None:
-    """Entry point: user errors in one line with status 2, interruption with 130."""
+    """Entry point: user errors in one line with status 2, interruption with 130 or 143."""
     import logging
+
+    from oodbench.interruption import Interrupted, listening
 
     logging.basicConfig(format="oodbench: %(message)s", level=logging.WARNING)
     try:
-        oodbench.main(standalone_mode=False)
+        with listening():
+            oodbench.main(standalone_mode=False)
+    except Interrupted as stopped:
+        where = f" while {stopped.where}" if stopped.where else ""
+        click.echo(f"oodbench: interrupted{where}; the same command goes on from here", err=True)
+        sys.exit(stopped.status)
     except OodbenchError as error:
         _fail(str(error))
     except click.UsageError as error:
@@ -508,6 +515,10 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except MemoryError:
+        _fail("out of memory; use a smaller --batch-size or --scale")
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch says so of the GPU and of the CPU
+            raise
         _fail("out of memory; use a smaller --batch-size or --scale")
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from oodbench.store import Entry
 
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
+#: Share of distinct scores below which a score tells groups of images apart, not images.
+COLLAPSED = 0.01
+MARKS = {"*": "* many ties", "!": "! collapsed: fewer than 1 % of the scores are distinct"}
 HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
 
 
@@ -61,6 +64,13 @@ class Row:
     ms_per_image: float | None = None
 
     @property
+    def mark(self) -> str:
+        """``!`` where fewer than 1 % of the scores are distinct, ``*`` where fewer than half."""
+        if self.distinct < COLLAPSED * 2 * self.n:
+            return "!"
+        return "*" if self.distinct < self.n else ""
+
+    @property
     def label(self) -> str:
         """``Informative HVAE(3) LLR_ada``."""
         return f"{self.detector} {self.score}".strip()
@@ -88,6 +98,8 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
         if all(known.digest != entry.digest for known in group.entries):
             group.entries.append(entry)
     found = list(groups.values())
+    for group in found:
+        group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
     names = ("pair", "detector", "recipe", "scale", "variant")
     labels = [tuple(group.first[name] for name in names) for group in found]
     for group, label in zip(found, labels, strict=True):
@@ -205,8 +217,10 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> RenderableType:
     """The table of one pair for a terminal; the best of a column is bold."""
     from rich.table import Table
 
-    table = Table(title=pair, caption=caption, title_justify="left", caption_justify="left",
-                  pad_edge=False)  # fmt: skip
+    legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
+    caption = _escaped("; ".join([caption, *legend]))
+    table = Table(title=_escaped(pair), caption=caption, pad_edge=False,
+                  title_justify="left", caption_justify="left")  # fmt: skip
     table.add_column("Detector", no_wrap=True)
     table.add_column("Score", no_wrap=True)
     for metric in METRICS:
@@ -221,8 +235,8 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> RenderableType:
             cell = row.cells[metric]
             bold = round(cell.value, 1) == best[metric]
             cells.append(f"[bold]{_escaped(cell.text)}[/bold]" if bold else _escaped(cell.text))
-        name = row.detector if row.detector != last else ""
-        score = row.score + (" *" if row.distinct < row.n else "")
+        name = _escaped(row.detector) if row.detector != last else ""
+        score = _escaped(f"{row.score} {row.mark}".rstrip())
         table.add_row(name, score, *cells)
         last = row.detector
     return table

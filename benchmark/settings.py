@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+#: A count; the bound keeps a slip of the keyboard from filling the memory.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Images = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Training(BaseModel):
@@ -16,12 +20,12 @@ class Training(BaseModel):
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: PositiveInt
-    batch_size: PositiveInt = 128
-    epoch_images: PositiveInt | None = None
-    max_images: PositiveInt | None = None
+    epochs: Count
+    batch_size: Count = 128
+    epoch_images: Images | None = None
+    max_images: Images | None = None
     optimiser: Literal["adam", "adamax", "rmsprop"] = "adam"
     lr: PositiveFloat = 3e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -31,7 +35,7 @@ class Training(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
-    lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    lr_warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     clip: PositiveFloat | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -44,8 +48,8 @@ class Measuring(BaseModel):
     to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lower: Literal["mode", "sample"] = "mode"
     encoder_lower: Literal["mode", "sample"] = "mode"
-    importance_samples: PositiveInt = 1
+    importance_samples: Count = 1
