@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from oodbench.cli_store import note_changes, store_
 from oodbench.errors import OodbenchError, nearest
 from oodbench.storage import DEFAULT_STORE
 
@@ -135,6 +136,7 @@ def run(
 
     outcome = run_jobs(bench, jobs)
     _print_tables(chosen, outcome.entries, requests, all_scores=all_scores)
+    note_changes(outcome.entries)
     raise_failures(outcome)
 
 
@@ -434,6 +436,7 @@ def leaderboard(
         request = asked.get(str(group.first["detector"]), DetectorRequest(""))
         tables.append((group, make_rows(group, select_scores(request, names))))
     rows = [row for _, part in tables for row in part]
+    note_changes(entry for group in groups for entry in group.entries)
     if format_ == "csv":
         click.echo(to_csv(rows), nl=False)
     elif format_ == "json":
@@ -483,6 +486,9 @@ def why(a: str, b: str, store: str) -> None:
         click.echo("the keys are equal")
         return
     _columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
+
+
+oodbench.add_command(store_)
 
 
 def main() -> None:

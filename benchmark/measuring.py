@@ -126,7 +126,8 @@ def _checked(
 
 def _join(blocks: list[dict[str, torch.Tensor]]) -> Measured:
     statistics, totals = {}, {}
-    for name in blocks[0]:
+    # Sorted, since a block that was read back has its tensors in that order.
+    for name in sorted(blocks[0]):
         kind, _, rest = name.partition(".")
         parts = [block[name] for block in blocks]
         if kind == "statistic":

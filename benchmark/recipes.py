@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SCALES = ("paper", "small", "smoke")
 MAX_WEIGHTS = 4_000_000_000
 MAX_SIDE = 65_536
+#: Above the widths of any published recipe; what is larger is counted before it is built.
+LARGE = 4_096
 
 
 class ModelConfig(Protocol):
@@ -88,27 +90,26 @@ class Recipe:
     def build(self, shape: tuple[int, int, int]) -> torch.nn.Module:
         """The untrained network; ConfigError where the recipe does not suit images of `shape`.
 
-        Its weights are counted before they are allocated.
+        Where a number of the recipe is large, weights are counted before they are allocated.
         """
         try:
-            weights = self._count_weights(shape)
-            if weights > MAX_WEIGHTS:
-                raise ValueError(f"it has {weights:,} weights; at most {MAX_WEIGHTS:,} are built")
+            if _largest(self.config.model_dump(mode="json")) > LARGE:
+                self._check_weights(shape)
             return self.config.build(shape)
         except (ValueError, OverflowError) as error:
             raise ConfigError(f"recipe {self.label}: {error}") from error
 
-    def _count_weights(self, shape: tuple[int, int, int]) -> int:
-        """Weights of the network, built without memory; 0 for one that cannot be built so."""
+    def _check_weights(self, shape: tuple[int, int, int]) -> None:
+        """ValueError on a network of more than MAX_WEIGHTS, built on torch's device "meta"."""
         import torch
 
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                return sum(p.numel() for p in self.config.build(shape).parameters())
+                weights = sum(p.numel() for p in self.config.build(shape).parameters())
         except RuntimeError as error:
-            if "overflow" in str(error) or "too large" in str(error):
-                raise ValueError(f"its layers are too large ({error})") from error
-            return 0
+            raise ValueError(f"it cannot be built ({str(error).splitlines()[0]})") from error
+        if weights > MAX_WEIGHTS:
+            raise ValueError(f"it has {weights:,} weights; at most {MAX_WEIGHTS:,} are built")
 
     def fit_parts(self) -> dict[str, JSON]:
         """What the key of a fit holds of the recipe."""
@@ -245,6 +246,15 @@ def resolve(
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+
+
+def _largest(value: JSON) -> float:
+    """The largest number anywhere in a configuration."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
 
 
 def _shown(value: object) -> str:

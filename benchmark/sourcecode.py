@@ -9,6 +9,7 @@ space and comments do not count.
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import inspect
 import sys
@@ -106,12 +107,10 @@ def _digest(modules: Iterable[str], left_out: str) -> str | None:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        tree = None if name in hashes or name == left_out else _tree(name)
-        if tree is None:
-            continue
-        hashes[name] = digest(_skeleton(tree))
-        if name.startswith(FOLLOWED):
-            waiting += _imports(tree)
+        module = None if name in hashes or name == left_out else _module(name)
+        if module is not None:
+            hashes[name] = module[0]
+            waiting += module[1]
     return digest(cast(JSON, hashes)) if hashes else None
 
 
@@ -132,6 +131,16 @@ def _tree(module: str) -> ast.Module | None:
         return None
 
 
+@cache
+def _module(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Hash of a module's source, and the modules to follow from there."""
+    tree = _tree(name)
+    if tree is None:
+        return None
+    text = hashlib.sha256(_skeleton(tree).encode()).hexdigest()
+    return text, tuple(_imports(tree)) if name.startswith(FOLLOWED) else ()
+
+
 def _imports(tree: ast.AST) -> Iterator[str]:
     """Modules of the followed packages that a tree imports, wherever the import stands."""
     for node in ast.walk(tree):
@@ -143,20 +152,20 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         yield from (name for name in names if name.startswith(FOLLOWED))
 
 
-def _skeleton(node: object) -> JSON:
-    """A syntax tree as JSON, the same in every Python version that reads the same code."""
+def _skeleton(node: object) -> str:
+    """A syntax tree as text, the same in every Python version that reads the same code."""
     if isinstance(node, list):
-        return [_skeleton(item) for item in node]
+        return f"[{','.join(map(_skeleton, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields: dict[str, JSON] = {"": type(node).__name__}
+    fields = []
     for name, value in ast.iter_fields(node):
         if name in _IGNORED or value is None or value == []:
             continue
         if name == "body" and isinstance(value, list) and _is_docstring(value[0]):
             value = value[1:]
-        fields[name] = _skeleton(value)
-    return fields
+        fields.append(f"{name}={_skeleton(value)}")
+    return f"{type(node).__name__}({','.join(sorted(fields))})"
 
 
 def _is_docstring(node: object) -> bool:
