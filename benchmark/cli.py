@@ -159,11 +159,11 @@ def _choose(
 
     if (in_dist is None) != (not oods):
         raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
-    if not (pairs or in_dist or suite):
+    if not (pairs or suite) and in_dist is None:
         suite = "embedded"
     names = list(detectors)
     chosen = [get_pair(name) for name in pairs]
-    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist]
+    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist is not None]
     if suite:
         found = find_suite(suite)
         chosen += [get_pair(name) for name in found.pairs]
@@ -529,5 +529,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo("oodbench: error: " + " ".join(message.split()), err=True)
+    line = " ".join(message.split()).encode(errors="backslashreplace").decode()
+    click.echo(f"oodbench: error: {line}", err=True)
     sys.exit(2)

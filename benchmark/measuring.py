@@ -107,7 +107,12 @@ def _checked(
         raise PluginError(f"{detector.name}: measure must return a mapping of named tensors")
     checked = {}
     for name, value in out.items():
-        tensor = torch.as_tensor(value).double().cpu()
+        try:
+            tensor = torch.as_tensor(value).double().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PluginError(
+                f"{detector.name}: statistic {name!r} is no tensor but {type(value).__name__}"
+            ) from error
         if tensor.ndim not in (1, 2) or len(tensor) != len(index):
             raise PluginError(
                 f"{detector.name}: statistic {name!r} has shape {tuple(tensor.shape)};"

@@ -93,7 +93,10 @@ class Recipe:
         Where a number of the recipe is large, weights are counted before they are allocated.
         """
         try:
-            if _largest(self.config.model_dump(mode="json")) > LARGE:
+            largest = _largest(self.config.model_dump(mode="json"))
+            if largest > MAX_WEIGHTS:
+                raise ValueError(f"{_shown(largest)} is too large a number for a network")
+            if largest > LARGE:
                 self._check_weights(shape)
             return self.config.build(shape)
         except (ValueError, OverflowError) as error:
