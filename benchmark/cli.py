@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.cli_store import note_changes, store_
 from oodbench.cli_tables import compare, leaderboard
 from oodbench.clitools import console, data_option, print_columns, store_option
 from oodbench.errors import OodbenchError, nearest
@@ -124,6 +125,7 @@ def run(
 
     outcome = run_jobs(bench, jobs)
     _print_tables(parts, outcome.entries, all_scores=all_scores)
+    note_changes(outcome.entries)
     raise_failures(outcome)
 
 
@@ -146,10 +148,10 @@ def _choose(
 
     if (in_dist is None) != (not oods):
         raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
-    if not (pairs or in_dist or suite):
+    if not (pairs or suite) and in_dist is None:
         suite = "embedded"
     chosen = [get_pair(name) for name in pairs]
-    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist]
+    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist is not None]
     found = find_suite(suite) if suite else None
     scale = scale or (found.scale if found else "small")
     if scale not in SCALES:
@@ -381,13 +383,23 @@ def why(a: str, b: str, store: str) -> None:
     print_columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
 
 
+oodbench.add_command(store_)
+
+
 def main() -> None:
-    """Entry point: user errors in one line with status 2, interruption with 130."""
+    """Entry point: user errors in one line with status 2, interruption with 130 or 143."""
     import logging
+
+    from oodbench.interruption import Interrupted, listening
 
     logging.basicConfig(format="oodbench: %(message)s", level=logging.WARNING)
     try:
-        oodbench.main(standalone_mode=False)
+        with listening():
+            oodbench.main(standalone_mode=False)
+    except Interrupted as stopped:
+        where = f" while {stopped.where}" if stopped.where else ""
+        click.echo(f"oodbench: interrupted{where}; the same command goes on from here", err=True)
+        sys.exit(stopped.status)
     except OodbenchError as error:
         _fail(str(error))
     except click.UsageError as error:
@@ -405,8 +417,13 @@ def main() -> None:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except MemoryError:
         _fail("out of memory; use a smaller --batch-size or --scale")
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch says so of the GPU and of the CPU
+            raise
+        _fail("out of memory; use a smaller --batch-size or --scale")
 
 
 def _fail(message: str) -> None:
-    click.echo("oodbench: error: " + " ".join(message.split()), err=True)
+    line = " ".join(message.split()).encode(errors="backslashreplace").decode()
+    click.echo(f"oodbench: error: {line}", err=True)
     sys.exit(2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.cli_store import note_changes
 from oodbench.clitools import collector_paused, console, store_option
 from oodbench.errors import OodbenchError, nearest
 
@@ -75,6 +76,7 @@ def leaderboard(
             groups = suite_groups(groups, chosen) if chosen else groups
             styled = out is None and sys.stdout.isatty()
             text = table_text(groups, opened, request, styled=styled)
+    note_changes(entry for group in groups for entry in group.entries)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -7,7 +7,10 @@ status 2, without a traceback.  Anything else that escapes is a bug of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class OodbenchError(Exception):
@@ -43,6 +46,29 @@ class StoreError(OodbenchError):
 
 class PluginError(OodbenchError):
     """A plug-in that cannot be imported or breaks the detector contract."""
+
+
+@contextmanager
+def plugin_contract(detector: object, method: str) -> Iterator[None]:
+    """Turn what somebody else's detector raises into a PluginError that says where it did.
+
+    A detector of ours is let through: what it raises is our bug and deserves its traceback.
+    """
+    try:
+        yield
+    except (OodbenchError, MemoryError):
+        raise
+    except Exception as error:
+        module = type(detector).__module__
+        if module.startswith("oodbench."):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise PluginError(
+            f"detector {getattr(detector, 'name', module)!r}: {method} raised"
+            f" {type(error).__name__}: {reason} ({place})"
+        ) from error
 
 
 def nearest(name: str, valid: Iterable[str]) -> list[str]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from oodbench.tables.boxed import Boxed, Justify
 
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
+#: Share of distinct scores below which a score tells groups of images apart, not images.
+COLLAPSED = 0.01
+MARKS = {"*": "* many ties", "!": "! collapsed: fewer than 1 % of the scores are distinct"}
 HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
 
 
@@ -58,6 +61,13 @@ class Row:
     runs: tuple[str, ...]
     train_seconds: float | None = None
     ms_per_image: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """``!`` where fewer than 1 % of the scores are distinct, ``*`` where fewer than half."""
+        if self.distinct < COLLAPSED * 2 * self.n:
+            return "!"
+        return "*" if self.distinct < self.n else ""
 
     @property
     def label(self) -> str:
@@ -223,8 +233,11 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
     """The table of one pair for a terminal; the best of a column is bold."""
     from oodbench.tables.boxed import Boxed
 
+    legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
-    table = Boxed(pair, cast("list[tuple[str, Justify]]", columns), caption)
+    table = Boxed(
+        pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
+    )  # fmt: skip
     best = {m: _best(rows, m) for m in METRICS}
     last = ""
     for row in rows:
@@ -234,7 +247,7 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
             i for i, m in enumerate(METRICS, start=2) if round(row.cells[m].value, 1) == best[m]
         ]
         name = row.detector if row.detector != last else ""
-        score = row.score + (" *" if row.distinct < row.n else "")
+        score = f"{row.score} {row.mark}".rstrip()
         table.add(name, score, *(row.cells[m].text for m in METRICS), bold=bold)
         last = row.detector
     return table

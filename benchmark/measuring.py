@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from oodbench.detector import Detector, Statistics, wants_noise
-from oodbench.errors import PluginError, TrainingError
+from oodbench.errors import PluginError, TrainingError, plugin_contract
+from oodbench.interruption import held, pending, stop
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
+from oodbench.sealed import read_sealed, set_aside_file, write_sealed
 from oodbench.seeding import KeyedNoise
-from oodbench.storage import atomic_file
 
 BLOCK = 500
 
@@ -49,13 +50,14 @@ def measure(
     """Statistics of `images[indices]`, (N, C, H, W) uint8; noise keyed by (seed, index).
 
     Raises TrainingError naming the image whose statistic is not finite, PluginError where a
-    statistic has the wrong shape.
+    statistic has the wrong shape.  A signal that `oodbench.interruption` holds back stops it after
+    the block, with everything saved.
     """
     blocks: dict[int, dict[str, torch.Tensor]] = _resume(scratch, len(indices))
     starts = range(0, len(indices), BLOCK)
     done = sum(min(BLOCK, len(indices) - start) for start in starts if start in blocks)
     saved_at, unsaved = time.monotonic(), list[int]()
-    with torch.inference_mode(), progress.task(label, len(indices), done) as task:
+    with torch.inference_mode(), progress.task(label, len(indices), done) as task, held():
         for start in starts:
             if start in blocks:
                 continue
@@ -63,11 +65,14 @@ def measure(
             blocks[start] = _block(detector, images, chosen, seed, device, batch_size)
             unsaved.append(start)
             task.advance(len(chosen))
-            if time.monotonic() - saved_at > save_seconds:
+            done += len(chosen)
+            if pending() or time.monotonic() - saved_at > save_seconds:
                 for number in unsaved:
-                    with atomic_file(scratch / f"block-{number:09d}.safetensors") as file:
-                        file.write(pack_tensors(blocks[number]))
+                    path = scratch / f"block-{number:09d}.safetensors"
+                    write_sealed(path, pack_tensors(blocks[number]))
                 saved_at, unsaved = time.monotonic(), []
+            if pending():
+                stop(f"measuring: {done} of {len(indices)} images are saved ({label})")
     return _join([blocks[start] for start in starts])
 
 
@@ -80,10 +85,11 @@ def _block(
     for first in range(0, len(chosen), size):
         index = chosen[first : first + size]
         batch = torch.from_numpy(np.ascontiguousarray(images[index])).to(device)
-        if noisy:
-            out = detector.measure(batch, KeyedNoise(seed, index, device))
-        else:
-            out = detector.measure(batch)  # type: ignore[call-arg]
+        with plugin_contract(detector, "measure"):
+            if noisy:
+                out = detector.measure(batch, KeyedNoise(seed, index, device))
+            else:
+                out = detector.measure(batch)  # type: ignore[call-arg]
         for name, value in _checked(detector, out, index).items():
             parts.setdefault(name, []).append(value)
         if isinstance(out, Statistics):
@@ -101,7 +107,12 @@ def _checked(
         raise PluginError(f"{detector.name}: measure must return a mapping of named tensors")
     checked = {}
     for name, value in out.items():
-        tensor = torch.as_tensor(value).double().cpu()
+        try:
+            tensor = torch.as_tensor(value).double().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PluginError(
+                f"{detector.name}: statistic {name!r} is no tensor but {type(value).__name__}"
+            ) from error
         if tensor.ndim not in (1, 2) or len(tensor) != len(index):
             raise PluginError(
                 f"{detector.name}: statistic {name!r} has shape {tuple(tensor.shape)};"
@@ -120,7 +131,8 @@ def _checked(
 
 def _join(blocks: list[dict[str, torch.Tensor]]) -> Measured:
     statistics, totals = {}, {}
-    for name in blocks[0]:
+    # Sorted, since a block that was read back has its tensors in that order.
+    for name in sorted(blocks[0]):
         kind, _, rest = name.partition(".")
         parts = [block[name] for block in blocks]
         if kind == "statistic":
@@ -131,14 +143,20 @@ def _join(blocks: list[dict[str, torch.Tensor]]) -> Measured:
 
 
 def _resume(scratch: Path, count: int) -> dict[int, dict[str, torch.Tensor]]:
+    """Blocks that an earlier process saved, by their first image."""
     blocks = {}
-    for path in sorted(scratch.glob("block-*.safetensors")):
-        start = int(path.stem.removeprefix("block-"))
-        try:
-            block = unpack_tensors(path.read_bytes())
-        except (OSError, ValueError):
-            path.unlink(missing_ok=True)
+    for start in range(0, count, BLOCK):
+        path = scratch / f"block-{start:09d}.safetensors"
+        data = read_sealed(path)
+        if data is None:
             continue
-        if start < count:
-            blocks[start] = block
+        try:
+            block = unpack_tensors(data)
+            rows = {len(v) for name, v in block.items() if name.startswith("statistic.")}
+            if rows != {min(BLOCK, count - start)}:
+                raise ValueError(f"{rows} rows")
+        except (ValueError, TypeError):
+            set_aside_file(path, "it is a block of another size")
+            continue
+        blocks[start] = block
     return blocks

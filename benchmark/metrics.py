@@ -22,7 +22,8 @@ from oodbench.seeding import derive_seed
 from oodbench.significance import auroc_interval, midranks
 
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
-BLOCK = 64
+#: Counts held at once while resampling, so that memory does not grow with the number of images.
+BLOCK_COUNTS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,12 @@ class _Curve:
 
     def resample(self, generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, T) counts of stratified bootstrap samples."""
-        out = []
-        for place in (self.id_place, self.ood_place):
-            counts = np.empty((rows, self.size), dtype=np.int32)
-            for row in range(rows):
+        false, true = (np.empty((rows, self.size), dtype=np.int32) for _ in range(2))
+        for row in range(rows):
+            for place, counts in ((self.id_place, false), (self.ood_place, true)):
                 drawn = place[generator.integers(place.size, size=place.size)]
-                counts[row] = np.bincount(drawn, minlength=self.size)
-            out.append(np.cumsum(counts, axis=1))
-        return out[0], out[1]
+                np.cumsum(np.bincount(drawn, minlength=self.size), out=counts[row])
+        return false, true
 
     @staticmethod
     def average_precision(false: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -145,15 +144,17 @@ def evaluate(
 ) -> Metrics:
     """All metrics with intervals: DeLong for AUROC, stratified percentile bootstrap for the rest.
 
-    The intervals speak of the test images alone, not of training seeds.
+    The intervals speak of the test images alone, not of training seeds.  The order of the images
+    matters to nothing, the resampling included: scores are sorted first.
     """
-    a, b = checked(id_scores, "ID"), checked(ood_scores, "OOD")
+    a, b = np.sort(checked(id_scores, "ID")), np.sort(checked(ood_scores, "OOD"))
     curve = _Curve(a, b)
     exact = curve.counts()
     generator = np.random.default_rng(derive_seed("bootstrap", seed))
     draws: dict[str, list[np.ndarray]] = {"auprc": [], "fpr80": [], "fpr95": []}
-    for start in range(0, resamples, BLOCK):
-        sample = curve.resample(generator, min(BLOCK, resamples - start))
+    rows = max(1, BLOCK_COUNTS // curve.size)
+    for start in range(0, resamples, rows):
+        sample = curve.resample(generator, min(rows, resamples - start))
         draws["auprc"].append(curve.average_precision(*sample))
         draws["fpr80"].append(curve.fpr_at(0.80, *sample))
         draws["fpr95"].append(curve.fpr_at(0.95, *sample))

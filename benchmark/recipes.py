@@ -8,6 +8,7 @@ and nothing else of the file, is in the cache key.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from oodbench.settings import Measuring, Training
 
 SCALES = ("paper", "small", "smoke")
+MAX_WEIGHTS = 4_000_000_000
+MAX_SIDE = 65_536
+#: Above the widths of any published recipe; what is larger is counted before it is built.
+LARGE = 4_096
 
 
 class ModelConfig(Protocol):
@@ -83,11 +88,31 @@ class Recipe:
         return f"{self.name}-{self.scale}"
 
     def build(self, shape: tuple[int, int, int]) -> torch.nn.Module:
-        """The untrained network; ConfigError where the recipe does not suit images of `shape`."""
+        """The untrained network; ConfigError where the recipe does not suit images of `shape`.
+
+        Where a number of the recipe is large, weights are counted before they are allocated.
+        """
         try:
+            largest = _largest(self.config.model_dump(mode="json"))
+            if largest > MAX_WEIGHTS:
+                raise ValueError(f"{_shown(largest)} is too large a number for a network")
+            if largest > LARGE:
+                self._check_weights(shape)
             return self.config.build(shape)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigError(f"recipe {self.label}: {error}") from error
+
+    def _check_weights(self, shape: tuple[int, int, int]) -> None:
+        """ValueError on a network of more than MAX_WEIGHTS, built on torch's device "meta"."""
+        import torch
+
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                weights = sum(p.numel() for p in self.config.build(shape).parameters())
+        except RuntimeError as error:
+            raise ValueError(f"it cannot be built ({str(error).splitlines()[0]})") from error
+        if weights > MAX_WEIGHTS:
+            raise ValueError(f"it has {weights:,} weights; at most {MAX_WEIGHTS:,} are built")
 
     def fit_parts(self) -> dict[str, JSON]:
         """What the key of a fit holds of the recipe."""
@@ -165,10 +190,16 @@ def read_recipe(path: Path) -> RecipeFile:
             raise ConfigError(f"{where}: scales.{scale}.variants must be a mapping")
         variants |= dict.fromkeys(overlays)
     shape = raw["shape"]
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) for n in shape)):
-        raise ConfigError(f"{where}: 'shape' must be three whole numbers [C, H, W], not {shape!r}")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(map(_is_size, shape))):
+        raise ConfigError(
+            f"{where}: 'shape' must be three whole numbers [C, H, W] from 1 to {MAX_SIDE},"
+            f" not {_shown(shape)}"
+        )
+    for key in ("name", "model"):
+        if not isinstance(raw[key], str) or not raw[key]:
+            raise ConfigError(f"{where}: {key!r} must be a name, not {_shown(raw[key])}")
     in_dist = raw.get("in_dist", [])
-    if not isinstance(in_dist, list):
+    if not isinstance(in_dist, list) or not all(isinstance(name, str) for name in in_dist):
         raise ConfigError(f"{where}: 'in_dist' must be a list of data set names")
     return RecipeFile(
         name=str(raw["name"]),
@@ -216,6 +247,25 @@ def resolve(
     )
 
 
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+
+
+def _largest(value: JSON) -> float:
+    """The largest number anywhere in a configuration."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
+
+
+def _shown(value: object) -> str:
+    """A value of a file in a message, cut short."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
 def _overlay(base: JSON, top: JSON) -> JSON:
     if isinstance(base, Mapping) and isinstance(top, Mapping):
         merged = dict(base)
@@ -225,12 +275,14 @@ def _overlay(base: JSON, top: JSON) -> JSON:
     return top
 
 
-def _validate(settings: object, value: JSON, where: str) -> BaseModel:
+def _validate(model: object, value: JSON, where: str) -> BaseModel:
     from pydantic import ValidationError
 
-    cls = cast("type[BaseModel]", settings)
+    cls = cast("type[BaseModel]", model)
     try:
-        return cls.model_validate(value)
+        settings = cls.model_validate(value)
+        _check_values(value, settings.model_dump(mode="json"), where)
+        return settings
     except ValidationError as error:
         unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
         first = (unknown or error.errors())[0]
@@ -239,6 +291,22 @@ def _validate(settings: object, value: JSON, where: str) -> BaseModel:
             close = ", ".join(nearest(str(first["loc"][-1]), _keys(cls))[:3])
             raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
         raise ConfigError(f"{where}: {path}: {first['msg']}") from error
+
+
+def _check_values(given: JSON, taken: JSON, where: str) -> None:
+    """ConfigError on what pydantic lets through: yes for 1, 1 for yes, and infinities."""
+    if isinstance(given, Mapping) and isinstance(taken, Mapping):
+        for key, value in given.items():
+            _check_values(value, taken.get(key), f"{where}.{key}")
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
+        for index, value in enumerate(given[: len(taken)]):
+            _check_values(value, taken[index], f"{where}[{index}]")
+    elif isinstance(taken, bool) and not isinstance(given, bool):
+        raise ConfigError(f"{where}: must be true or false, not {_shown(given)}")
+    elif isinstance(given, bool) and isinstance(taken, int | float) and type(taken) is not bool:
+        raise ConfigError(f"{where}: must be a number, not {_shown(given)}")
+    elif isinstance(taken, float) and not math.isfinite(taken):
+        raise ConfigError(f"{where}: must be a finite number, not {_shown(given)}")
 
 
 def _keys(cls: type[BaseModel]) -> set[str]:

@@ -68,7 +68,7 @@ class Registry(Generic[T]):
     def _load(self, point: EntryPoint) -> None:
         try:
             loaded = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.kind} {point.name!r} ({point.value}) cannot be loaded:"
                 f" {type(error).__name__}: {_one_line(error)}"
@@ -92,12 +92,16 @@ def load_plugin(source: str) -> None:
                 raise PluginError(f"plug-in {source!r} is not a Python file")
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
-            spec.loader.exec_module(module)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
         else:
             importlib.import_module(source)
     except PluginError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"plug-in {source!r} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         ) from error

@@ -7,7 +7,6 @@ pairs.  torch is imported only when something has to be trained or measured.
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import Detector, FitContext, wants_noise
-from oodbench.errors import DataError, OodbenchError, PluginError
+from oodbench.errors import DataError, OodbenchError, PluginError, plugin_contract
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name, make_detector
 from oodbench.progress import Progress
+from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key, Store
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.spec import DatasetName
     from oodbench.recipes import Recipe
 
-METRICS_REVISION = 1
+METRICS_REVISION = 2
 EQUAL_SIZE_SEED = 0
 DIAGNOSE_IMAGES = 10_000
 ATTEMPTS = 4
@@ -161,6 +161,10 @@ class _Evaluation:
             parts = fit.recipe.fit_parts()
         else:
             parts = {"detector": self.detector.name, "revision": self.detector.revision}
+            if self.detector.category == "labels":
+                from oodbench.datasets.imageset import label_fingerprint
+
+                parts["labels"] = label_fingerprint(self.train.labels)
         parts |= {"train": self.train.fingerprint, "seed": fit.seed}
         return Key("fit", parts)
 
@@ -265,6 +269,7 @@ class _Evaluation:
         from oodbench.training import Runtime, log_csv, pick_device, train
 
         device = pick_device(self.bench.device)
+        self.train.verify()
         scratch, progress = self.store.scratch(key), self.bench.progress
         progress.say(f"training {fit.label} ({len(self.train):,} images, {device})")
         started = time.monotonic()
@@ -274,7 +279,8 @@ class _Evaluation:
             images = self.train
             if self.detector.category != "labels":
                 images = images.without_labels()
-            self.detector.fit(images, context)
+            with plugin_contract(self.detector, "fit"):
+                self.detector.fit(images, context)
             files = {"state.safetensors": pack_tensors(self.detector.state_dict())}
             record: dict[str, JSON] = {"seconds": time.monotonic() - started}
         else:
@@ -306,6 +312,7 @@ class _Evaluation:
             "train_images": len(self.train),
             "peak_memory_mb": peak_memory_mb(device),
             "machine": machine_record(device),
+            "source": source_record(self.detector, self.recipe),
         }
         entry = self.store.write(key, files, record)
         self.store.discard_scratch(key)
@@ -321,13 +328,19 @@ class _Evaluation:
 
         entries = [self._made(self.fit_key(fit), partial(self._fit, fit=fit)) for fit in self.fits]
         if self.recipe is None:
-            self.detector.load_state_dict(unpack_tensors(entries[0].read("state.safetensors")))
+            state = entries[0].parse("state.safetensors", unpack_tensors)
+            with plugin_contract(self.detector, "load_state_dict"):
+                self.detector.load_state_dict(state)
         else:
             models = []
             for entry, fit in zip(entries, self.fits, strict=True):
                 assert fit.recipe is not None
                 model = fit.recipe.build(self.test.shape)
-                model.load_state_dict(unpack_tensors(entry.read("weights.safetensors")))
+                weights = entry.parse("weights.safetensors", unpack_tensors)
+                try:
+                    model.load_state_dict(weights)
+                except RuntimeError as error:
+                    raise entry.damaged("its weights are of another model") from error
                 models.append(channels_last(model.to(pick_device(self.bench.device))).eval())
             self.detector.attach(models)
         self._attached = True
@@ -346,7 +359,7 @@ class _Evaluation:
 
             tune_allocator()
             self._attach()
-
+            images.verify()
             device = pick_device(self.bench.device)
             indices = np.arange(len(images))
             if subset:
@@ -386,7 +399,7 @@ class _Evaluation:
     def _statistics(self, entry: Entry) -> dict[str, np.ndarray]:
         from oodbench.payload import unpack_table
 
-        table = unpack_table(entry.read("statistics.parquet"))
+        table = entry.parse("statistics.parquet", unpack_table)
         table.pop("index")
         return table
 
@@ -398,10 +411,13 @@ class _Evaluation:
 
             if self.detector.calibrates():
                 reference = self._measurement(self.train, self.train_subset)
-                self.detector.calibrate(self._statistics(reference))
+                with plugin_contract(self.detector, "calibrate"):
+                    self.detector.calibrate(self._statistics(reference))
             statistics = self._statistics(self._measurement(images, self.subset(images)))
+            with plugin_contract(self.detector, "scores"):
+                scored = self.detector.scores(statistics)
             columns, count = {}, self.count(images)
-            for name, values in self.detector.scores(statistics).items():
+            for name, values in scored.items():
                 scores = np.asarray(values, dtype=np.float64)
                 if scores.shape != (count,):
                     raise PluginError(
@@ -419,8 +435,8 @@ class _Evaluation:
         from oodbench.payload import unpack_table
 
         id_entry, ood_entry = self._scores(self.test), self._scores(ood)
-        id_scores = unpack_table(id_entry.read("scores.parquet"))
-        ood_scores = unpack_table(ood_entry.read("scores.parquet"))
+        id_scores = id_entry.parse("scores.parquet", unpack_table)
+        ood_scores = ood_entry.parse("scores.parquet", unpack_table)
         counts = self.count(self.test), self.count(ood)
         id_index, ood_index = equal_size(*counts, EQUAL_SIZE_SEED)
         results = self._results(id_scores, ood_scores, id_index, ood_index)
@@ -434,6 +450,7 @@ class _Evaluation:
             "cite": self.detector.cite,
             "seed": self.job.seed,
             "configuration": self.configuration(ood),
+            "source": source_record(self.detector, self.recipe),
             "recipe": self.recipe.name if self.recipe else "",
             "scale": self.recipe.scale if self.recipe else "",
             "variant": self.recipe.variant if self.recipe else "",
@@ -518,7 +535,7 @@ class _Evaluation:
 
         totals = {}
         if "totals.safetensors" in cast("Mapping[str, JSON]", entry.record["files"]):
-            stored = unpack_tensors(entry.read("totals.safetensors"))
+            stored = entry.parse("totals.safetensors", unpack_tensors)
             totals = {name: value.numpy() for name, value in stored.items()}
         return self.detector.diagnose(self._statistics(entry), totals, self.test.shape)
 
@@ -574,7 +591,7 @@ def expand_parts(store: Store, value: JSON) -> JSON:
         return [expand_parts(store, item) for item in value]
     if isinstance(value, str) and len(value) == 64:
         for stage in ("fit", "measure", "score"):
-            text = store.storage.read(f"{stage}/{value[:2]}/{value}/record.json")
-            if text is not None:
-                return expand_parts(store, json.loads(text)["record"]["parts"])
+            entry = store.get(stage, value)
+            if entry is not None:
+                return expand_parts(store, dict(entry.parts))
     return value

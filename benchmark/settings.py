@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+#: A count; the bound keeps a slip of the keyboard from filling the memory.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Images = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Training(BaseModel):
@@ -18,12 +22,12 @@ class Training(BaseModel):
     anew at every access (background models of likelihood ratios).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: PositiveInt
-    batch_size: PositiveInt = 128
-    epoch_images: PositiveInt | None = None
-    max_images: PositiveInt | None = None
+    epochs: Count
+    batch_size: Count = 128
+    epoch_images: Images | None = None
+    max_images: Images | None = None
     optimiser: Literal["adam", "adamax", "rmsprop"] = "adam"
     lr: PositiveFloat = 3e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -33,7 +37,7 @@ class Training(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
-    lr_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    lr_warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     clip: PositiveFloat | None = None
     mutation: Annotated[float, Field(gt=0, le=1)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -47,10 +51,10 @@ class Refit(BaseModel):
     q(z|x), from the encoder's output on (LRe(z)).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     what: Literal["encoder", "posterior"] = "encoder"
-    steps: PositiveInt = 100
+    steps: Count = 100
     lr: PositiveFloat = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 5e-5
 
@@ -63,10 +67,10 @@ class Measuring(BaseModel):
     `max_images`: a split that holds more is measured on a seeded subset of that size.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lower: Literal["mode", "sample"] = "mode"
     encoder_lower: Literal["mode", "sample"] = "mode"
-    importance_samples: PositiveInt = 1
-    max_images: PositiveInt | None = None
+    importance_samples: Count = 1
+    max_images: Images | None = None
     refit: Refit | None = None

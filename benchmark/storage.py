@@ -17,10 +17,22 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from oodbench.errors import StoreError
+from oodbench.interruption import held
 
 #: Where results go when nobody says otherwise.
 DEFAULT_STORE = "results/store"
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+#: Beginning of the name of a file that is being written; a kill leaves it behind, `gc` removes it.
+TEMPORARY = ".tmp-"
+#: What a file that stands in the way of reading gives: damage, to be set aside and made again.
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ELOOP}
+
+
+class UnreadableFileError(StoreError):
+    """A file of the store that is there but cannot be read; `path` is what stands in the way."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}")
+        self.path = path
 
 
 class Storage(Protocol):
@@ -48,20 +60,22 @@ class Storage(Protocol):
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears under its name when it is complete and flushed to disk, or not at all.
 
-    Raises StoreError in one line where the disk is full or not writable.
+    A signal to stop waits until it is written.  Raises StoreError in one line where the disk is
+    full or not writable.
     """
     temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
+        with held():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            temporary = None
+            _sync_folder(path.parent)
     except OSError as error:
         raise disk_error(path.parent, error) from error
     finally:
@@ -80,14 +94,26 @@ class LocalStorage:
         try:
             with open(f"{self.location}/{path}", "rb") as file:  # a Path costs more than the read
                 return file.read()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(f"cannot read {self.root / path}: {error.strerror}") from error
+            reason = error.strerror or str(error)
+            if error.errno not in UNREADABLE:
+                raise StoreError(f"cannot read {self.root / path}: {reason}") from error
+            raise UnreadableFileError(self._in_the_way(path), reason) from error
 
     def write(self, path: str, data: bytes) -> None:
         with atomic_file(self.root / path) as file:
             file.write(data)
+
+    def _in_the_way(self, path: str) -> str:
+        """The first part of a path that should be a folder and is none, else the path itself."""
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            above = "/".join(parts[:end])
+            if os.path.lexists(self.root / above) and not (self.root / above).is_dir():
+                return above
+        return path
 
     def rename(self, source: str, target: str) -> None:
         try:
@@ -102,6 +128,8 @@ class LocalStorage:
             return sorted(entry.name for entry in os.scandir(self.root / path) if entry.is_dir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise StoreError(f"cannot read {self.root / path}: {error.strerror}") from error
 
     def work_folder(self) -> Path:
         return self.root / "work"
@@ -127,15 +155,25 @@ class RemoteStorage:
             data: bytes = self.files.cat_file(self._full(path))
         except (FileNotFoundError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise StoreError(f"cannot read {self._full(path)}: {error}") from error
         return data
 
     def write(self, path: str, data: bytes) -> None:
         full = self._full(path)
-        self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
-        self.files.pipe_file(full, data)
+        try:
+            self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+            self.files.pipe_file(full, data)
+        except OSError as error:
+            raise StoreError(f"cannot write {full}: {error}; what is finished is kept") from error
 
     def rename(self, source: str, target: str) -> None:
-        self.files.mv(self._full(source), self._full(target), recursive=True)
+        try:
+            self.files.mv(self._full(source), self._full(target), recursive=True)
+        except FileNotFoundError:
+            return  # another process set it aside first
+        except OSError as error:
+            raise StoreError(f"cannot rename {self._full(source)}: {error}") from error
 
     def folders(self, path: str) -> list[str]:
         try:
@@ -164,6 +202,8 @@ def disk_error(folder: Path, error: OSError) -> StoreError:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         mend = "free some space there or give another place with --store; what is finished is kept"
+    elif error.errno == errno.EFBIG:
+        mend = "raise the limit on file sizes (ulimit -f); what is finished is kept"
     else:
         mend = "check its permissions or give another place with --store; what is finished is kept"
     return StoreError(f"cannot write to {folder}: {reason}; {mend}")

@@ -3,9 +3,9 @@
 Layout: ``<stage>/<first two digits>/<digest>/`` with the payload files and ``record.json``.  The
 payload is written first and the record last, each atomically, so that an entry without its record
 does not exist.  The record holds the key's parts and the SHA-256 of every file; both are checked
-when read, and an entry that fails is set aside as ``<digest>.damaged-<n>`` for the caller to
-rebuild.  Nothing that cannot change a result (device, paths, progress) is in a key; all of it is
-in the record.
+when read, the key against the parts and the folder, and an entry that fails is set aside as
+``<digest>.damaged-<n>`` for the caller to rebuild.  Nothing that cannot change a result (device,
+paths, progress) is in a key; all of it is in the record.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,14 +23,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from oodbench.canonical import JSON, canonical_json, digest
 from oodbench.errors import StoreError
-from oodbench.storage import disk_error, iterate_prefixes, open_storage
+from oodbench.interruption import held
+from oodbench.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
 
 SCHEMA = 1
 RECORD = "record.json"
+STAGES = ("run", "score", "measure", "fit")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+T = TypeVar("T")
 log = logging.getLogger("oodbench.store")
 
 
@@ -78,16 +83,37 @@ class Entry:
         """Parts of its key."""
         return cast("Mapping[str, JSON]", self.record["parts"])
 
+    @property
+    def files(self) -> Mapping[str, Mapping[str, JSON]]:
+        """``sha256`` and ``bytes`` of every payload file."""
+        return cast("Mapping[str, Mapping[str, JSON]]", self.record["files"])
+
     def read(self, name: str) -> bytes:
         """A payload file; DamagedEntryError (entry set aside) where it is not what was written."""
-        known = cast("Mapping[str, Mapping[str, JSON]]", self.record["files"])
-        if name not in known:
-            raise StoreError(f"entry {self.digest[:12]} has no file {name!r}: {', '.join(known)}")
-        data = self.store.storage.read(f"{self.path}/{name}")
-        if data is None or hashlib.sha256(data).hexdigest() != known[name]["sha256"]:
-            self.store.set_aside(self.path, f"{name} does not match its checksum")
-            raise DamagedEntryError(f"{self.path}/{name} was damaged")
+        if name not in self.files:
+            known = ", ".join(self.files)
+            raise StoreError(f"entry {self.digest[:12]} has no file {name!r}: {known}")
+        reason = f"{name} does not match its checksum"
+        try:
+            data = self.store.storage.read(f"{self.path}/{name}")
+        except UnreadableFileError as error:
+            data, reason = None, str(error)
+        if data is None or hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
+            raise self.damaged(reason)
         return data
+
+    def parse(self, name: str, parser: Callable[[bytes], T]) -> T:
+        """`parser` of a payload file; DamagedEntryError where it raises ValueError."""
+        data = self.read(name)
+        try:
+            return parser(data)
+        except ValueError as error:
+            raise self.damaged(f"{name} is {error}") from error
+
+    def damaged(self, reason: str) -> DamagedEntryError:
+        """Set the entry aside; the error to raise."""
+        self.store.set_aside(self.path, reason)
+        return DamagedEntryError(f"{self.path} was damaged: {reason}")
 
 
 class Store:
@@ -103,23 +129,19 @@ class Store:
 
     def find(self, key: Key) -> Entry | None:
         """The entry of a key, or None; a damaged record is set aside and counts as absent."""
-        entry = self._load(key.path)
-        if entry is not None and entry.digest != key.digest:
-            self.set_aside(key.path, "its record belongs to another key")
-            return None
-        return entry
+        return self._load(key.path)
 
     def write(
         self, key: Key, files: Mapping[str, bytes], record: Mapping[str, JSON] | None = None
     ) -> Entry:
         """Write payload files, then the record that makes them an entry."""
         for name in (*files, key.stage):
-            if not name or "/" in name or name.startswith(".") or name == RECORD:
+            if not FILE_NAME.fullmatch(name) or name == RECORD:
                 raise ValueError(f"{name!r} cannot name a file of an entry")
-        checksums: dict[str, JSON] = {}
-        for name, data in files.items():
-            self.storage.write(f"{key.path}/{name}", data)
-            checksums[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        checksums: dict[str, JSON] = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        }
         body: dict[str, JSON] = {
             **(record or {}),
             "schema": SCHEMA,
@@ -130,8 +152,15 @@ class Store:
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         text = canonical_json({"record": body, "sha256": digest(body)})
-        self.storage.write(f"{key.path}/{RECORD}", text.encode())
+        self.write_raw(key.path, files, text.encode())
         return Entry(self, key.path, cast("Mapping[str, JSON]", json.loads(text)["record"]))
+
+    def write_raw(self, path: str, files: Mapping[str, bytes], record: bytes) -> None:
+        """Payload files, then the record, as they stand; a signal to stop waits until then."""
+        with held():
+            for name, data in files.items():
+                self.storage.write(f"{path}/{name}", data)
+            self.storage.write(f"{path}/{RECORD}", record)
 
     def get(self, stage: str, digest: str) -> Entry | None:
         """The entry of a stage with this digest, as other entries' parts name it, or None."""
@@ -144,9 +173,7 @@ class Store:
             if entry is not None:
                 yield entry
 
-    def resolve(
-        self, prefix: str, stages: tuple[str, ...] = ("run", "score", "measure", "fit")
-    ) -> Entry:
+    def resolve(self, prefix: str, stages: tuple[str, ...] = STAGES) -> Entry:
         """The entry whose digest starts with `prefix` (4 digits or more); StoreError otherwise."""
         if len(prefix) < 4:
             raise StoreError(f"{prefix!r} is too short; give at least 4 digits of the key")
@@ -169,7 +196,10 @@ class Store:
 
     @contextmanager
     def lock(self, key: Key, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-        """One writer per key; a kernel lock, free at once when its holder dies."""
+        """One writer per key; a kernel lock, free at once when its holder dies.
+
+        Lock files stay: to remove one that another process waits for would let two in.
+        """
         from filelock import FileLock, Timeout
 
         folder = self.storage.work_folder() / "locks"
@@ -184,6 +214,10 @@ class Store:
                 lock.acquire(poll_interval=0.2)
         except OSError as error:
             raise disk_error(folder, error) from error
+        except NotImplementedError as error:
+            raise StoreError(
+                f"{folder} is on a file system without locks; give another place with --store"
+            ) from error
         try:
             yield
         finally:
@@ -203,23 +237,40 @@ class Store:
         shutil.rmtree(self.storage.work_folder() / key.digest, ignore_errors=True)
 
     def set_aside(self, path: str, reason: str) -> None:
-        """Rename a damaged entry and say so; its key then counts as absent."""
+        """Rename a damaged entry and say so in one line; its key then counts as absent.
+
+        In a store that is read-only it stays where it is and is passed over.
+        """
         target = f"{path}.damaged-{time.time_ns()}"
-        self.storage.rename(path, target)
+        try:
+            self.storage.rename(path, target)
+        except StoreError as error:
+            log.warning("%s: %s; passed over (%s)", path, reason, error)
+            return
         log.warning("%s: %s; set aside as %s and rebuilt", path, reason, target.rsplit("/", 1)[-1])
 
     def _load(self, path: str) -> Entry | None:
-        data = self.storage.read(f"{path}/{RECORD}")
+        try:
+            data = self.storage.read(f"{path}/{RECORD}")
+        except UnreadableFileError as error:
+            self.set_aside(error.path if path.startswith(error.path) else path, str(error))
+            return None
         if data is None:
             return None
-        record = _verified(data)
+        record = read_record(data)
         if record is None:
             self.set_aside(path, "its record is damaged")
+            return None
+        if record["schema"] != SCHEMA:
+            log.warning("%s was written by another version of oodbench; passed over", path)
+            return None
+        if Key(str(record["stage"]), cast("Mapping[str, JSON]", record["parts"])).path != path:
+            self.set_aside(path, "its record belongs to another key")
             return None
         return Entry(self, path, record)
 
 
-def _verified(data: bytes) -> Mapping[str, JSON] | None:
+def read_record(data: bytes) -> Mapping[str, JSON] | None:
     """The record in the bytes of a record file, or None where it does not match its checksum.
 
     A record is written in canonical form, so its checksum is that of the bytes as they stand;
@@ -232,10 +283,25 @@ def _verified(data: bytes) -> Mapping[str, JSON] | None:
         inner = data.removeprefix(head).removesuffix(tail)
         as_written = len(inner) == len(data) - len(head) - len(tail)
         sound = as_written and hashlib.sha256(inner).hexdigest() == checksum
-        sound = (sound or digest(record) == checksum) and record["schema"] == SCHEMA
-    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = sound or digest(record) == checksum
+        sound = sound and (record["schema"] != SCHEMA or _is_complete(record))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return cast("Mapping[str, JSON]", record) if sound else None
+
+
+def _is_complete(record: Mapping[str, JSON]) -> bool:
+    """Whether a record has what every record of this version has, and names no strange files."""
+    files = cast("Mapping[str, Mapping[str, JSON]]", record["files"])
+    return (
+        record["stage"] in STAGES
+        and record["key"] == digest({k: record[k] for k in ("schema", "stage", "parts")})
+        and all(
+            FILE_NAME.fullmatch(name) and name != RECORD
+            and re.fullmatch("[0-9a-f]{64}", str(file["sha256"])) and isinstance(file["bytes"], int)
+            for name, file in files.items()
+        )
+    )  # fmt: skip
 
 
 MISSING = "(absent)"

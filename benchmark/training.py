@@ -3,7 +3,7 @@
 The data set is held on the device as uint8 and batched there.  Nothing random is carried from
 step to step: the order of images comes from (seed, pass) and torch's generators are seeded from
 (seed, step) before every step, so that a resumed run repeats the very draws of an uninterrupted
-one.  A checkpoint is one safetensors file with weights, optimiser state and running sums.
+one.  A checkpoint is safetensors under a checksum: weights, optimiser state and running sums.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.errors import ConfigError, TrainingError
+from oodbench.interruption import held, pending, stop
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
+from oodbench.sealed import read_sealed, set_aside_file, write_sealed
 from oodbench.seeding import derive_seed
 from oodbench.settings import Training
 from oodbench.storage import atomic_file
@@ -112,7 +114,8 @@ def train(
     """Train the model that `build` makes on uint8 `images` (N, C, H, W); resume from `scratch`.
 
     Returns the model in evaluation mode and the run's log.  Raises TrainingError on a non-finite
-    loss; the last checkpoint stays.
+    loss; the last checkpoint stays.  A signal that `oodbench.interruption` holds back stops the
+    loop after its step, with a checkpoint.
     """
     tune_allocator()
     loop = _Loop(build, images, settings, seed, scratch, runtime)
@@ -141,9 +144,7 @@ class _Loop:
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
         self.steps = self.steps_per_epoch * settings.epochs
         self.dims = math.prod(self.images.shape[1:])
-        torch.manual_seed(derive_seed(seed, "initial weights"))
-        model = build().to(self.device)
-        self.model = channels_last(model)
+        self._build = build
         self.state = TrainingRun()
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -170,23 +171,30 @@ class _Loop:
     def resume(self) -> None:
         """Start from the checkpoint where there is a readable one, else from initial weights."""
         path = self.scratch / CHECKPOINT
-        self._saved: dict[str, Tensor] | None = None
-        if path.exists():
+        data = read_sealed(path)
+        if data is not None:
+            self._start(fresh=False)
             try:
-                self._saved = unpack_tensors(path.read_bytes())
-                meta = json.loads(bytes(self._saved.pop("meta").tolist()))
-                self.state = TrainingRun(**meta)
+                saved = unpack_tensors(data)
+                state = TrainingRun(**json.loads(bytes(saved.pop("meta").tolist())))
+                self._restore(saved)
+            except (ValueError, KeyError, TypeError, RuntimeError):
+                set_aside_file(path, "it is the checkpoint of another model")
+            else:
+                self.state = state
                 self.state.resumed += 1
-            except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-                path.unlink(missing_ok=True)
-                self._saved, self.state = None, TrainingRun()
-        if self._saved is None:
+                return
+        self._start(fresh=True)
+
+    def _start(self, *, fresh: bool) -> None:
+        """Initial weights and an optimiser; `fresh` runs the data-dependent initialisation."""
+        torch.manual_seed(derive_seed(self.seed, "initial weights"))
+        self.model = channels_last(self._build().to(self.device))
+        if fresh:
             torch.manual_seed(derive_seed(self.seed, "initialise"))
             cast(Trainable, self.model).initialise(self.batch(0))
         self.optimiser = self._build_optimiser()
         self.average = _copy(self.model) if self.settings.ema else None
-        if self._saved is not None:
-            self._restore(self._saved)
 
     def _build_optimiser(self) -> torch.optim.Optimizer:
         s = self.settings
@@ -210,8 +218,7 @@ class _Loop:
         text = json.dumps(vars(self.state)).encode()
         tensors = self._tensors() | {"meta": torch.tensor(list(text), dtype=torch.uint8)}
         data = pack_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-        with atomic_file(self.scratch / CHECKPOINT) as file:
-            file.write(data)
+        write_sealed(self.scratch / CHECKPOINT, data)
 
     def _restore(self, saved: dict[str, Tensor]) -> None:
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
@@ -242,6 +249,7 @@ class _Loop:
         with (
             progress.task("train", self.steps, self.state.step, names) as task,
             torch.random.fork_rng(),
+            held(),
         ):
             while self.state.step < self.steps:
                 step = self.state.step
@@ -261,6 +269,9 @@ class _Loop:
                 if now - saved_at >= self.runtime.checkpoint_seconds:
                     self.save()
                     saved_at = time.monotonic()
+                if pending():
+                    self.save()
+                    stop(f"training: step {self.state.step} of {self.steps} is saved")
         if self.average is not None:
             self.model.load_state_dict(self.average)
         return self.model.eval()

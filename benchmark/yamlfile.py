@@ -1,7 +1,12 @@
-"""Reading YAML declarations: the safe loader, no duplicate keys, no aliases, errors in one line."""
+"""Reading YAML declarations: the safe loader, no duplicate keys, no aliases, errors in one line.
+
+The events are looked through before anything is built from them: a file that repeats itself by
+aliases, or that nests so deeply that the loader would overflow its stack, goes no further.
+"""
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +21,13 @@ else:
     _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 40
+#: What PyYAML's constructors raise on scalars that do not match their tag, beside its own errors.
+_CONSTRUCTION = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class _Loader(_Base):
-    """Refuses duplicate keys, and aliases (which let a small file grow without bound)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
+    """Refuses duplicate keys."""
 
     def construct_mapping(
         self, node: yaml.MappingNode, deep: bool = False
@@ -44,10 +47,30 @@ class _Loader(_Base):
         return super().construct_mapping(node, deep=deep)
 
 
+def _check_events(path: Path, text: str) -> None:
+    """ConfigError on aliases (a small file could grow without bound) and on deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"{path}, line {line}: aliases (*name) are not allowed; write the value out"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{path}, line {line}: nested more than {MAX_DEPTH} levels deep")
+
+
 def read_yaml(path: Path) -> dict[str, object]:
     """The mapping in a YAML file; ConfigError with file and line where it is not one."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is not a file; give the path of a YAML file")
+        if status.st_size > MAX_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes; that is no declaration")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -55,13 +78,15 @@ def read_yaml(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text") from error
     try:
+        _check_events(path, text)
         value = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, *_CONSTRUCTION) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must hold a mapping (key: value), not {type(value).__name__}")
     return value

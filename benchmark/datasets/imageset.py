@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from oodbench.canonical import canonical_json
+
+
+def _unchecked() -> None:
+    """Images that were not read from the cache have nothing to be checked against."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class ImageSet:
     """`images` (N, C, H, W) uint8; `fingerprint` is the SHA-256 of shape, transforms and pixels.
 
     `expected` is the registered number of images, 0 where none is; `note` says what differs.
+    `verify()` reads all pixels and raises DamagedEntryError where they are not those of the
+    fingerprint; whoever computes something that is kept calls it first.
     """
 
     name: str
@@ -26,6 +32,7 @@ class ImageSet:
     labels: np.ndarray | None = None
     expected: int = 0
     note: str = ""
+    verify: Callable[[], None] = field(default=_unchecked, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,6 +51,14 @@ class ImageSet:
     def without_labels(self) -> ImageSet:
         """What an unsupervised detector is given."""
         return replace(self, labels=None)
+
+
+def label_fingerprint(labels: np.ndarray | None) -> str | None:
+    """SHA-256 of labels (N,), None where there are none."""
+    if labels is None:
+        return None
+    header = canonical_json({"shape": list(labels.shape), "dtype": labels.dtype.str})
+    return hashlib.sha256(header.encode() + np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def fingerprint(images: np.ndarray, transforms: Sequence[str]) -> str:

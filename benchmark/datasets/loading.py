@@ -7,28 +7,26 @@ Loading it again reads the JSON and maps the array; nothing is decompressed or h
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from oodbench.canonical import JSON, digest
+from oodbench.canonical import digest
 from oodbench.datasets.embedded import find_embedded
-from oodbench.datasets.imageset import ImageSet, fingerprint
+from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.published import expected_files, find_arrays, find_published
 from oodbench.datasets.raw import Found, Raw
+from oodbench.datasets.slot import Slot
 from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
 from oodbench.datasets.userfiles import find_user_data, grey_if_equal
 from oodbench.errors import DataError, OodbenchError
-from oodbench.storage import atomic_file, disk_error
 
 SIZING = ("resize", "crop", "nearest")
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 Shape = tuple[int, int, int]
 
 
@@ -94,7 +92,7 @@ def load(
         }
     )
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(wanted.base).stem)[:40]
-    slot = _Slot(places.cache, f"{stem}-{split}-{identity[:20]}")
+    slot = Slot(places.cache, f"{stem}-{split}-{identity[:20]}")
     meta = slot.read()
     if meta is None:
         meta = slot.fill(lambda: _materialise(found, wanted, chain, default, target), chain)
@@ -103,9 +101,10 @@ def load(
         split=split,
         images=slot.images(),
         fingerprint=str(meta["fingerprint"]),
-        labels=slot.labels(),
+        labels=slot.labels(meta),
         expected=expected,
         note=str(meta["note"]),
+        verify=slot.verify,
     )
 
 
@@ -178,6 +177,16 @@ def _materialise(
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, raw.note
 
 
+def _check_room(wanted_bytes: int, name: DatasetName) -> None:
+    """DataError where a split would take more than half of this machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if wanted_bytes > memory / 2:
+        raise DataError(
+            f"{name}: its images take {wanted_bytes / 2**30:,.0f} GiB, more than half of the"
+            f" memory here ({memory / 2**30:,.0f} GiB); use fewer or smaller ones (@resize)"
+        )
+
+
 def _after_default(default: list[str], chain: list[str], wanted: DatasetName) -> list[str]:
     """What is left to do on an array that already went through the default variant."""
     sizing = [s for s in default if s in SIZING], [s for s in chain if s in SIZING]
@@ -203,6 +212,8 @@ def _transformed(
     colour = False
     for index, image in enumerate(raw.images):
         done = apply(image, steps, size, index)
+        if not out:
+            _check_room(done.nbytes * raw.count, wanted)
         if wanted.is_path and "rgb" not in steps and done.shape[2] == 3 and not colour:
             colour = grey_if_equal(done).shape[2] == 3
         if out and done.shape[:2] != out[0].shape[:2]:
@@ -218,79 +229,6 @@ def _transformed(
     elif len(channels) > 1:
         out = [np.repeat(i, 3, axis=2) if i.shape[2] == 1 else i for i in out]
     return np.stack(out)
-
-
-class _Slot:
-    """The files of one materialised split."""
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        self.folder, self.stem = folder, stem
-        self.array = folder / f"{stem}.npy"
-        self.marks = folder / f"{stem}.labels.npy"
-        self.json = folder / f"{stem}.json"
-
-    def read(self) -> dict[str, JSON] | None:
-        """The JSON where the array beside it is the one it speaks of, else None."""
-        try:
-            meta = cast("dict[str, JSON]", json.loads(self.json.read_text()))
-            stat = self.array.stat()
-            if meta["array"] == [stat.st_size, stat.st_mtime_ns]:
-                return meta
-            images = np.load(self.array, mmap_mode="r", allow_pickle=False)
-            chain = cast("list[str]", meta["chain"])
-            if fingerprint(images, chain) == meta["fingerprint"]:
-                return meta
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
-            pass
-        return None
-
-    def fill(
-        self,
-        make: Callable[[], tuple[np.ndarray, np.ndarray | None, str]],
-        chain: Sequence[str],
-    ) -> dict[str, JSON]:
-        """Write array, labels and JSON, the JSON last; one process does it, the others wait."""
-        from filelock import FileLock
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{self.stem}.lock"):
-                meta = self.read()
-                if meta is None:
-                    meta = self._write(*make(), chain)
-        except OSError as error:
-            raise disk_error(self.folder, error) from error
-        return meta
-
-    def _write(
-        self, images: np.ndarray, labels: np.ndarray | None, note: str, chain: Sequence[str]
-    ) -> dict[str, JSON]:
-        for path, values in ((self.array, images), (self.marks, labels)):
-            if values is not None:
-                with atomic_file(path) as file:
-                    np.save(file, values, allow_pickle=False)
-        stat = self.array.stat()
-        meta: dict[str, JSON] = {
-            "fingerprint": fingerprint(images, chain),
-            "chain": list(chain),
-            "array": [stat.st_size, stat.st_mtime_ns],
-            "shape": list(images.shape),
-            "note": note,
-            "labels": labels is not None,
-        }
-        with atomic_file(self.json) as file:
-            file.write(json.dumps(meta, indent=1).encode())
-        return meta
-
-    def images(self) -> np.ndarray:
-        """(N, C, H, W) uint8, read-only and memory-mapped."""
-        return cast(np.ndarray, np.load(self.array, mmap_mode="r", allow_pickle=False))
-
-    def labels(self) -> np.ndarray | None:
-        """(N,) int64 or None."""
-        if not self.marks.exists():
-            return None
-        return cast(np.ndarray, np.load(self.marks, allow_pickle=False))
 
 
 @dataclass(frozen=True)

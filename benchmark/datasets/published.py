@@ -7,16 +7,24 @@ that is not needed; `fetch_published` downloads into a folder, verified by hash.
 from __future__ import annotations
 
 import gzip
-import io
-import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from oodbench.canonical import JSON
-from oodbench.datasets.raw import Found, Raw, as_images, file_identity, read_npz
+from oodbench.datasets.archives import decode, read_tar, read_zip_member
+from oodbench.datasets.raw import (
+    Found,
+    Raw,
+    as_images,
+    as_labels,
+    file_identity,
+    read_npz,
+    short_reason,
+)
 from oodbench.datasets.spec import DatasetSpec
 from oodbench.errors import DataError
 
@@ -36,12 +44,16 @@ NORB_MAGIC: dict[int, np.dtype[np.uint8] | np.dtype[np.int32]] = {
     0x1E3D4C55: np.dtype(np.uint8),
     0x1E3D4C54: np.dtype(np.int32).newbyteorder("<"),
 }
-NORB_CLASSES = 5
+#: The largest file, unpacked: 24,300 pairs of 96×96 images behind a header.
+NORB_BYTES = 24_300 * 2 * 96 * 96 + 64
 #: Two files of the archive are not images; every public loader skips them.
 NOTMNIST_UNREADABLE = {
     "RGVtb2NyYXRpY2FCb2xkT2xkc3R5bGUgQm9sZC50dGY=.png",
     "Q3Jvc3NvdmVyIEJvbGRPYmxpcXVlLnR0Zg==.png",
 }
+
+
+NOTMNIST_FOLDERS = "ABCDEFGHIJ"
 
 
 def find_published(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> Found | None:
@@ -97,11 +109,9 @@ def _read_arrays(spec: DatasetSpec, split: str, paths: list[Path]) -> Raw:
             raise DataError(f"{path}: no array 'images' (it holds {held}); name the array 'images'")
         images.append(as_images(arrays["images"], str(path)))
         if "labels" in arrays:
-            if arrays["labels"].shape != (len(images[-1]),):
-                raise DataError(
-                    f"{path}: {len(images[-1])} images but labels of shape {arrays['labels'].shape}"
-                )
-            labels.append(arrays["labels"].astype(np.int64))
+            labels.append(as_labels(arrays["labels"], len(images[-1]), str(path)))
+    if len({image.shape[1:] for image in images}) > 1:
+        raise DataError(f"{paths[0]}: the parts hold images of different shapes")
     whole = np.concatenate(images) if len(images) > 1 else images[0]
     channels, height, width = spec.shape
     final = whole.shape[1:] == (height, width, channels)
@@ -163,16 +173,18 @@ def _read_torchvision(spec: DatasetSpec, split: str, folder: Path, *, download: 
         arguments["train"] = split == "train"
     try:
         data = getattr(datasets, name)(**arguments)
-    except (RuntimeError, OSError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return _from_torchvision(data, name, str(folder))
+    except DataError:
+        raise
+    except Exception as error:  # torchvision's readers raise anything on damaged files
         raise DataError(
-            f"{spec.name} {split}: torchvision's {name} in {folder} failed ({first}); run"
-            f" `oodbench data fetch {spec.name}` where there is a network, or see {spec.homepage}"
+            f"{spec.name} {split}: torchvision's {name} in {folder} failed"
+            f" ({short_reason(error)}); run `oodbench data fetch {spec.name}` where there is a"
+            f" network, or see {spec.homepage}"
         ) from error
-    return _from_torchvision(data, name)
 
 
-def _from_torchvision(data: object, name: str) -> Raw:
+def _from_torchvision(data: object, name: str, where: str) -> Raw:
     """The array where the class holds one, else its images one after another."""
     pixels, labels = (
         getattr(data, "data", None),
@@ -189,9 +201,13 @@ def _from_torchvision(data: object, name: str) -> Raw:
 
     def read() -> Iterator[np.ndarray]:
         for index in range(count):
-            image = data[index][0]  # type: ignore[index]
             grey = name == "Omniglot"
-            pixel = np.asarray(image.convert("L" if grey else "RGB"))
+            try:
+                image = data[index][0]  # type: ignore[index]
+                pixel = np.asarray(image.convert("L" if grey else "RGB"))
+            except Exception as error:  # Pillow raises anything on damaged files
+                reason = short_reason(error)
+                raise DataError(f"{where}: image {index} of {name} ({reason})") from error
             yield pixel[..., None] if grey else pixel
 
     return Raw(read(), count)
@@ -200,6 +216,8 @@ def _from_torchvision(data: object, name: str) -> Raw:
 def _read_norb(dat: Path, cat: Path) -> Raw:
     images = read_norb_matrix(dat)
     labels = read_norb_matrix(cat).reshape(-1).astype(np.int64)
+    if images.ndim != 4 or images.dtype != np.uint8 or len(labels) < len(images):
+        raise DataError(f"{dat}: not images with the labels of {cat.name}; fetch both again")
     count, cameras = images.shape[:2]
     flat = images.reshape(count * cameras, *images.shape[2:])[..., None]
     return Raw(flat, len(flat), np.repeat(labels[:count], cameras))
@@ -209,42 +227,33 @@ def read_norb_matrix(path: Path) -> np.ndarray:
     """A matrix in NORB's binary format: magic, number of dimensions, at least three sizes, data."""
     try:
         with gzip.open(path) as file:
-            data = file.read()
+            data = file.read(NORB_BYTES + 1)
+        if len(data) > NORB_BYTES:
+            raise ValueError(f"more than {NORB_BYTES} bytes")
         magic, dims = np.frombuffer(data, "<u4", 2)
         stored = max(3, int(dims))
         sizes = np.frombuffer(data, "<u4", stored, 8)[: int(dims)].astype(int)
         kind = NORB_MAGIC[int(magic)]
         values: np.ndarray = np.frombuffer(data, kind, int(np.prod(sizes)), 8 + 4 * stored)
         return values.reshape(sizes)
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error) as error:
         raise DataError(f"{path}: not a matrix in NORB's format; fetch it again") from error
 
 
 def _read_notmnist(path: Path, split: str) -> Raw:
-    from PIL import Image, UnidentifiedImageError
-
     images, labels, skipped = [], [], []
-    try:
-        with tarfile.open(path) as archive:
-            members = sorted((m for m in archive if m.isfile()), key=lambda m: m.name)
-            for member in members:
-                parts = member.name.split("/")
-                if len(parts) < 2 or not member.name.endswith(".png"):
-                    continue
-                file = archive.extractfile(member)
-                data = b"" if file is None else file.read()
-                try:
-                    with Image.open(io.BytesIO(data)) as image:
-                        pixels = np.asarray(image.convert("L"))
-                except (UnidentifiedImageError, OSError, SyntaxError) as error:
-                    if parts[-1] not in NOTMNIST_UNREADABLE:
-                        raise DataError(f"{path}: {member.name} is not readable") from error
-                    skipped.append(parts[-1])
-                    continue
-                images.append(pixels)
-                labels.append("ABCDEFGHIJ".index(parts[-2]))
-    except (tarfile.TarError, EOFError, OSError, gzip.BadGzipFile, ValueError) as error:
-        raise DataError(f"{path}: not the notMNIST archive ({error}); fetch it again") from error
+    for member, data in sorted(read_tar(path, ".png").items()):
+        folder, name = ["", *member.split("/")][-2:]
+        if len(folder) != 1 or folder not in NOTMNIST_FOLDERS:
+            raise DataError(f"{path}: {member} is not in a folder A to J; fetch it again")
+        if name in NOTMNIST_UNREADABLE:
+            skipped.append(name)
+            continue
+        pixels = np.asarray(decode(data, "PNG", f"{path}: {member}").convert("L"))
+        if pixels.shape != (28, 28):
+            raise DataError(f"{path}: {member} is not an image of 28×28 pixels; fetch it again")
+        images.append(pixels)
+        labels.append(NOTMNIST_FOLDERS.index(folder))
     if not images:
         raise DataError(f"{path}: no images in it; expected folders A to J of PNG files")
     note = f"skipped {len(skipped)} unreadable files of the archive" if skipped else ""
@@ -253,30 +262,28 @@ def _read_notmnist(path: Path, split: str) -> Raw:
 
 
 def _read_tiny_imagenet(path: Path, split: str) -> Raw:
-    from PIL import Image
-
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if n.endswith(".JPEG"))
             wanted = "/train/" if split == "train" else "/val/"
             names = [n for n in names if wanted in f"/{n}"]
-            annotations = {}
+            words = [n.split("/")[-3] for n in names]
             if split != "train":
                 text = next(n for n in archive.namelist() if n.endswith("val_annotations.txt"))
-                rows = archive.read(text).decode().splitlines()
+                rows = read_zip_member(archive, text, path).decode().splitlines()
                 annotations = {row.split("\t")[0]: row.split("\t")[1] for row in rows if row}
-    except (zipfile.BadZipFile, OSError, StopIteration, IndexError, UnicodeDecodeError) as error:
+                words = [annotations[n.split("/")[-1]] for n in names]
+    except (zipfile.BadZipFile, OSError, StopIteration, LookupError, ValueError) as error:
         raise DataError(f"{path}: not the Tiny ImageNet archive; fetch it again") from error
     if not names:
         raise DataError(f"{path}: no images of the {split} split in it")
-    words = [n.split("/")[-3] if split == "train" else annotations[n.split("/")[-1]] for n in names]
     classes = {word: index for index, word in enumerate(sorted(set(words)))}
 
     def read() -> Iterator[np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             for name in names:
-                with Image.open(io.BytesIO(archive.read(name))) as image:
-                    yield np.asarray(image.convert("RGB"))
+                data = read_zip_member(archive, name, path)
+                yield np.asarray(decode(data, "JPEG", f"{path}: {name}").convert("RGB"))
 
     return Raw(read(), len(names), np.asarray([classes[w] for w in words], dtype=np.int64))
 

@@ -102,18 +102,22 @@ def parse_name(text: str) -> DatasetName:
     A text with a "/" , an ``.npz`` ending, or that names an existing folder is a path.
     """
     base, *variants = text.split("@")
+    if not text.isprintable():
+        raise DataError(f"{text!r} cannot be printed in a table; rename the file or folder")
     if not base:
         raise DataError(f"{text!r} names no data set; write NAME, NAME@variant or a path")
     registered = base in catalogue() or any(base in s.aliases for s in catalogue().values())
     is_path = not registered and ("/" in base or base.endswith(".npz") or Path(base).is_dir())
     if is_path:
         valid: list[str] = list(GENERIC)
-        base = str(Path(base))
+        plain = str(Path(base))
+        # "./digits" is the folder; without its slash it would next be read as the registered set.
+        base = f"./{plain}" if "/" in base and "/" not in plain else plain
     else:
         spec = get_spec(base)
         base = spec.name
         valid = [*spec.variants, *(g for g in GENERIC if g not in spec.variants)]
-        if variants and variants[0] == spec.default_variant:
+        if variants and variants[0] and variants[0] == spec.default_variant:
             variants = variants[1:]
     for variant in variants:
         if variant not in valid:

@@ -8,17 +8,29 @@ training and test set, it is cut 80/20 by a seeded permutation.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from oodbench.canonical import digest
-from oodbench.datasets.raw import Found, Raw, as_images, file_identity, read_npz
+from oodbench.datasets.raw import (
+    Found,
+    Raw,
+    as_images,
+    as_labels,
+    file_identity,
+    read_npz,
+    short_reason,
+)
 from oodbench.errors import DataError
 from oodbench.seeding import derive_seed
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+#: What Pillow may take a file for: its reader of PostScript, for one, runs another program.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 MAX_PIXELS = 64_000_000
 
 
@@ -56,8 +68,8 @@ def _npz(path: Path, split: str, divide: bool) -> Raw:
         raise DataError(f"{path}: no array 'images' (it holds {held}); name the array 'images'")
     images = as_images(arrays["images"], str(path))
     labels = arrays.get("labels")
-    if labels is not None and labels.shape != (len(images),):
-        raise DataError(f"{path}: {len(images)} images but labels of shape {labels.shape}")
+    if labels is not None:
+        labels = as_labels(labels, len(images), str(path))
     if not divide:
         return Raw(images, len(images), labels)
     chosen, note = _share(len(images), split)
@@ -90,10 +102,10 @@ def _share(count: int, split: str) -> tuple[np.ndarray, str]:
 
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 1 or 3) uint8: EXIF rotation applied, 16 bits to 8, alpha over white, first frame."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
+        with _without_warnings(), Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(
                     f"{path}: {opened.width}×{opened.height} pixels are too many (limit"
@@ -112,13 +124,19 @@ def read_image(path: Path) -> np.ndarray:
             colour = np.asarray(image.convert("RGB"))
     except DataError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # Pillow raises anything on damaged files
         raise DataError(
-            f"{path}: not a readable image ({_short(error)}); remove or mend it"
+            f"{path}: not a readable image ({short_reason(error)}); remove or mend it"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {_short(error)}") from error
     return colour
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Pillow warns of large images and odd metadata; what matters is an error of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def grey_if_equal(image: np.ndarray) -> np.ndarray:
@@ -135,8 +153,3 @@ def grey_if_equal(image: np.ndarray) -> np.ndarray:
 def listing_hash(paths: list[Path]) -> str:
     """SHA-256 of file names, for messages and tests."""
     return hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
-
-
-def _short(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text[:100]

@@ -1,0 +1,176 @@
+"""A hash of the source that a result comes from, to notice a change without a new `revision`.
+
+Keys hold revisions, not sources: a comment must not throw a week of training away.  So each record
+keeps the hash of its detector's source (and of its model's), and whoever prints stored results
+compares it with the source of today.  What is hashed is the syntax tree without docstrings; blank
+space and comments do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from oodbench.canonical import JSON, digest
+from oodbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from oodbench.detector import Detector
+    from oodbench.recipes import Recipe
+    from oodbench.store import Entry
+
+#: Packages whose imports are followed; the rest of oodbench decides nothing that is not in a key.
+FOLLOWED = ("oodbench.baselines", "oodbench.models")
+_IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
+
+
+def source_record(detector: Detector, recipe: Recipe | None) -> dict[str, JSON]:
+    """What a record keeps: name, revision and source hash of the detector and of the model."""
+    cls: type = type(detector)
+    parts = {"detector": _part(detector.name, detector.revision, detector_source(cls))}
+    if recipe is not None:
+        config = type(recipe.config)
+        parts["model"] = _part(config.name, config.revision, model_source(config))
+    return parts
+
+
+def _part(name: str, revision: int, source: str | None) -> JSON:
+    return {"name": name, "revision": revision, "sha256": source}
+
+
+@cache
+def detector_source(cls: type) -> str | None:
+    """Hash of the modules of a detector's classes and of what they import; None without a file."""
+    own = {c.__module__ for c in cls.__mro__} - {"builtins", "oodbench.detector"}
+    return None if any(_tree(name) is None for name in own) else _digest(own, "")
+
+
+@cache
+def model_source(config: type) -> str | None:
+    """Hash of the modules that a model's configuration class builds from; None without a file.
+
+    The configuration's own module is left out: its fields are in the key, one by one.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
+    except (OSError, TypeError):
+        return None
+    return _digest(_imports(tree), config.__module__)
+
+
+def changed_sources(entries: Iterable[Entry]) -> list[str]:
+    """One line for every detector or model that changed since results were stored.
+
+    Only such as are registered here under the recorded revision can be compared.
+    """
+    from oodbench.detector import DETECTORS
+    from oodbench.recipes import MODELS
+
+    found: dict[tuple[str, str, int], int] = {}
+    for entry in entries:
+        source = entry.record.get("source")
+        if not isinstance(source, Mapping):
+            continue
+        for kind, part in source.items():
+            held = cast("Mapping[str, JSON]", part)
+            name = str(held["name"])
+            registry = DETECTORS if kind == "detector" else MODELS
+            if name not in registry.names():
+                continue
+            try:
+                cls = cast(type, registry.get(name))
+            except PluginError:
+                continue
+            now = detector_source(cls) if kind == "detector" else model_source(cls)
+            revision = int(cast(int, held["revision"]))
+            comparable = now is not None and getattr(cls, "revision", 1) == revision
+            if comparable and held["sha256"] not in (None, now):
+                found[kind, name, revision] = found.get((kind, name, revision), 0) + 1
+    return [
+        f"the source of {kind} {name!r} is not that of {count} stored"
+        f" result{'s' if count > 1 else ''}, but its revision is still {revision}; if its numbers"
+        " change, set a new `revision` and run again"
+        for (kind, name, revision), count in found.items()
+    ]
+
+
+def _digest(modules: Iterable[str], left_out: str) -> str | None:
+    hashes: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        module = None if name in hashes or name == left_out else _module(name)
+        if module is not None:
+            hashes[name] = module[0]
+            waiting += module[1]
+    return digest(cast(JSON, hashes)) if hashes else None
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    """The syntax tree of a module's file; None for one that has none (a notebook, a C module).
+
+    The file is found without importing the module, which might import torch.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    package = next((name for name in FOLLOWED if module.startswith(f"{name}.")), None)
+    if file is None and package is not None:
+        home = Path(str(importlib.import_module(package).__file__)).parent
+        file = str(home.joinpath(*module.removeprefix(f"{package}.").split("."))) + ".py"
+    try:
+        return ast.parse(Path(str(file)).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+@cache
+def _module(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Hash of a module's source, and the modules to follow from there."""
+    tree = _tree(name)
+    if tree is None:
+        return None
+    text = hashlib.sha256(_skeleton(tree).encode()).hexdigest()
+    return text, tuple(_imports(tree)) if name.startswith(FOLLOWED) else ()
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Modules of the followed packages that a tree imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.startswith(FOLLOWED))
+
+
+def _skeleton(node: object) -> str:
+    """A syntax tree as text, the same in every Python version that reads the same code."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_skeleton, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name in _IGNORED or value is None or value == []:
+            continue
+        if name == "body" and isinstance(value, list) and _is_docstring(value[0]):
+            value = value[1:]
+        fields.append(f"{name}={_skeleton(value)}")
+    return f"{type(node).__name__}({','.join(sorted(fields))})"
+
+
+def _is_docstring(node: object) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

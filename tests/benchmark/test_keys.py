@@ -1,0 +1,284 @@
+"""Stale results cannot happen: what can change a number is in its key, and nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oodbench.canonical import JSON, digest
+from oodbench.datasets.imageset import ImageSet, fingerprint
+from oodbench.datasets.loading import DataPlaces
+from oodbench.detector import DETECTORS
+from oodbench.pairs import get_pair
+from oodbench.plan import Job, parse_detector
+from oodbench.progress import Progress
+from oodbench.recipes import recipe_files, resolve
+from oodbench.runner import Bench, _Evaluation
+from oodbench.store import Store
+
+CASES = [
+    (name, scale, variant)
+    for name, file in recipe_files().items()
+    for scale in file.scales
+    for variant in file.variants
+]
+
+
+def leaves(value: JSON, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every scalar in a configuration."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    else:
+        yield path
+
+
+def changed(value: JSON, path: tuple[str | int, ...], new: JSON) -> JSON:
+    """A copy with another value at a path."""
+    if not path:
+        return new
+    if isinstance(value, Mapping):
+        return {k: changed(v, path[1:], new) if k == path[0] else v for k, v in value.items()}
+    assert isinstance(value, list | tuple)
+    return [changed(v, path[1:], new) if i == path[0] else v for i, v in enumerate(value)]
+
+
+def at(value: JSON, path: tuple[str | int, ...]) -> JSON:
+    for step in path:
+        value = value[step]  # type: ignore[index,call-overload]
+    return value
+
+
+def others(value: JSON) -> list[JSON]:
+    """Values of the same kind to put there instead; those a model refuses are passed over."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value + 2, 3 * value + 1]
+    if isinstance(value, float):
+        return [value * 1.5 + 1e-3, value * 0.5 + 1e-4]
+    if isinstance(value, str):
+        words = ("relu", "elu", "silu", "mode", "sample", "adam", "adamax", "constant", "cosine",
+                 "fp32", "bf16", "first", "last", "drop", "none", "bernoulli", "logistic",
+                 "logistic-mixture", "elbo", "informative", "conv", "dense")  # fmt: skip
+        return [word for word in words if word != value]
+    return [0.5, 2, 1000]
+
+
+@pytest.mark.parametrize(("name", "scale", "variant"), CASES, ids=lambda v: str(v))
+def test_every_field_of_a_recipe_is_in_the_key(name: str, scale: str, variant: str) -> None:
+    from pydantic import BaseModel, ValidationError
+
+    try:
+        recipe = resolve(recipe_files()[name], scale, variant)
+    except Exception:
+        pytest.skip("this scale does not have this variant")
+    tried = 0
+    for part in ("config", "training", "measure"):
+        settings_ = getattr(recipe, part)
+        assert isinstance(settings_, BaseModel)
+        dumped = settings_.model_dump(mode="json")
+        for path in leaves(dumped):
+            for value in others(at(dumped, path)):
+                try:
+                    other = type(settings_).model_validate(changed(dumped, path, value))
+                except ValidationError:
+                    continue
+                mutated = replace(recipe, **{part: other})
+                same_fit = digest(mutated.fit_parts()) == digest(recipe.fit_parts())
+                same_measure = mutated.measure == recipe.measure
+                assert not (same_fit and same_measure), (part, path, value)
+                assert same_fit == (part == "measure"), (part, path, value)
+                tried += 1
+    assert tried > 25
+
+
+# ---------------------------------------------------------------------- data
+@given(
+    st.integers(0, 4), st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.integers(1, 255)
+)
+@settings(max_examples=60, deadline=None)
+def test_one_pixel_changes_the_fingerprint(n: int, c: int, h: int, w: int, by: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+    other = images.copy()
+    other[n, c, h, w] = (int(other[n, c, h, w]) + by) % 256
+    assert fingerprint(images, ()) != fingerprint(other, ())
+    assert fingerprint(images, ()) != fingerprint(images, ("invert",))
+    assert fingerprint(images, ()) != fingerprint(images.reshape(5, 3, 2, 8), ())
+    assert fingerprint(images, ()) == fingerprint(np.asfortranarray(images), ())
+    assert fingerprint(images[[1, 0, 2, 3, 4]], ()) != fingerprint(images, ())
+
+
+# ---------------------------------------------------------------------- a whole job
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> DataPlaces:
+    return DataPlaces((), tmp_path_factory.mktemp("cache"))
+
+
+def evaluation(places: DataPlaces, bench: Bench | None = None, name: str = "dose-hvae",
+               **more: object) -> _Evaluation:  # fmt: skip
+    job = Job(parse_detector(name), "digits", (get_pair("digits-photos"),), "smoke", 0)
+    bench = bench or Bench(Store(places.cache / "store"), places, Progress("quiet"), "cpu")
+    return _Evaluation(bench, replace(job, **more))  # type: ignore[arg-type]
+
+
+def keys(found: _Evaluation) -> list[str]:
+    """Digests of fits, measurement, scores and run."""
+    ood = found._ood(found.job.pairs[0])
+    return [key.digest for key in (*found.fit_keys(), found.measure_key(found.test),
+                                   found.score_key(ood), found.run_key(ood))]  # fmt: skip
+
+
+def all_differ(a: _Evaluation, b: _Evaluation) -> bool:
+    return not set(keys(a)) & set(keys(b))
+
+
+@pytest.mark.parametrize("name", ["dose-hvae", "informative-hvae", "waic-glow"])
+def test_what_must_change_every_key(places: DataPlaces, name: str) -> None:
+    base = evaluation(places, name=name)
+    assert all_differ(base, evaluation(places, name=name, seed=1))
+    overrides = {"training": {"lr": 0.5}}
+    assert all_differ(base, evaluation(places, name=name, overrides=overrides))
+
+    one = evaluation(places, name=name)
+    train = one.train.images.copy()
+    train[3, 0, 2, 2] ^= 1
+    one.train = dataclasses.replace(one.train, fingerprint=fingerprint(train, ()))
+    assert all_differ(base, one)
+
+    test = base.test.images.copy()
+    test[-1, 0, 0, 0] ^= 1
+    other = evaluation(places, name=name)
+    other.test = ImageSet("digits", "test", test, fingerprint(test, ()))
+    assert keys(other)[-3] != keys(base)[-3]
+    assert keys(other)[-1] != keys(base)[-1]
+    assert other.fit_keys() == base.fit_keys()
+
+
+def test_a_revision_changes_what_it_is_the_revision_of(
+    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = keys(evaluation(places))
+    with monkeypatch.context() as patch:
+        patch.setattr(DETECTORS.get("dose-hvae"), "revision", 99)
+        new = keys(evaluation(places))
+        assert new[0] == base[0]
+        assert not set(new[1:]) & set(base[1:])
+    with monkeypatch.context() as patch:
+        recipe = evaluation(places).recipe
+        patch.setattr(type(recipe.config), "revision", 99)  # type: ignore[union-attr]
+        assert not set(keys(evaluation(places))) & set(base)
+    with monkeypatch.context() as patch:
+        patch.setattr("oodbench.runner.METRICS_REVISION", 99)
+        new = keys(evaluation(places))
+        assert new[:-1] == base[:-1]
+        assert new[-1] != base[-1]
+
+
+def test_what_cannot_matter_changes_no_key(places: DataPlaces, tmp_path: Path) -> None:
+    base = keys(evaluation(places))
+    other_places = DataPlaces((tmp_path,), tmp_path / "elsewhere")
+    for bench in (
+        Bench(Store(tmp_path / "other"), places, Progress("lines"), "cuda:7"),
+        Bench(Store("memory://keys"), places, Progress("bars"), "cpu", batch_size=3),
+        Bench(Store(tmp_path), other_places, Progress("quiet"), checkpoint_seconds=0.0),
+    ):
+        assert keys(evaluation(places, bench)) == base
+    unlabelled = evaluation(places)
+    unlabelled.train = unlabelled.train.without_labels()
+    assert keys(unlabelled) == base
+
+
+def test_labels_matter_to_a_detector_that_is_given_them(
+    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oodbench import Detector, register
+
+    monkeypatch.setattr(DETECTORS, "_objects", dict(DETECTORS._objects))
+
+    @register("with-labels", category="labels")
+    class WithLabels(Detector):
+        def fit(self, train: object, context: object) -> None:
+            pass
+
+    base, other = (evaluation(places, name="with-labels") for _ in range(2))
+    assert other.train.labels is not None
+    other.train = dataclasses.replace(other.train, labels=other.train.labels[::-1])
+    assert all_differ(base, other)
+
+
+# ---------------------------------------------------------------------- sources
+SOURCE = '''\
+"""A detector."""
+import torch
+from oodbench import Detector, register
+
+@register("sourced", cite="test")
+class Sourced(Detector):
+    """One number."""
+    revision = 1
+
+    def measure(self, images):
+        return {"value": images.double().flatten(1).mean(1)}
+
+    def score(self, statistics):
+        return statistics["value"]
+'''
+
+
+def test_a_changed_source_is_reported_until_its_revision_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    import oodbench
+    from oodbench import sourcecode
+    from oodbench.registry import load_plugin
+    from oodbench.upkeep import verify
+
+    monkeypatch.setattr(DETECTORS, "_objects", dict(DETECTORS._objects))
+
+    def load(text: str) -> None:
+        (tmp_path / "mine.py").write_text(text)
+        DETECTORS._objects.pop("sourced", None)
+        sys.modules.pop("oodbench_plugin_mine", None)
+        for cache in (sourcecode._tree, sourcecode._module, sourcecode.detector_source):
+            cache.cache_clear()
+        load_plugin(str(tmp_path / "mine.py"))
+
+    def notes() -> list[str]:
+        return verify(Store(tmp_path / "store")).notes
+
+    load(SOURCE)
+    oodbench.run("digits-photos", ["sourced"], store=str(tmp_path / "store"), quiet=True)
+    assert notes() == []
+    load(SOURCE.replace('"""One number."""', '"""The mean."""') + "\n# a comment\n\n")
+    assert notes() == []
+    load(SOURCE.replace(".mean(1)", ".sum(1)"))
+    (note,) = notes()
+    assert "source of detector 'sourced'" in note
+    assert "revision is still 1" in note
+    load(SOURCE.replace(".mean(1)", ".sum(1)").replace("revision = 1", "revision = 2"))
+    assert notes() == []
+
+
+def test_every_detector_and_model_has_a_source_hash() -> None:
+    from oodbench.recipes import MODELS
+    from oodbench.sourcecode import detector_source, model_source
+
+    for name in DETECTORS.names():
+        if DETECTORS.get(name).__module__.startswith("oodbench."):
+            assert detector_source(DETECTORS.get(name)), name
+    hashes = {name: model_source(MODELS.get(name)) for name in MODELS.names()}
+    assert None not in hashes.values()
+    assert len(set(hashes.values())) == len(hashes)
