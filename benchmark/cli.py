@@ -95,7 +95,7 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
 @click.option("--batch-size", type=click.IntRange(1), help="Images per batch while measuring.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0, show_default=True)
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in.")
-@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k and LLR_ada_eq11.")
+@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k, KL>k and LLR_ada_eq11.")
 @click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def run(
@@ -215,7 +215,9 @@ def _print_tables(
             wanted = select_scores(request, names)
             if not (request.scores or all_scores):
                 wanted = [
-                    n for n in wanted if not n.startswith(("L>", "KL<=")) and n != "LLR_ada_eq11"
+                    n
+                    for n in wanted
+                    if not n.startswith(("L>", "KL<=", "KL>")) and n != "LLR_ada_eq11"
                 ]
             rows += make_rows(group, wanted)
         if not rows:
