@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import torch
 
     from oodbench.canonical import JSON
-    from oodbench.models.config import HVAEConfig
-    from oodbench.models.hvae import HVAE
+    from oodbench.models.config import HierarchicalConfig
+    from oodbench.models.hierarchical import HierarchicalModel
+    from oodbench.models.objectives import Branches
     from oodbench.seeding import KeyedNoise
 
 ACTIVE = 0.01
@@ -38,6 +39,7 @@ class HierarchicalVAE(Detector):
     measure_name = "hierarchical-vae"
     revision = 1
     cost = "e + L·g"
+    top_down: ClassVar[bool] = False
     score_patterns: ClassVar[Sequence[str]] = (
         "L",
         "L>k",
@@ -50,49 +52,69 @@ class HierarchicalVAE(Detector):
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model."""
-        self.model = cast("HVAE", models[0])
+        self.model = cast("HierarchicalModel", models[0])
 
     @property
     def layers(self) -> int:
         """L of the recipe's model."""
         assert self.recipe is not None
-        return len(cast("HVAEConfig", self.recipe.config).layers)
+        return len(cast("HierarchicalConfig", self.recipe.config).layers)
 
     def measure(self, images: torch.Tensor, noise: KeyedNoise) -> Statistics:
-        """nll (B, L), kl_k (B, L) for every k, elbo (B,), in nats; means of q for active units."""
+        """nll (B, L), kl_k (B, L) for every k, elbo (B,), in nats; means of q for active units.
+
+        With top-down inference also reverse_kl (B, L): KL>k.
+        """
         import torch
 
         assert self.recipe is not None
         settings, model = self.recipe.measure, self.model
         x = model.likelihood.observe(images, noise)
         ks = tuple(range(model.layers))
-        encoding = model.encode(x, noise, ks, settings.encoder_lower)
-        out = model.branches(x, noise, ks, lower=settings.lower, encoding=encoding)
+        out = self.branches(x, noise, ks)
         kl = out.kl_layers()
         elbo = -out.nll[0] - kl[0].sum(-1)
+        known = model.known(x) if settings.importance_samples > 1 else None
         for s in range(1, settings.importance_samples):
-            elbo = torch.logaddexp(elbo, model.branches(x, noise.scope(f"s{s}")).elbo()[0])
+            elbo = torch.logaddexp(
+                elbo, model.branches(x, noise.scope(f"s{s}"), known=known).elbo()[0]
+            )
         elbo = elbo - math.log(settings.importance_samples)
         statistics = {"elbo": elbo, "nll": out.nll.T}
         statistics |= {f"kl_{k}": kl[k] for k in ks}
+        if out.reverse_kl is not None:
+            statistics["reverse_kl"] = out.reverse_kl.T
         totals = {}
-        for index, layer in enumerate(encoding.q):
-            mean = layer[-1].mean.double().flatten(1)
+        for index in ks:
+            mean = out.means[index].double()
             totals[f"mean_{index + 1}"] = mean.sum(0)
             totals[f"square_{index + 1}"] = (mean**2).sum(0)
         return Statistics(statistics, totals)
+
+    def branches(self, x: torch.Tensor, noise: KeyedNoise, ks: Sequence[int]) -> Branches:
+        """The branches `ks` as the recipe measures them."""
+        assert self.recipe is not None
+        settings = self.recipe.measure
+        return self.model.branches(
+            x, noise, ks, lower=settings.lower, encoder_lower=settings.encoder_lower
+        )
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every score of `oodbench.baselines.scores`."""
         from oodbench.baselines.scores import hierarchical_scores
 
-        return hierarchical_scores(statistics["elbo"], statistics["nll"], _stacked(statistics))
+        return hierarchical_scores(
+            statistics["elbo"],
+            statistics["nll"],
+            _stacked(statistics),
+            statistics["reverse_kl"] if self.top_down else None,
+        )
 
     def score_names(self) -> list[str]:
         """Names for the recipe's number of layers."""
         from oodbench.baselines.scores import score_names
 
-        return score_names(self.layers)
+        return score_names(self.layers, top_down=self.top_down)
 
     def diagnose(
         self,
@@ -103,7 +125,8 @@ class HierarchicalVAE(Detector):
         """bits/dim and nats of every L>k, NLL_k and LLR>k, KL (nats) and active units per layer.
 
         A unit is active where the variance of its posterior mean over images exceeds 0.01 (Burda
-        et al. 2016, with the layers below at their means).
+        et al. 2016; the layers that q is conditioned on are at their means where `encoder_lower`
+        says so, on the way up, and sampled on the way down).
         """
         from oodbench.baselines.scores import likelihood_ratios, partial_bounds
 

@@ -4,6 +4,7 @@ Statistics of N images from a model with L layers, nats:
     nll   (N, L)      NLL_k = −log p(x|z>k), k = 0 … L−1
     kl    (N, L, L)   kl[:, k, l−1] = KL_l of the pass that gave NLL_k; 0 for l ≤ k
     elbo  (N,)        L, or its S-sample importance bound
+    reverse_kl (N, L) KL>k of a model that infers on the way down, 0 for k = 0
 References: HVK = Havtorn et al. 2021 (arXiv 2102.08248); LLRada = Li et al. 2022.
 """
 
@@ -57,8 +58,10 @@ def llr_optk(llr: np.ndarray, nll: np.ndarray) -> np.ndarray:
     return np.asarray(np.take_along_axis(llr, best[:, None], axis=1)[:, 0])
 
 
-def hierarchical_scores(elbo: np.ndarray, nll: np.ndarray, kl: np.ndarray) -> dict[str, np.ndarray]:
-    """Every score by its name in a table, each (N,) float64."""
+def hierarchical_scores(
+    elbo: np.ndarray, nll: np.ndarray, kl: np.ndarray, reverse_kl: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Every score by its name in a table, each (N,) float64; KL>k where `reverse_kl` is given."""
     layers = nll.shape[1]
     bounds = partial_bounds(nll, kl)
     llr = likelihood_ratios(elbo, nll, kl)
@@ -70,10 +73,12 @@ def hierarchical_scores(elbo: np.ndarray, nll: np.ndarray, kl: np.ndarray) -> di
         out["LLR_ada_eq11"] = llr_ada_eq11(llr, nll)
         out["LLR_optk"] = llr_optk(llr, nll)
     out |= {f"KL<={k}": kl[:, 0, :k].sum(axis=1) for k in range(1, layers + 1)}
+    if reverse_kl is not None:
+        out |= {f"KL>{k}": reverse_kl[:, k] for k in range(1, layers)}
     return out
 
 
-def score_names(layers: int) -> list[str]:
+def score_names(layers: int, *, top_down: bool = False) -> list[str]:
     """The names that `hierarchical_scores` returns for L layers, in its order."""
-    one = np.ones((1, layers))
-    return list(hierarchical_scores(one[:, 0], one, np.zeros((1, layers, layers))))
+    one, kl = np.ones((1, layers)), np.zeros((1, layers, layers))
+    return list(hierarchical_scores(one[:, 0], one, kl, one if top_down else None))

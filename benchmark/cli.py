@@ -81,7 +81,7 @@ def oodbench() -> None:
 @click.option("--batch-size", type=click.IntRange(1), help="Images per batch while measuring.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0, show_default=True)
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in.")
-@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k and LLR_ada_eq11.")
+@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k, KL>k and LLR_ada_eq11.")
 @click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def run(

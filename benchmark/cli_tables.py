@@ -34,7 +34,7 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--columns", "extras", default="", metavar="cost,diagnostics,trivial",
               help="More columns of the general layout.")  # fmt: skip
 @click.option("--all-scores", is_flag=True,
-              help="General layout: also L>k, KL<=k and LLR_ada_eq11.")  # fmt: skip
+              help="General layout: also L>k, KL<=k, KL>k and LLR_ada_eq11.")  # fmt: skip
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="General layout: paired tests against the best of every pair.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")

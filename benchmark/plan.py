@@ -69,15 +69,19 @@ def simplified(score: str) -> str:
 
 
 def select_scores(request: DetectorRequest, names: Sequence[str]) -> list[str]:
-    """The scores asked for, in the order of a table; UnknownNameError lists the nearest."""
+    """The scores asked for, in the order of a table; UnknownNameError lists the nearest.
+
+    Case and punctuation may differ where that leaves one score: ``KL>1`` is not ``KL<=1``.
+    """
     if not request.scores:
         return list(names)
-    known = {simplified(name): name for name in names}
     wanted = set()
     for score in request.scores:
-        if simplified(score) not in known:
+        found = [name for name in names if name.lower() == score.lower()]
+        found = found or [name for name in names if simplified(name) == simplified(score)]
+        if len(found) != 1:
             raise UnknownNameError(f"score of {request.name}", score, names)
-        wanted.add(known[simplified(score)])
+        wanted.add(found[0])
     return [name for name in names if name in wanted]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oodbench.models.config import ConvStage, HVAEConfig
+from oodbench.models.config import ConvStage, HierarchicalConfig
 from oodbench.models.weightnorm import Conv2d, ConvTranspose2d, Linear, same_padding
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -33,7 +33,8 @@ class ResidualBlock(nn.Module):
     """One block from `shape` (C, H, W) to (channels, *out_size).
 
     `out_size` smaller than the input: the second convolution is strided; larger: transposed.
-    `aux` is the shape of the auxiliary input, or None.
+    `aux` is the shape of the auxiliary input, or None; with `drop_equal` it is ignored where it
+    equals the shape of conv1's output (hvae-oodd), else a 1×1 convolution takes it.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class ResidualBlock(nn.Module):
         shape: Shape,
         stage: ConvStage,
         out_size: tuple[int, int],
-        model: HVAEConfig,
+        model: HierarchicalConfig,
         *,
         stride: int = 1,
         residual: bool = True,
         aux: Shape | None = None,
+        drop_equal: bool = False,
     ) -> None:
         super().__init__()
         size, channels, kernel = (shape[1], shape[2]), stage.channels, stage.kernel
@@ -56,7 +58,9 @@ class ResidualBlock(nn.Module):
         self.activate_input = residual
         self.dropout = nn.Dropout(model.dropout) if model.dropout else None
         self.conv1 = Conv2d(size, shape[0], channels, kernel, normalise=normalise)
-        self.aux_op = _aux_op(aux, (channels, *size), kernel, model) if aux else None
+        self.aux_op: Conv2d | ConvTranspose2d | None = None
+        if aux and not (drop_equal and aux == (channels, *size)):
+            self.aux_op = _aux_op(aux, (channels, *size), kernel, normalise)
         outputs = 2 * channels if model.gated else channels
         self.conv2: Conv2d | ConvTranspose2d
         if out_size[0] > size[0]:
@@ -93,9 +97,8 @@ class ResidualBlock(nn.Module):
         return x
 
 
-def _aux_op(aux: Shape, target: Shape, kernel: int, model: HVAEConfig) -> nn.Module | None:
-    """The map from an auxiliary input to conv1's output (methods 2.1, step 3; quirk Q1)."""
-    normalise = model.weight_norm
+def _aux_op(aux: Shape, target: Shape, kernel: int, normalise: bool) -> Conv2d | ConvTranspose2d:
+    """The map from an auxiliary input to conv1's output."""
     if aux[1] > target[1]:
         stride = -(-aux[1] // target[1])
         return Conv2d((aux[1], aux[2]), aux[0], target[0], kernel, stride, normalise)
@@ -103,15 +106,24 @@ def _aux_op(aux: Shape, target: Shape, kernel: int, model: HVAEConfig) -> nn.Mod
         stride = -(-target[1] // aux[1])
         size = (target[1], target[2])
         return ConvTranspose2d(size, aux[0], target[0], kernel, stride, normalise)
-    if aux[0] == target[0] and model.generative_skips == "drop":
-        return None
     return Conv2d((target[1], target[2]), aux[0], target[0], 1, normalise=normalise)
 
 
 class ConvEncoder(nn.Module):
-    """The blocks of a stage on the way up: (C, H, W) to features `out_shape`."""
+    """The blocks of a stage on the way up: (C, H, W) to features `out_shape`.
 
-    def __init__(self, shape: Shape, stage: ConvStage, model: HVAEConfig, bottom: bool) -> None:
+    `aux` is the shape of an auxiliary input that every block takes, or None.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        stage: ConvStage,
+        model: HierarchicalConfig,
+        bottom: bool,
+        aux: Shape | None = None,
+        drop_equal: bool = False,
+    ) -> None:
         super().__init__()
         blocks = []
         strided = 0 if stage.downsample == "first" else stage.blocks - 1
@@ -119,15 +131,18 @@ class ConvEncoder(nn.Module):
             stride = stage.stride if index == strided else 1
             size = (-(-shape[1] // stride), -(-shape[2] // stride))
             residual = index > 0 or not bottom
-            block = ResidualBlock(shape, stage, size, model, stride=stride, residual=residual)
+            block = ResidualBlock(
+                shape, stage, size, model,
+                stride=stride, residual=residual, aux=aux, drop_equal=drop_equal,
+            )  # fmt: skip
             shape = block.out_shape
             blocks.append(block)
         self.blocks = nn.ModuleList(blocks)
         self.out_shape = shape
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, aux: Tensor | None = None) -> Tensor:
         for block in self.blocks:
-            x = block(x)
+            x = block(x, aux)
         return x
 
 
@@ -143,7 +158,7 @@ class ConvDecoder(nn.Module):
         shape: Shape,
         out_size: tuple[int, int],
         stage: ConvStage,
-        model: HVAEConfig,
+        model: HierarchicalConfig,
         aux: Sequence[Shape],
     ) -> None:
         super().__init__()
@@ -160,6 +175,7 @@ class ConvDecoder(nn.Module):
                 stride=stage.stride if up else 1,
                 residual=index > 0,
                 aux=aux[min(index, len(aux) - 1)] if aux else None,
+                drop_equal=model.generative_skips == "drop",
             )
             shape = block.out_shape
             blocks.append(block)
@@ -184,7 +200,7 @@ class MLP(nn.Module):
     A single width is the identity on flattened input.
     """
 
-    def __init__(self, widths: Sequence[int], model: HVAEConfig) -> None:
+    def __init__(self, widths: Sequence[int], model: HierarchicalConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Linear(a, b, model.weight_norm) for a, b in pairwise(widths))
         self.activation = ACTIVATIONS[model.activation]

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 if TYPE_CHECKING:
+    from oodbench.models.biva import BIVA
     from oodbench.models.classifier import MutationClassifier
     from oodbench.models.conv_vae import ConvVAE
     from oodbench.models.glow import Glow
     from oodbench.models.hvae import HVAE
+    from oodbench.models.lvae import LVAE
     from oodbench.models.pixelcnn import PixelCNN
 
 
@@ -118,11 +120,13 @@ class Objective(Frozen):
     lower: Literal["sample", "mode"] = "sample"
 
 
-class HVAEConfig(Frozen):
-    """A hierarchical VAE with bottom-up inference, layers listed from the image upwards."""
+class HierarchicalConfig(Frozen):
+    """What every hierarchical VAE is configured by, layers listed from the image upwards.
 
-    name: ClassVar[str] = "hvae"
-    revision: ClassVar[int] = 1
+    `generative_skips`: a block on the way down takes the output of a block of the stage above
+    through a convolution, 1×1 where the maps are equal (``conv1x1``); ``drop`` leaves the equal
+    ones out, as hvae-oodd does; ``none`` has no skips.
+    """
 
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
     likelihood: Likelihood
@@ -133,11 +137,67 @@ class HVAEConfig(Frozen):
     weight_norm: bool = True
     generative_skips: Literal["conv1x1", "drop", "none"] = "conv1x1"
 
+
+class HVAEConfig(HierarchicalConfig):
+    """A hierarchical VAE with bottom-up inference."""
+
+    name: ClassVar[str] = "hvae"
+    revision: ClassVar[int] = 1
+
     def build(self, shape: tuple[int, int, int]) -> HVAE:
         """The untrained network for images of `shape` (C, H, W)."""
         from oodbench.models.hvae import HVAE
 
         return HVAE(self, shape)
+
+
+class TopDownConfig(HierarchicalConfig):
+    """What the models that infer on the way down add; their stages are convolutions.
+
+    `merge`: how q(z_l|·) takes the features from above, through a 1×1 convolution, or as hvae-oodd
+    is (``published``): not at all where their shape equals that of h_l, so that q is mean field.
+    `inference_skips`: every block on the way up takes the features of the stage below through a
+    convolution (``conv1x1``); ``drop`` leaves out those of equal shape, as hvae-oodd does.
+    """
+
+    merge: Literal["conv1x1", "published"] = "conv1x1"
+    inference_skips: Literal["conv1x1", "drop"] = "conv1x1"
+
+    @model_validator(mode="after")
+    def _maps_only(self) -> TopDownConfig:
+        for number, layer in enumerate(self.layers, start=1):
+            if layer.stage.kind != "conv":
+                raise ValueError(
+                    f"layer {number} has an mlp stage: top-down inference is made for conv stages;"
+                    " give every layer a conv stage, or take the model hvae"
+                )
+        return self
+
+
+class LVAEConfig(TopDownConfig):
+    """The ladder VAE: deterministic on the way up, every z_l inferred on the way down."""
+
+    name: ClassVar[str] = "lvae"
+    revision: ClassVar[int] = 1
+
+    def build(self, shape: tuple[int, int, int]) -> LVAE:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.lvae import LVAE
+
+        return LVAE(self, shape)
+
+
+class BIVAConfig(TopDownConfig):
+    """The bidirectional VAE: two latents of the given kind in every stage but the top one."""
+
+    name: ClassVar[str] = "biva"
+    revision: ClassVar[int] = 1
+
+    def build(self, shape: tuple[int, int, int]) -> BIVA:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.biva import BIVA
+
+        return BIVA(self, shape)
 
 
 class GlowConfig(Frozen):

@@ -9,7 +9,7 @@ weight 1, so the upper layers cannot be ignored.  Cost: L decodes a step instead
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from oodbench.models.config import FreeBits
 from oodbench.models.noise import Noise
 
 if TYPE_CHECKING:
-    from oodbench.models.hvae import HVAE
+    from oodbench.models.hierarchical import HierarchicalModel
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Branches:
 
     `nll` (K, B) float64: NLL_k.  `kl[i][l]`: elementwise KL of layer l + 1 in branch ks[i],
     (B, *latent shape), for the layers above k.  `layers`: the number of layers L.
+    `means[l]`: mean of q(z_(l+1)|·), (B, units), of the layers that were inferred; for
+    diagnostics.  `reverse_kl` (K, B) float64: KL>k of a top-down model, where it was asked for.
     """
 
     ks: tuple[int, ...]
     nll: Tensor
     kl: list[dict[int, Tensor]]
     layers: int
+    means: dict[int, Tensor] = field(default_factory=dict)
+    reverse_kl: Tensor | None = None
 
     def kl_layers(self) -> Tensor:
         """(K, B, L) float64: the KL of every layer of every branch, 0 for the layers l ≤ k."""
@@ -70,7 +74,7 @@ def free_nats(epoch: int, settings: FreeBits) -> float:
 
 
 def floored_kl(element: Tensor, floor: float, settings: FreeBits) -> Tensor:
-    """(B,) or scalar: one layer's KL with its floor; `element` (B, d, …) elementwise, nats.
+    """(B,) or scalar: one latent's KL with its floor; `element` (B, d, …) elementwise, nats.
 
     ``hvk``: Σ over elements of max(KL, λ/C), C = size of dimension 1, so that a conv latent gets
     λ at every pixel.  ``layer``: max(batch mean of the layer's KL, λ).
@@ -80,7 +84,9 @@ def floored_kl(element: Tensor, floor: float, settings: FreeBits) -> Tensor:
     return element.flatten(1).sum(1).mean().clamp(min=floor)
 
 
-def objective_loss(model: HVAE, x: Tensor, noise: Noise, epoch: int) -> dict[str, Tensor]:
+def objective_loss(
+    model: HierarchicalModel, x: Tensor, noise: Noise, epoch: int
+) -> dict[str, Tensor]:
     """The loss that the model's configuration names, mean over the batch, nats per image.
 
     Beside ``loss`` the means to log: ``elbo``, ``nll_k`` of every branch, ``kl_l`` of every layer.
@@ -97,7 +103,11 @@ def objective_loss(model: HVAE, x: Tensor, noise: Noise, epoch: int) -> dict[str
         penalty = kl.sum(-1).mean()
     else:
         floor = free_nats(epoch, settings.free_bits)
-        parts = [floored_kl(out.kl[0][i], floor, settings.free_bits) for i in range(model.layers)]
+        parts = [
+            floored_kl(latent, floor, settings.free_bits)
+            for i in range(model.layers)
+            for latent in out.kl[0][i].chunk(model.stage(i).latents, dim=1)
+        ]
         penalty = torch.stack([part.mean() for part in parts]).sum()
     reconstruction = out.nll.mean()
     loss = reconstruction + warmup_weight(epoch, settings.warmup_epochs) * penalty

@@ -48,13 +48,13 @@ class Board:
 
 
 def shown_scores(group: Group, request: DetectorRequest | None, all_scores: bool) -> list[str]:
-    """The scores to print: those asked for, else all but L>k, KL<=k and the literal Eq. 11."""
+    """The scores to print: those asked for, else all but L>k, KL<=k, KL>k, LLR_ada_eq11."""
     names = group.score_names
     if request is not None and request.scores:
         return select_scores(request, names)
     if all_scores:
         return names
-    return [n for n in names if not n.startswith(("L>", "KL<=")) and n != "LLR_ada_eq11"]
+    return [n for n in names if not n.startswith(("L>", "KL<=", "KL>")) and n != "LLR_ada_eq11"]
 
 
 def make_board(

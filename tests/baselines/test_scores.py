@@ -103,3 +103,14 @@ def test_ties_of_optk_take_the_smallest_k() -> None:
 
 def test_one_layer_has_no_ratio() -> None:
     assert score_names(1) == ["L", "KL<=1"]
+    assert score_names(1, top_down=True) == ["L", "KL<=1"]
+
+
+def test_reverse_kl_is_a_score_where_it_is_measured() -> None:
+    generator = np.random.default_rng(0)
+    nll, kl = generator.uniform(1, 9, (50, 3)), upper(generator.uniform(0, 3, (50, 3)))
+    reverse = generator.uniform(0, 5, (50, 3))
+    elbo = partial_bounds(nll, kl)[:, 0]
+    without, scores = (hierarchical_scores(elbo, nll, kl, r) for r in (None, reverse))
+    assert list(scores) == score_names(3, top_down=True) == [*without, "KL>1", "KL>2"]
+    np.testing.assert_array_equal(scores["KL>2"], reverse[:, 2])

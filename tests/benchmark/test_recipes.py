@@ -9,7 +9,7 @@ import yaml
 
 from oodbench.detector import DETECTORS
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError
-from oodbench.models.config import HVAEConfig
+from oodbench.models.config import HierarchicalConfig
 from oodbench.pairs import get_pair, make_pair, registered_pairs
 from oodbench.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
 from oodbench.recipes import default_recipe, find_recipe, read_recipe, recipe_files, resolve
@@ -28,22 +28,24 @@ def test_every_recipe_that_ships_resolves(name: str, scale: str, variant: str) -
     recipe = resolve(find_recipe(name), scale, variant)
     assert recipe.fit_parts()["model"] == find_recipe(name).model
     assert recipe.build(find_recipe(name).shape) is not None
-    if not isinstance(recipe.config, HVAEConfig):
+    if not isinstance(recipe.config, HierarchicalConfig):
         return
     objective = recipe.config.objective
-    assert objective.kind == ("informative" if variant == "informative" else "elbo")
-    assert (objective.free_bits is not None) == variant.startswith("hvk")
+    assert objective.kind == ("informative" if variant.startswith("informative") else "elbo")
+    warmed = ("hvk", "hvk-published", "lvae", "biva")
+    assert (objective.free_bits is not None) == (variant in warmed)
 
 
 # LLRada paper, Tables 6, 7, 12 and 16: latent dimensions from shallow to deep.
 @pytest.mark.parametrize(
     ("name", "dims"),
     [("F3", [16, 8, 4]), ("F5", [32, 24, 16, 8, 4]), ("C3", [128, 64, 32]),
-     ("C5", [128, 64, 32, 28, 24]), ("N3", [64, 32, 16])],
+     ("C5", [128, 64, 32, 28, 24]), ("N3", [64, 32, 16]), ("lvae-F3", [16, 8, 4]),
+     ("lvae-C3", [128, 64, 32]), ("biva-F3", [16, 8, 4]), ("biva-C3", [128, 64, 32])],
 )  # fmt: skip
 def test_published_latents(name: str, dims: list[int]) -> None:
-    recipe = resolve(find_recipe(name), "paper", "vanilla")
-    assert isinstance(recipe.config, HVAEConfig)
+    recipe = resolve(find_recipe(name), "paper", find_recipe(name).variants[0])
+    assert isinstance(recipe.config, HierarchicalConfig)
     assert [layer.latent.dim for layer in recipe.config.layers] == dims
     assert recipe.training.epochs == 1000
     assert (recipe.training.lr, recipe.training.optimiser) == (3e-4, "adam")
@@ -62,6 +64,10 @@ def test_published_latents(name: str, dims: list[int]) -> None:
 )
 def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, name: str) -> None:
     assert default_recipe(in_dist, shape, "vanilla", scale).name == name
+    for model in ("lvae", "biva"):
+        for variant in (model, f"informative-{model}"):
+            own = f"{model}-{'C3' if name == 'N3' else name}"
+            assert default_recipe(in_dist, shape, variant, scale).name == own
 
 
 def test_no_recipe_for_a_shape_says_which_there_are() -> None:
@@ -183,6 +189,12 @@ def test_scores_are_found_however_they_are_typed() -> None:
     for typed in ("llr-ada", "LLR_ada", "LLRada"):
         assert select_scores(DetectorRequest("x", "", (typed,)), names) == ["LLR_ada"]
     assert select_scores(DetectorRequest("x"), names) == names
+    for typed, name in (("kl>1", "KL>1"), ("KL<=1", "KL<=1"), ("kl2", "KL<=2")):
+        assert select_scores(DetectorRequest("x", "", (typed,)), ["KL<=1", "KL<=2", "KL>1"]) == [
+            name
+        ]
+    with pytest.raises(UnknownNameError, match="'kl1'; nearest: KL"):
+        select_scores(DetectorRequest("x", "", ("kl1",)), ["KL<=1", "KL>1"])
     with pytest.raises(UnknownNameError, match="score of x 'llr_adda'; nearest: LLR_ada"):
         select_scores(DetectorRequest("x", "", ("llr_adda",)), names)
     with pytest.raises(ConfigError, match="has no recipes"):
