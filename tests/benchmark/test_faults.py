@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,14 +111,79 @@ def test_killed_and_run_again(
         assert fit.record["resumed"] == 1
 
 
-def test_interrupted_by_the_keyboard(tmp_path: Path) -> None:
-    process = start(tmp_path, SLOW_FIT)
+@pytest.mark.parametrize(
+    ("number", "prelude", "sign", "said"),
+    [
+        (signal.SIGINT, SLOW_FIT, "checkpoint.safetensors",
+         r"oodbench: interrupted while training: step (\d+) of 16 is saved; "),
+        (signal.SIGTERM, SLOW_MEASURE, "block-000000100.safetensors",
+         r"oodbench: interrupted while measuring: (\d+)00 of 500 images are saved"
+         r" \(measure digits test\); "),
+    ],
+    ids=["SIGINT", "SIGTERM"],
+)  # fmt: skip
+def test_a_signal_finishes_the_step_and_says_how_to_go_on(
+    number: signal.Signals, prelude: str, sign: str, said: str, tmp_path: Path
+) -> None:
+    process = start(tmp_path, prelude)
     work = tmp_path / "results" / "store" / "work"
-    wait_for(lambda: any(work.rglob("checkpoint.safetensors")), process)
-    process.send_signal(signal.SIGINT)
+    wait_for(lambda: any(work.rglob(sign)), process)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "oodbench: interrupted; the same command goes on from here"
+    assert process.returncode == 128 + number
+    found = re.fullmatch(said + "the same command goes on from here", err.splitlines()[-1])
+    assert found, err
+    assert "Traceback" not in err
+    if number is signal.SIGINT:
+        from oodbench.payload import unpack_tensors
+        from oodbench.sealed import read_sealed
+
+        (path,) = work.rglob(sign)
+        data = read_sealed(path)
+        assert data is not None
+        meta = json.loads(bytes(unpack_tensors(data)["meta"].tolist()))
+        assert meta["step"] == int(found[1])
+    else:
+        assert len(list(work.rglob("block-*"))) == int(found[1])
+
+
+def test_signals_wait_for_what_is_being_written(tmp_path: Path) -> None:
+    """Inside `held` the first signal waits, outside it and the second time it does not."""
+    from oodbench.interruption import Interrupted, held, listening, pending, stop
+    from oodbench.storage import atomic_file
+
+    def send(number: signal.Signals = signal.SIGTERM) -> None:
+        os.kill(os.getpid(), number)
+
+    def write() -> None:
+        with atomic_file(tmp_path / "whole") as file:
+            send()
+            assert pending()
+            file.write(b"to the end")
+
+    def loop() -> None:
+        with held(), held():
+            send(signal.SIGINT)
+            stop("training")
+
+    def insist() -> None:
+        with held():
+            send()
+            send()
+            (tmp_path / "never").touch()
+
+    before = signal.getsignal(signal.SIGTERM)
+    with listening():
+        caught = []
+        for action in (send, write, loop, insist):
+            with pytest.raises(Interrupted) as raised:
+                action()
+            caught.append((raised.value.status, raised.value.where))
+            assert not pending()
+        assert caught == [(143, ""), (143, ""), (130, "training"), (143, "")]
+    assert (tmp_path / "whole").read_bytes() == b"to the end"
+    assert not (tmp_path / "never").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_two_identical_commands_train_once(uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
@@ -167,3 +233,23 @@ def test_a_full_disk(tmp_path: Path) -> None:
             json.loads(record.read_text())  # what was finished is whole
     finally:
         subprocess.run(["umount", str(disk)], check=False)
+
+
+STRESS = Path(__file__).parents[1] / "stress"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("kill_anywhere.py", ["--kills", "8", "--seed", "1"], "nothing lost, nothing changed"),
+        ("many_at_once.py", ["--processes", "8"], "8 processes, 2 fits, 1 lock taken over"),
+    ],
+    ids=["kill-anywhere", "many-at-once"],
+)
+def test_short_forms_of_the_stress_commands(script: str, arguments: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(STRESS / script), *arguments], capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == said
