@@ -240,6 +240,14 @@ class HVAE(nn.Module):
         parameters, _ = self.decode(encoding, [k], noise, images.shape[0], lower=lower)
         return self.likelihood.mean(parameters[0])
 
+    @torch.no_grad()
+    def layer_means(self, images: Tensor, noise: Noise | None = None) -> list[Tensor]:
+        """Means (B, units) of q(z_l|·), l = 1 … L, of uint8 images, given the means of z<l."""
+        noise = noise or FreshNoise(images.shape[0], images.device)
+        x = self.likelihood.observe(images, noise)
+        encoding = self.encode(x, noise, [self.layers], encoder_lower="mode")
+        return [layer[0].mean.flatten(1) for layer in encoding.q]
+
 
 def _draw(p: Gaussian, lower: Draw, noise: Noise, name: str) -> Tensor:
     if lower == "mode":
