@@ -96,6 +96,13 @@ def fpr_at_tpr(id_scores: np.ndarray, ood_scores: np.ndarray, tpr: float) -> flo
     return float(curve.fpr_at(tpr, *curve.counts())[0])
 
 
+def roc_curve(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T + 1,) false and true positive rates at the T distinct thresholds, from (0, 0) on."""
+    false, true = _Curve(checked(id_scores, "ID"), checked(ood_scores, "OOD")).counts()
+    fpr, tpr = (np.concatenate([[0.0], side[0] / side[0, -1]]) for side in (false, true))
+    return fpr, tpr
+
+
 class _Curve:
     """The distinct scores from high to low, and for every image its place among them."""
 

@@ -212,3 +212,14 @@ class HierarchicalModel(nn.Module):
         encoding = self.encode(x, noise, [k], encoder_lower=lower)
         parameters, *_ = self.decode(encoding, [k], noise, images.shape[0], lower=lower)
         return self.likelihood.mean(parameters[0])
+
+    @torch.no_grad()
+    def layer_means(self, images: Tensor, noise: Noise | None = None) -> list[Tensor]:
+        """Means (B, units) of q(z_l|·), l = 1 … L, of uint8 images (B, C, H, W).
+
+        What is inferred on the way up is given the means of the layers below.
+        """
+        noise = noise or FreshNoise(images.shape[0], images.device)
+        x = self.likelihood.observe(images, noise)
+        out = self.branches(x, noise, tuple(range(self.layers)), encoder_lower="mode")
+        return [out.means[index] for index in range(self.layers)]

@@ -1,0 +1,60 @@
+"""Which figures there are: names, the papers' numbers, what is drawn when nothing is asked for.
+
+This module imports no drawing library, so that the command line can list the figures quickly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oodbench.errors import UnknownNameError
+
+HVAES = ("vanilla-hvae", "informative-hvae")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure; `numbers` are those of Li et al. 2022 (LLRada).
+
+    `detectors` are drawn where none is named, all that ran where it is empty.  A figure of
+    `several_pairs` has one panel or more per pair, any other takes one pair.
+    """
+
+    name: str
+    title: str
+    numbers: tuple[int, ...] = ()
+    detectors: tuple[str, ...] = HVAES
+    several_pairs: bool = False
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("reconstructions", "means of p(x|z>k) for every k, ID and OOD test images", (2,),
+             HVAES[:1]),
+        Kind("roc", "ROC curves, AUROC with its interval in the legend", (3,),
+             ("vanilla-hvae:L", "informative-hvae:L", "vanilla-hvae:LLR_ada",
+              "informative-hvae:LLR_ada"), several_pairs=True),
+        Kind("densities", "histograms of scores, ID against OOD", (4,),
+             ("informative-hvae:L", "informative-hvae:LLR_ada"), several_pairs=True),
+        Kind("comparison", "reconstructions of several models side by side", (5, 6)),
+        Kind("tsne", "t-SNE of every layer's posterior means, by class", (7,)),
+        Kind("draws", "draws of p(x|z>k) given one image, for every k", (8,)),
+        Kind("prior", "samples from the prior", (9,)),
+        Kind("auroc-by-k", "AUROC of LLR>k and L>k against k", several_pairs=True),
+        Kind("kl", "KL per layer of ID and OOD images", several_pairs=True),
+        Kind("complexity", "scores against PNG length",
+             detectors=("vanilla-hvae:L", "informative-hvae:LLR_ada")),
+        Kind("training", "training curves of the fits"),
+        Kind("forest", "AUROC intervals of all detectors on a pair", detectors=()),
+    )
+}  # fmt: skip
+
+
+def find_kind(name: str) -> Kind:
+    """By name, or by number in the LLRada paper (``3``, ``figure3``); UnknownNameError if none."""
+    number = name.lower().removeprefix("figure").removeprefix("fig")
+    for kind in KINDS.values():
+        if name == kind.name or number in map(str, kind.numbers):
+            return kind
+    raise UnknownNameError("figure", name, KINDS, "or a number of the LLRada paper, 2 … 9")

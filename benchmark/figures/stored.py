@@ -1,0 +1,119 @@
+"""The scores, statistics, logs and images behind a run, read from the store.
+
+What is gone from the store is an error that names the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from oodbench.canonical import JSON
+from oodbench.errors import DataError
+from oodbench.figures.choosing import MissingRunError
+from oodbench.payload import unpack_table
+
+if TYPE_CHECKING:
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.datasets.loading import DataPlaces
+    from oodbench.store import Entry, Store
+
+    #: Named columns, (n,) or (n, K) each.
+    Table = dict[str, np.ndarray]
+
+
+class Stored:
+    """What a store holds of a run; images are looked for in `places`."""
+
+    def __init__(self, store: Store, places: DataPlaces) -> None:
+        self.store, self.places = store, places
+        self._tables: dict[str, Table] = {}
+
+    def sides(self, run: Entry, score: str) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) scores of the ID and of the OOD images that the metrics compare (equal sizes)."""
+        tables = self.scores(run)
+        id_rows, ood_rows = self.compared(run)
+        return tables[0][score][id_rows], tables[1][score][ood_rows]
+
+    def compared(self, run: Entry) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the ID and the OOD tables that the equal-size rule of a run keeps."""
+        from oodbench.metrics import equal_size
+
+        lengths = [len(next(iter(table.values()))) for table in self.scores(run)]
+        metrics = cast("Mapping[str, int]", run.parts["metrics"])
+        return equal_size(lengths[0], lengths[1], metrics["equal_size_seed"])
+
+    def scores(self, run: Entry) -> list[Table]:
+        """The score tables of the ID and the OOD images."""
+        return [self._table(entry, "scores.parquet") for entry in self._scored(run)]
+
+    def statistics(self, run: Entry) -> list[Table]:
+        """The statistics of the ID and the OOD images; `index`: their place in the split."""
+        return [self._table(entry, "statistics.parquet") for entry in self.measured(run)]
+
+    def measured(self, run: Entry) -> list[Entry]:
+        """The measurements of the ID and the OOD images."""
+        return [self._entry(run, "measure", e.parts["measure"]) for e in self._scored(run)]
+
+    def fits(self, run: Entry) -> list[Entry]:
+        """What the run's detector learned, members first; empty where it learns nothing."""
+        digests = cast("list[str]", self.measured(run)[0].parts["fits"])
+        return [self._entry(run, "fit", digest) for digest in digests]
+
+    def log(self, fit: Entry) -> Table | None:
+        """Columns of a fit's training log, (epochs,); None where it was not trained in epochs."""
+        if "log.csv" not in cast("Mapping[str, JSON]", fit.record["files"]):
+            return None
+        rows = list(csv.DictReader(io.StringIO(fit.read("log.csv").decode())))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+    def images(self, run: Entry) -> tuple[ImageSet, ImageSet]:
+        """The ID and the OOD test split of a run, as it was measured.
+
+        Raises DataError where they are not on this machine or are not the measured ones.
+        """
+        from oodbench.datasets.loading import load
+
+        record = run.record
+        id_test = load(str(record["in_dist"]), "test", self.places, divide=True)
+        ood_test = load(str(record["ood"]), "test", self.places, like=id_test.shape)
+        for images, entry in zip((id_test, ood_test), self.measured(run), strict=True):
+            if images.fingerprint != entry.parts["images"]:
+                raise DataError(
+                    f"the test images of {images.name} found here are not those that"
+                    f" {record['detector']} was measured on; name their folder with --data"
+                )
+        return id_test, ood_test
+
+    def _scored(self, run: Entry) -> list[Entry]:
+        return [self._entry(run, "score", run.parts[s]) for s in ("id_scores", "ood_scores")]
+
+    def _entry(self, run: Entry, stage: str, digest: JSON) -> Entry:
+        entry = self.store.get(stage, str(digest))
+        if entry is None:
+            raise MissingRunError(
+                f"{stage} {str(digest)[:12]} of {run.record['detector']} on {run.record['pair']} is"
+                f" not in {self.store.storage.location} any more; `{_again(run)} --store FOLDER`"
+                " makes all of it again in a new folder"
+            )
+        return entry
+
+    def _table(self, entry: Entry, name: str) -> Table:
+        if entry.path not in self._tables:
+            self._tables[entry.path] = unpack_table(entry.read(name))
+        return self._tables[entry.path]
+
+
+def _again(run: Entry) -> str:
+    """The command that makes a run."""
+    record = run.record
+    recipe = f"@{record['recipe']}" if record["recipe"] else ""
+    words = ["--pair", str(record["pair"]), "--detector", f"{record['detector']}{recipe}"]
+    words += ["--scale", str(record["scale"])] if record["scale"] else []
+    words += ["--first-seed", str(record["seed"])] if record["seed"] else []
+    return shlex.join(["oodbench", "run", *words])
