@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.cli_report import report
 from oodbench.cli_tables import compare, leaderboard
 from oodbench.clitools import console, data_option, print_columns, store_option
 from oodbench.errors import OodbenchError, nearest
@@ -345,6 +346,7 @@ def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
 # ---------------------------------------------------------------------- results
 oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
+oodbench.add_command(report)
 
 
 @oodbench.command()
