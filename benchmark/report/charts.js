@@ -13,7 +13,7 @@ function ticks(low, high, wanted = 5) {
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
   return Array.from({ length: last - first + 1 }, (_, i) =>
-    Number(((first + i) * step).toPrecision(12)));
+    Number(((first + i) * step).toPrecision(12)) + 0); // no -0
 }
 
 function axes(x, y, xTicks, yTicks, xLabel, yLabel) {
@@ -83,7 +83,7 @@ function densityFigure({ low, high, id, ood }) {
       "share of images"),
     s("path", { d: outline(id), class: "id" }),
     s("path", { d: outline(ood), class: "ood" }),
-    key([["id", "ID"], ["ood", "OOD"]], WIDTH - 76, TOP + 16));
+    key([["id", "ID"], ["ood", "OOD"]], WIDTH - RIGHT - 66, TOP + 16));
 }
 
 // The median of binned scores, to the middle of its bin.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 #: A drawn curve lies within this distance of the exact one, in units of the axes.
-TOLERANCE = 0.002
-BINS = 40
+TOLERANCE = 0.004
+#: The most and the least bins of a histogram; between them Rice's rule, 2 n^(1/3) of a side.
+BINS = (10, 40)
 #: Scores beyond these quantiles of all images are counted in the outermost bins.
 TAILS = (0.002, 0.998)
 
@@ -33,38 +34,39 @@ def area(curve: np.ndarray) -> float:
 
 
 def simplified(curve: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
-    """The points of a polyline (T, 2) that are needed to stay within `tolerance` of it.
+    """The points of a polyline (T, 2), T ≥ 2, that are needed to stay within `tolerance` of it.
 
     Ramer 1972, Douglas and Peucker 1973: the point farthest from a chord splits it, until no point
-    is farther away than the tolerance.
+    is farther away than the tolerance; here all chords at once.
     """
-    keep = np.zeros(len(curve), dtype=bool)
-    keep[[0, -1]] = True
-    open_chords = [(0, len(curve) - 1)]
-    while open_chords:
-        first, last = open_chords.pop()
-        if last - first < 2:
-            continue
-        distances = _distances(curve[first + 1 : last], curve[first], curve[last])
-        farthest = int(distances.argmax())
-        if distances[farthest] > tolerance:
-            middle = first + 1 + farthest
-            keep[middle] = True
-            open_chords += [(first, middle), (middle, last)]
-    return np.asarray(curve[keep])
+    kept = np.array([0, len(curve) - 1])
+    while True:
+        lengths = np.diff(kept)
+        distances = _distances(curve[:-1], np.repeat(curve[kept[:-1]], lengths, axis=0),
+                               np.repeat(curve[kept[1:]], lengths, axis=0))  # fmt: skip
+        farthest = np.maximum.reduceat(distances, kept[:-1])
+        split = (distances == np.repeat(farthest, lengths)) & (distances > tolerance)
+        if not split.any():
+            return np.asarray(curve[kept])
+        chords = np.repeat(np.arange(len(lengths)), lengths)
+        points = np.flatnonzero(split)
+        first = np.unique(chords[points], return_index=True)[1]
+        kept = np.union1d(kept, points[first])
 
 
-def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(P,) distances of points (P, 2) from the segment between two points."""
-    chord = end - start
-    length = float(chord @ chord)
-    along = np.clip((points - start) @ chord / length, 0.0, 1.0) if length else np.zeros(1)
-    return np.asarray(np.linalg.norm(points - start - along[:, None] * chord, axis=1))
+def _distances(points: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(P,) distances of points (P, 2) from the segments between two points each, (P, 2)."""
+    x, y = (points - starts).T
+    along_x, along_y = (ends - starts).T
+    squared = along_x**2 + along_y**2
+    share = (x * along_x + y * along_y) / np.where(squared > 0, squared, 1.0)
+    share = np.clip(share, 0.0, 1.0)
+    return np.asarray(np.hypot(x - share * along_x, y - share * along_y))
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts (BINS,) of the ID and OOD images between `low` and `high`, in equal bins."""
+    """Counts (K,) of the ID and OOD images between `low` and `high`, in K equal bins."""
 
     low: float
     high: float
@@ -72,13 +74,14 @@ class Histogram:
     ood_counts: np.ndarray
 
 
-def histogram(id_scores: np.ndarray, ood_scores: np.ndarray, bins: int = BINS) -> Histogram:
+def histogram(id_scores: np.ndarray, ood_scores: np.ndarray) -> Histogram:
     """Both sides in the same bins; scores in the far tails count in the outermost bins.
 
     Scores that are whole numbers get bins of whole width, so that no bin holds more values than
     the next.
     """
     pooled = np.concatenate([id_scores, ood_scores])
+    bins = int(np.clip(2 * min(id_scores.size, ood_scores.size) ** (1 / 3), *BINS))
     low, high = (float(v) for v in np.quantile(pooled, TAILS))
     if low == high:
         low, high = float(pooled.min()), float(pooled.max())

@@ -60,10 +60,12 @@ class Details:
             "distinct": [records[0]["distinct_id"], records[0]["distinct_ood"]],
         }
         try:
-            found = [self._compared(entry, name) for entry in group.entries]
+            found = [self.scores.compared(entry, name) for entry in group.entries]
+            curves = [
+                _checked_curve(*both, name) for both in zip(group.entries, found, strict=True)
+            ]
         except StoreError as error:
             return out | {"problem": str(error)}
-        curves = [roc_curve(c.id_scores, c.ood_scores) for c in found]
         bins = histogram(found[0].id_scores, found[0].ood_scores)
         return out | {
             "members": found[0].members,
@@ -74,18 +76,6 @@ class Details:
             },
             "pictures": self._pictures(group.entries[0], found[0]),
         }  # fmt: skip
-
-    def _compared(self, entry: Entry, name: str) -> Compared:
-        """The compared scores; StoreError where they do not give the AUROC of the record."""
-        found = self.scores.compared(entry, name)
-        recorded = cast("Mapping[str, float]", _score_record(entry, name)["auroc"])["value"]
-        drawn = area(roc_curve(found.id_scores, found.ood_scores))
-        if abs(drawn - recorded) > 1e-6:
-            raise StoreError(
-                f"the stored scores of run {entry.digest[:12]} give an AUROC of {100 * drawn:.2f},"
-                f" its record says {100 * recorded:.2f}; nothing is drawn from them"
-            )
-        return found
 
     # ------------------------------------------------------------------ pictures
     def _pictures(self, entry: Entry, scores: Compared) -> dict[str, JSON]:
@@ -138,6 +128,19 @@ class Details:
 
 def _score_record(entry: Entry, name: str) -> Mapping[str, JSON]:
     return cast("Mapping[str, Mapping[str, JSON]]", entry.record["scores"])[name]
+
+
+def _checked_curve(entry: Entry, scores: Compared, name: str) -> np.ndarray:
+    """The ROC curve (T, 2); StoreError where its area is not the AUROC of the record."""
+    curve = roc_curve(scores.id_scores, scores.ood_scores)
+    recorded = cast("Mapping[str, float]", _score_record(entry, name)["auroc"])["value"]
+    if abs(area(curve) - recorded) > 1e-6:
+        raise StoreError(
+            f"the stored scores of run {entry.digest[:12]} give an AUROC of"
+            f" {100 * area(curve):.2f}, its record says {100 * recorded:.2f}; nothing is drawn"
+            " from them"
+        )
+    return curve
 
 
 def _percent(interval: JSON) -> list[JSON]:

@@ -27,6 +27,10 @@ function whenRead(action) {
   else action();
 }
 
+// Texts in a line, each with a direction of its own.
+const dotted = (texts) =>
+  texts.filter(Boolean).flatMap((text, i) => [i ? " · " : "", h("bdi", {}, text)]);
+
 const count = (value) => value.toLocaleString("en");
 
 function short(value) {

@@ -85,6 +85,7 @@ function sortBy(column) {
 function drawHead() {
   const cells = COLUMNS.map((column) => {
     const active = state.column === column;
+    const head = column.head + (column.arrow ? ` ${column.arrow}` : "");
     return h("th", { scope: "col", class: column.number ? "r" : null,
       "aria-sort": active ? (state.descending ? "descending" : "ascending") : null },
     h("button", { type: "button", class: "sort", "data-field": column.field,
@@ -92,8 +93,9 @@ function drawHead() {
         sortBy(column);
         document.querySelector(`#board [data-field="${column.field}"]`).focus();
       } },
-    column.head + (column.arrow ? ` ${column.arrow}` : ""),
-    h("span", { "aria-hidden": "true", class: "sign" }, active ? (state.descending ? "▼" : "▲") : "")));
+    head,
+    h("span", { "aria-hidden": "true", class: "sign" }, active ? (state.descending ? "▼" : "▲") : "")),
+    h("span", { "aria-hidden": "true", class: "on-paper" }, head)); // browsers repeat no buttons
   });
   byId("board").tHead.replaceChildren(h("tr", {}, cells));
 }
@@ -173,7 +175,8 @@ function openDetail(row) {
   state.open = row;
   const [pair, detector, score, recipe] = ["pair", "detector", "score", "recipe"].map((f) => label(row, f));
   byId("detail-title").textContent = `${detector} ${score}`.trim();
-  byId("detail-where").textContent = [pair, recipe, label(row, "category")].filter(Boolean).join(" · ");
+  const where = [pair, recipe, label(row, "category")];
+  byId("detail-where").replaceChildren(...dotted(where));
   byId("detail-body").replaceChildren(h("p", {}, "Reading …"));
   const place = state.shown.indexOf(row);
   byId("previous").disabled = place <= 0;
@@ -186,7 +189,8 @@ function openDetail(row) {
   whenRead(() => {
     if (state.open !== row) return;
     const detail = embedded(`detail-${row[at.group]}`);
-    byId("detail-where").textContent += ` · ID ${detail.in_dist} · OOD ${detail.ood}`;
+    where.push(`ID ${detail.in_dist}`, `OOD ${detail.ood}`);
+    byId("detail-where").replaceChildren(...dotted(where));
     byId("detail-body").replaceChildren(...detailParts(detail, score || "score"));
     byId("detail-body").scrollTop = 0;
   });
@@ -254,7 +258,7 @@ function start() {
   byId("theme").addEventListener("click", () =>
     setTheme(byId("theme").getAttribute("aria-pressed") !== "true"));
   form.addEventListener("input", applyFilters);
-  form.addEventListener("reset", () => setTimeout(applyFilters));
+  byId("clear").addEventListener("click", () => { form.reset(); applyFilters(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   byId("board").addEventListener("keydown", arrowKeys);
   dialog.addEventListener("close", closed);

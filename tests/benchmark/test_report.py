@@ -131,13 +131,13 @@ def test_a_histogram_counts_every_image_once(id_scores: np.ndarray, ood_scores: 
     bins = histogram(id_scores, ood_scores)
     assert bins.low < bins.high
     assert (bins.id_counts.sum(), bins.ood_counts.sum()) == (len(id_scores), len(ood_scores))
-    assert 1 <= len(bins.id_counts) <= BINS + 1
+    assert 1 <= len(bins.id_counts) <= BINS[1] + 1
 
 
 def test_whole_scores_fill_bins_evenly() -> None:
-    scores = np.repeat(np.arange(0.0, 100.0), 3)  # 100 values do not divide into 40 bins
+    scores = np.repeat(np.arange(0.0, 100.0), 90)  # 100 values do not divide into 40 bins
     counts = histogram(scores, scores).id_counts
-    assert set(counts[1:-1]) == {9}  # bins three values wide
+    assert set(counts[1:-1]) == {270}  # bins three values wide
 
 
 # ---------------------------------------------------------------------- which images
