@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oodbench.cli_figures import figure
+from oodbench.cli_report import report
 from oodbench.cli_store import note_changes, store_
 from oodbench.cli_tables import compare, leaderboard
 from oodbench.clitools import console, data_option, print_columns, store_option
@@ -349,6 +350,7 @@ def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
 oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
 oodbench.add_command(figure)
+oodbench.add_command(report)
 
 
 @oodbench.command()

@@ -51,9 +51,9 @@ def leaderboard(
     from oodbench.tables.extras import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_text
 
-    _check_scale(scale)
+    check_scale(scale)
     chosen = find_suite(suite) if suite else None
-    asked = _asked(detectors)
+    asked = asked_scores(detectors)
     request = TableRequest(
         layout=layout or (chosen.layout if chosen else "") or "general",
         title=chosen.title if chosen else "Leaderboard",
@@ -69,7 +69,7 @@ def leaderboard(
     plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
     opened = Store(store)
     with collector_paused():
-        groups = _selected(group_runs(opened.entries("run")), pairs, asked, scale, store)
+        groups = selected_groups(group_runs(opened.entries("run")), pairs, asked, scale, store)
         if plain:
             text = _plain(groups, asked, format_, store, to_file=out is not None)
         else:
@@ -84,14 +84,16 @@ def leaderboard(
         file.write(text)
 
 
-def _check_scale(scale: str | None) -> None:
+def check_scale(scale: str | None) -> None:
+    """OodbenchError on a scale that does not exist."""
     from oodbench.recipes import SCALES
 
     if scale and scale not in SCALES:
         raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
 
 
-def _asked(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
+def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
+    """``detector[:score]`` by detector; names are not looked up, the store decides."""
     from oodbench.plan import DetectorRequest
 
     asked = {}
@@ -101,7 +103,7 @@ def _asked(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
     return asked
 
 
-def _selected(
+def selected_groups(
     groups: Sequence[Group], pairs: Sequence[str], asked: Mapping[str, DetectorRequest],
     scale: str | None, store: str,
 ) -> list[Group]:  # fmt: skip
@@ -183,7 +185,7 @@ def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: s
     from oodbench.store import Store
     from oodbench.tables.head_to_head import compare_runs, comparison_json, comparison_text
 
-    _check_scale(scale)
+    check_scale(scale)
     found = compare_runs(Store(store), a, b, pair, scale or "")
     if format_ == "json":
         click.echo(json.dumps(comparison_json(found), indent=1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_serializer
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 #: A count; the bound keeps a slip of the keyboard from filling the memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -43,6 +44,10 @@ class Training(BaseModel):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
+    @model_serializer(mode="wrap")
+    def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return _without_unset(handler(self), "mutation")
+
 
 class Refit(BaseModel):
     """Refitting the posterior to one image (likelihood regret): Adam on the negative ELBO.
@@ -74,3 +79,13 @@ class Measuring(BaseModel):
     importance_samples: Count = 1
     max_images: Images | None = None
     refit: Refit | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return _without_unset(handler(self), "max_images", "refit")
+
+
+def _without_unset(settings: dict[str, object], *names: str) -> dict[str, object]:
+    """Settings without those of `names` that are None: younger ones, so that the keys of recipes
+    that do not use them stay what they were."""
+    return {k: v for k, v in settings.items() if v is not None or k not in names}

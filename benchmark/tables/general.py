@@ -52,7 +52,7 @@ def _grid(
         Column(pair, {}, (*metrics, *(Column(extra.head, {}) for extra in extras)))
         for pair in pairs
     ]
-    first, second = _leaders(board, pairs)
+    first, second = leaders(board, pairs)
     body: list[Line] = []
     rules, last = set(), ""
     for index, row in enumerate(board.rows):
@@ -95,10 +95,10 @@ def cell_text(board: Board, index: int, pair: str, metric: str) -> str:
     return f"{cell.value:.1f}" + (f"±{cell.sd:.1f}" if cell.sd is not None else "")
 
 
-def _leaders(
+def leaders(
     board: Board, pairs: Sequence[str]
 ) -> tuple[set[tuple[int, str, str]], set[tuple[int, str, str]]]:
-    """Places of the best and of the second value of every column, as shown; ties share it."""
+    """(row, pair, metric) of the best and second values of every column, as shown; ties alike."""
     first, second = set(), set()
     for pair in pairs:
         column = board.column(pair)

@@ -7,7 +7,7 @@ change is another source of variance (`seed_difference`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from oodbench.significance import PairedComparison
+    from oodbench.tables.compared import Compared
 
     #: Scores of the compared ID and OOD images, (n,) each, after the equal-size rule.
     Sides: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -33,17 +34,17 @@ class PairedScores:
         self.store = store
         self._tables = lru_cache(maxsize=8)(self._read)
 
+    def compared(self, run: Entry, score: str) -> Compared:
+        """The compared images of a score; StoreError where its scores are gone."""
+        from oodbench.tables.compared import compared
+
+        tables = [self._tables(str(run.parts[side])) for side in ("id_scores", "ood_scores")]
+        return compared(run, score, tables[0], tables[1])
+
     def sides(self, run: Entry, score: str) -> Sides:
         """(n,) scores of the ID and of the OOD images; StoreError where they are gone."""
-        from oodbench.metrics import equal_size
-
-        id_scores = self._tables(str(run.parts["id_scores"]))[score]
-        ood_scores = self._tables(str(run.parts["ood_scores"]))[score]
-        metrics = cast("Mapping[str, int]", run.parts["metrics"])
-        id_index, ood_index = equal_size(
-            len(id_scores), len(ood_scores), metrics["equal_size_seed"]
-        )
-        return id_scores[id_index], ood_scores[ood_index]
+        found = self.compared(run, score)
+        return found.id_scores, found.ood_scores
 
     def images(self, run: Entry) -> tuple[str, str]:
         """Fingerprints of the ID and OOD images; StoreError where their measurement is gone."""
@@ -57,7 +58,8 @@ class PairedScores:
     def compare(self, a: Entry, score_a: str, b: Entry, score_b: str) -> PairedComparison:
         """DeLong's paired comparison of two AUROCs, fractions.
 
-        StoreError where scores are gone or the runs did not see the same images.
+        StoreError where scores are gone, the runs did not see the same images, or one score judges
+        groups of images and the other single ones.
         """
         from oodbench.significance import paired_delong
 
@@ -66,7 +68,13 @@ class PairedScores:
                 f"runs {a.digest[:12]} and {b.digest[:12]} did not see the same images; no paired"
                 " comparison is possible"
             )
-        return paired_delong(*self.sides(a, score_a), *self.sides(b, score_b))
+        left, right = self.compared(a, score_a), self.compared(b, score_b)
+        if left.members != right.members:
+            raise StoreError(
+                f"{score_a} judges {_judged(left.members)} and {score_b} {_judged(right.members)};"
+                " no paired comparison is possible"
+            )
+        return paired_delong(left.id_scores, left.ood_scores, right.id_scores, right.ood_scores)
 
     def _entry(self, stage: str, digest: JSON) -> Entry:
         entry = self.store.get(stage, str(digest))
@@ -81,6 +89,10 @@ class PairedScores:
         from oodbench.payload import unpack_table
 
         return unpack_table(self._entry("score", digest).read("scores.parquet"))
+
+
+def _judged(members: int) -> str:
+    return f"groups of {members} images" if members > 1 else "single images"
 
 
 def seeds_of(group: Group) -> dict[int, Entry]:

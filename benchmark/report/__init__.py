@@ -1,0 +1,1 @@
+"""The report: one HTML page that shows what a store holds, and needs nothing from elsewhere."""

@@ -1,0 +1,157 @@
+"""What a row of the leaderboard opens: curves, densities, pictures, diagnostics, cost, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from oodbench.canonical import JSON
+from oodbench.datasets.imageset import ImageSet
+from oodbench.errors import StoreError
+from oodbench.leaderboards import METRICS, Group
+from oodbench.report.curves import area, histogram, roc_curve, simplified
+from oodbench.report.steps import Steps
+from oodbench.report.thumbnails import Found, Thumbnails, shown_name
+from oodbench.runner import subset_indices
+from oodbench.store import Entry, Store
+from oodbench.tables.compared import Compared
+from oodbench.tables.pairwise import PairedScores
+
+#: What a record says of all its scores, copied as it stands.
+COPIED = ("pair", "detector", "category", "cite", "recipe", "scale", "variant", "layers",
+          "configuration", "n", "available", "notes", "cost")  # fmt: skip
+
+
+class Details:
+    """Makes the details of one group of runs after the other; `pictures` per set and end."""
+
+    def __init__(self, store: Store, thumbnails: Thumbnails, pictures: int) -> None:
+        self.store, self.thumbnails, self.pictures = store, thumbnails, pictures
+        self.scores, self.steps = PairedScores(store), Steps(store)
+
+    def of(self, group: Group, names: Sequence[str]) -> dict[str, JSON]:
+        """Everything about a group that is not in the table, for the scores named."""
+        record = group.first
+        out = {name: record[name] for name in COPIED if name in record}
+        out |= {
+            "in_dist": shown_name(str(record["in_dist"])),
+            "ood": shown_name(str(record["ood"])),
+        }
+        out["runs"] = [
+            {
+                "seed": entry.record["seed"],
+                "key": entry.digest,
+                "created": entry.record["created"],
+                "diagnostics": entry.record["diagnostics"],
+                "steps": cast("list[JSON]", self.steps.behind(entry)),
+            }
+            for entry in group.entries
+        ]
+        out["scores"] = {name: self._score(group, name) for name in names}
+        return out
+
+    def _score(self, group: Group, name: str) -> dict[str, JSON]:
+        records = [_score_record(entry, name) for entry in group.entries]
+        out: dict[str, JSON] = {
+            "metrics": [[_percent(record[metric]) for metric in METRICS] for record in records],
+            "oracle": records[0].get("oracle", ""),
+            "distinct": [records[0]["distinct_id"], records[0]["distinct_ood"]],
+        }
+        try:
+            found = [self.scores.compared(entry, name) for entry in group.entries]
+            curves = [
+                _checked_curve(*both, name) for both in zip(group.entries, found, strict=True)
+            ]
+        except StoreError as error:
+            return out | {"problem": str(error)}
+        bins = histogram(found[0].id_scores, found[0].ood_scores)
+        return out | {
+            "members": found[0].members,
+            "roc": [_thousandths(simplified(curve)) for curve in curves],
+            "histogram": {
+                "low": bins.low, "high": bins.high,
+                "id": bins.id_counts.tolist(), "ood": bins.ood_counts.tolist(),
+            },
+            "pictures": self._pictures(group.entries[0], found[0]),
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------ pictures
+    def _pictures(self, entry: Entry, scores: Compared) -> dict[str, JSON]:
+        """The most and least OOD images of both sets by score, or why they are not shown."""
+        if not self.pictures:
+            return {}
+        record = entry.record
+        in_dist = self._images(entry, "id_scores", str(record["in_dist"]), None)
+        shape = in_dist.shape if isinstance(in_dist, ImageSet) else None
+        ood = self._images(entry, "ood_scores", str(record["ood"]), shape)
+        return {
+            "id": self._extremes(entry, "id_scores", in_dist, scores.id_scores, scores.id_rows),
+            "ood": self._extremes(entry, "ood_scores", ood, scores.ood_scores, scores.ood_rows),
+        }
+
+    def _images(
+        self, entry: Entry, side: str, name: str, like: tuple[int, int, int] | None
+    ) -> Found:
+        parts = self._measured(entry, side)
+        if not parts:
+            return "The measurement is not in the store any more; its images cannot be told."
+        own = side == "id_scores"
+        return self.thumbnails.find(name, str(parts["images"]), own=own, like=like)
+
+    def _measured(self, entry: Entry, side: str) -> Mapping[str, JSON]:
+        """The key's parts of the measurement behind a side's scores."""
+        steps = self.steps.found
+        score = cast("Mapping[str, JSON]", steps[str(entry.parts[side])]["parts"])
+        return cast("Mapping[str, JSON]", steps[str(score["measure"])].get("parts", {}))
+
+    def _extremes(
+        self, entry: Entry, side: str, images: Found, scores: np.ndarray, rows: np.ndarray
+    ) -> dict[str, JSON]:
+        """[index, score] of the most and the least OOD images."""
+        if isinstance(images, str):
+            return {"note": images}
+        subset = int(cast(int, self._measured(entry, side)["subset"]))
+        measured = subset_indices(len(images), subset) if subset else np.arange(len(images))
+        order = np.argsort(scores, kind="stable")[: self.pictures]
+        ends = {"least": order, "most": np.argsort(-scores, kind="stable")[: self.pictures]}
+        out: dict[str, JSON] = {"set": images.fingerprint[:12]}
+        for end, chosen in ends.items():
+            indices = measured[rows[chosen]].tolist()
+            note = self.thumbnails.take(images, indices)
+            if note:
+                return {"note": note}
+            out[end] = [[i, _short(scores[k])] for i, k in zip(indices, chosen, strict=True)]
+        return out
+
+
+def _score_record(entry: Entry, name: str) -> Mapping[str, JSON]:
+    return cast("Mapping[str, Mapping[str, JSON]]", entry.record["scores"])[name]
+
+
+def _checked_curve(entry: Entry, scores: Compared, name: str) -> np.ndarray:
+    """The ROC curve (T, 2); StoreError where its area is not the AUROC of the record."""
+    curve = roc_curve(scores.id_scores, scores.ood_scores)
+    recorded = cast("Mapping[str, float]", _score_record(entry, name)["auroc"])["value"]
+    if abs(area(curve) - recorded) > 1e-6:
+        raise StoreError(
+            f"the stored scores of run {entry.digest[:12]} give an AUROC of"
+            f" {100 * area(curve):.2f}, its record says {100 * recorded:.2f}; nothing is drawn"
+            " from them"
+        )
+    return curve
+
+
+def _percent(interval: JSON) -> list[JSON]:
+    found = cast("Mapping[str, float]", interval)
+    return [round(100 * found[name], 2) for name in ("value", "low", "high")]
+
+
+def _thousandths(curve: np.ndarray) -> list[JSON]:
+    """[x, y, x, y, …] of a polyline in the unit square, in thousandths."""
+    return cast("list[JSON]", np.rint(1000 * curve).astype(int).reshape(-1).tolist())
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")

@@ -1,0 +1,156 @@
+"""From groups of runs to the page: everything embedded, nothing fetched, every name escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from oodbench.canonical import JSON
+from oodbench.datasets.loading import DataPlaces
+from oodbench.leaderboards import Group
+from oodbench.pairs import registered_pairs
+from oodbench.plan import DetectorRequest
+from oodbench.report.details import Details
+from oodbench.report.rows import BoardRow, board_rows, table_json
+from oodbench.report.thumbnails import Thumbnails, shown_name
+from oodbench.store import Store
+from oodbench.tables.board import TRIVIAL, Place, make_board
+from oodbench.tables.marks import Family, above_trivial, as_good_as_best
+from oodbench.tables.pairwise import PairedScores
+
+STYLES = ("page.css", "dialog.css")
+SCRIPTS = ("dom.js", "charts.js", "detail.js", "table.js")
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What the page shows; `pictures` is the number per set and end, 0 for none."""
+
+    title: str = "oodbench report"
+    all_scores: bool = False
+    asked: Mapping[str, DetectorRequest] = field(default_factory=dict)
+    significance: bool = True
+    pictures: int = 8
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """One line about a pair: its sets, its best score, and the best without a model."""
+
+    name: str
+    in_dist: str
+    ood: str
+    n: int
+    rows: int
+    best: str
+    trivial: str
+    remarks: Sequence[str]
+
+
+def report_page(
+    groups: Sequence[Group], store: Store, places: DataPlaces, request: ReportRequest
+) -> str:
+    """The whole page; it reads the store and, for pictures, the data sets."""
+    board = make_board(groups, request.asked, request.all_scores)
+    scores = PairedScores(store)
+    as_good, trivial = (
+        (as_good_as_best(board, scores), above_trivial(board, scores))
+        if request.significance else (None, None)
+    )  # fmt: skip
+    rows = board_rows(board, as_good, trivial)
+    thumbnails = Thumbnails(places if request.pictures else None)
+    details = Details(store, thumbnails, request.pictures)
+    names: dict[int, list[str]] = {id(group): [] for group in groups}
+    for row in rows:
+        names[id(row.place.group)].append(row.place.score)
+    found = [details.of(group, names[id(group)]) for group in groups]
+    style, script = _joined(STYLES), f'(() => {{\n"use strict";\n{_joined(SCRIPTS)}}})();\n'
+    return _environment().get_template("page.html").render(
+        title=request.title,
+        version=version("oodbench"),
+        newest=max(str(e.record["created"]) for group in groups for e in group.entries),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        table=table_json(rows, groups),
+        details=found,
+        detectors=len({str(group.first["detector"]) for group in groups}),
+        steps=details.steps.to_json(),
+        pictures=thumbnails.to_json(),
+        pairs=[_summary(pair, rows) for pair in board.pairs],
+        tests=_tests(as_good),
+        trivial=", ".join(TRIVIAL),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    folder = str(files("oodbench.report"))
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Files of this folder, one after the other."""
+    return "".join(
+        Path(str(files("oodbench.report") / name)).read_text(encoding="utf-8") for name in names
+    )
+
+
+def _csp_hash(text: str) -> str:
+    """The source expression that lets a page run exactly this inline text."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def _summary(pair: str, rows: Sequence[BoardRow]) -> PairSummary:
+    """The best leaves oracle choices aside."""
+    found = [row.place for row in rows if row.place.row.pair == pair]
+    fair = [place for place in found if place.row.category != "oracle"]
+    without = [place for place in fair if place.group.first["detector"] in TRIVIAL]
+    record = found[0].group.first
+    notes = dict.fromkeys(
+        note for place in found for note in cast("list[str]", place.group.first["notes"])
+    )
+    known = registered_pairs().get(pair)
+    if known and known.reading and (known.in_dist, known.ood) == (record["in_dist"], record["ood"]):
+        notes = {known.reading: None} | notes
+
+    return PairSummary(
+        name=pair,
+        in_dist=shown_name(str(record["in_dist"])),
+        ood=shown_name(str(record["ood"])),
+        n=int(cast(int, record["n"])),
+        rows=len(found),
+        best=_first(fair),
+        trivial=_first(without),
+        remarks=tuple(notes),
+    )
+
+
+def _first(places: Sequence[Place]) -> str:
+    """The first score with its AUROC, "" where there is none."""
+    return f"{places[0].row.label}: {places[0].row.cells['auroc'].text}" if places else ""
+
+
+def _tests(family: Family | None) -> Mapping[str, JSON]:
+    """How many paired tests stand behind the marks, and how many could not be made."""
+    if family is None:
+        return {"made": 0, "untested": 0, "reason": ""}
+    return {
+        "made": len(family.p_values),
+        "untested": len(family.untested),
+        "reason": next(iter(family.untested.values()), ""),
+    }

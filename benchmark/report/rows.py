@@ -1,0 +1,99 @@
+"""The rows of the leaderboard as the page's script wants them: short lists, names by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from oodbench.canonical import JSON
+from oodbench.leaderboards import METRICS, Cell, Group
+from oodbench.tables.board import TRIVIAL, Board, Place
+from oodbench.tables.general import leaders
+from oodbench.tables.marks import Family, Where, verdict
+from oodbench.tables.results import recipe_label
+
+#: What a row holds, in this order; the script reads the same list.
+FIELDS = ("pair", "detector", "score", "category", "recipe", "scale", "group", "seeds", "n",
+          "marks", "trivial", *METRICS)  # fmt: skip
+#: Bits of "marks": best of its pair per metric, second best, AUROC not below the best, many ties.
+SECOND, NOT_BELOW, TIES = len(METRICS), 2 * len(METRICS), 2 * len(METRICS) + 1
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """A score of a detector on a pair, and what the tests said of it."""
+
+    place: Place
+    marks: int
+    trivial: str
+
+
+def board_rows(board: Board, as_good: Family | None, trivial: Family | None) -> list[BoardRow]:
+    """Pair by pair in the board's order, the highest AUROC first."""
+    first, second = leaders(board, list(board.pairs))
+    out = []
+    for pair in board.pairs:
+        found = []
+        for index, place in board.column(pair):
+            marks = sum(
+                ((index, pair, metric) in first) << bit
+                | ((index, pair, metric) in second) << (SECOND + bit)
+                for bit, metric in enumerate(METRICS)
+            )
+            where = (index, pair)
+            if as_good is not None and verdict(as_good, where) == "undecided":
+                marks |= 1 << NOT_BELOW
+            if place.row.distinct < place.row.n:
+                marks |= 1 << TIES
+            found.append(BoardRow(place, marks, _beats(trivial, board, where)))
+        out += sorted(found, key=lambda row: -row.place.row.cells["auroc"].value)
+    return out
+
+
+def _beats(trivial: Family | None, board: Board, where: Where) -> str:
+    """Whether a place lies above the best trivial detector of its pair; "trivial": it is one."""
+    if trivial is None:
+        return ""
+    return "trivial" if board.rows[where[0]].detector in TRIVIAL else verdict(trivial, where)
+
+
+@dataclass
+class Names:
+    """Texts that occur again and again, by the number of their first appearance."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def number(self, text: str) -> int:
+        """The number of a text, a new one where it is new."""
+        return self.numbers.setdefault(text, len(self.numbers))
+
+
+def table_json(rows: Sequence[BoardRow], groups: Sequence[Group]) -> dict[str, JSON]:
+    """`fields`, the `names` of those that hold a number of a name, the runs' keys, and `rows`.
+
+    A metric is [value, low, high] for one seed and [mean, sd] for several, percent.
+    """
+    places = {id(group): number for number, group in enumerate(groups)}
+    names = {what: Names() for what in FIELDS[:6]}
+    lines: list[JSON] = []
+    for found in rows:
+        row, group = found.place.row, found.place.group
+        texts = (row.pair, row.detector, row.score, row.category, recipe_label(group),
+                 str(group.first["scale"]))  # fmt: skip
+        lines.append([
+            *(names[what].number(text) for what, text in zip(FIELDS, texts, strict=False)),
+            places[id(group)], len(row.seeds), row.n, found.marks, found.trivial,
+            *(metric_json(row.cells[metric]) for metric in METRICS),
+        ])  # fmt: skip
+    return {
+        "fields": list(FIELDS),
+        "names": {what: list(known.numbers) for what, known in names.items()},
+        "groups": [group.entries[0].digest[:12] for group in groups],
+        "rows": lines,
+    }
+
+
+def metric_json(cell: Cell) -> list[JSON]:
+    """[value, low, high] or, over several seeds, [mean, sd]; two decimals."""
+    numbers = (cell.value, cell.sd) if cell.sd is not None else (cell.value, cell.low, cell.high)
+    return [None if number is None else round(number, 2) for number in numbers]
