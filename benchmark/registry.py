@@ -92,11 +92,15 @@ def load_plugin(source: str) -> None:
                 raise PluginError(f"plug-in {source!r} is not a Python file")
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
+            # Without bytecode: an edit within the same second would otherwise run the old code.
+            before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
             try:
                 spec.loader.exec_module(module)
             except BaseException:
                 del sys.modules[name]
                 raise
+            finally:
+                sys.dont_write_bytecode = before
         else:
             importlib.import_module(source)
     except PluginError:
