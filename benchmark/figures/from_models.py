@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,36 +52,37 @@ def _models(material: Material) -> list[tuple[Chosen, Fitted, tuple[ImageSet, Im
     return out
 
 
-def _branch_labels(layers: int) -> list[str]:
-    return ["x", *(f"k = {k}" for k in range(layers))]
+def _side_by_side(material: Material, picture: Callable[[Fitted, ImageSet], np.ndarray]) -> Figure:
+    """Rows x, k = 0, 1, … of `picture`: ID beside OOD for one model, else ID above OOD."""
+    models = _models(material)
+    link = ": " if len(models) < 3 else "\n"
+    grids = [
+        [
+            Grid(f"{chosen.label}{link}{images.name} ({role})",
+                 ["x", *(f"k = {k}" for k in range(fitted.layers))], picture(fitted, images))
+            for images, role in zip(sides, ("ID", "OOD"), strict=True)
+        ]
+        for chosen, fitted, sides in models
+    ]  # fmt: skip
+    return grid_figure(grids if len(grids) == 1 else list(zip(*grids, strict=True)))
 
 
 def reconstructions(material: Material) -> Figure:
-    """One model: ID and OOD side by side.  Several: a column each, ID above OOD."""
-    models = []
-    for chosen, fitted, sides in _models(material):
-        models.append([
-            Grid(f"{chosen.label}: {images.name} ({role})", _branch_labels(fitted.layers),
-                 fitted.reconstructions(images.images, _shown(material, images, COLUMNS)))
-            for images, role in zip(sides, ("ID", "OOD"), strict=True)
-        ])  # fmt: skip
-    return grid_figure(models if len(models) == 1 else _transposed(models))
+    """Some test images of either side and their means for every k."""
 
+    def picture(fitted: Fitted, images: ImageSet) -> np.ndarray:
+        return fitted.reconstructions(images.images, _shown(material, images, COLUMNS))
 
-def _transposed(rows: Sequence[Sequence[Grid]]) -> list[list[Grid]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+    return _side_by_side(material, picture)
 
 
 def draws(material: Material) -> Figure:
     """One image of either side and its draws for every k; the first that the user names."""
-    models = []
-    for chosen, fitted, sides in _models(material):
-        models.append([
-            Grid(f"{chosen.label}: {images.name} ({role})", _branch_labels(fitted.layers),
-                 fitted.draws(images.images[_shown(material, images, 1)[0]], DRAWS))
-            for images, role in zip(sides, ("ID", "OOD"), strict=True)
-        ])  # fmt: skip
-    return grid_figure(models if len(models) == 1 else _transposed(models))
+
+    def picture(fitted: Fitted, images: ImageSet) -> np.ndarray:
+        return fitted.draws(images.images[_shown(material, images, 1)[0]], DRAWS)
+
+    return _side_by_side(material, picture)
 
 
 def prior(material: Material) -> Figure:

@@ -40,7 +40,7 @@ KINDS = {
         Kind("comparison", "reconstructions of several models side by side", (5, 6)),
         Kind("tsne", "t-SNE of every layer's posterior means, by class", (7,)),
         Kind("draws", "draws of p(x|z>k) given one image, for every k", (8,)),
-        Kind("prior", "samples from the prior", (9,)),
+        Kind("prior", "samples from the prior, as means of p(x|z1)", (9,)),
         Kind("auroc-by-k", "AUROC of LLR>k and L>k against k", several_pairs=True),
         Kind("kl", "KL per layer of ID and OOD images", several_pairs=True),
         Kind("complexity", "scores against PNG length",

@@ -61,6 +61,7 @@ def show(ax: Axes, grid: Grid) -> None:
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_title(grid.title)
+    ax.set_anchor("N")
 
 
 def _gap(height: int) -> int:

@@ -296,6 +296,16 @@ def test_samples_and_reconstructions_have_the_right_form() -> None:
     assert 0 <= mean.min() <= mean.max() <= 1
 
 
+def test_layer_means_follow_the_means_upwards() -> None:
+    model, images = small_model("logistic"), random_images(3)
+    below = images.float() / 255.0
+    for index, means in enumerate(model.layer_means(images)):
+        stage = model.stage(index)
+        q = stage.infer(below)
+        torch.testing.assert_close(means, q.mean.flatten(1))
+        below = stage.project_up(q.mean)
+
+
 @pytest.mark.parametrize("likelihood", ["logistic", "logistic-mixture", "bernoulli"])
 def test_rgb_and_odd_sizes(likelihood: str) -> None:
     torch.manual_seed(0)
