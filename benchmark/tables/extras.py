@@ -1,4 +1,4 @@
-"""Columns on demand beside the metrics: cost, diagnostics, and the trivial detectors."""
+"""Columns on demand: cost, diagnostics, the pair the other way round, the trivial detectors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ EXTRAS: Mapping[str, Sequence[Extra]] = {
         Extra("Active", "active_units", _diagnostic("id_test", "active_units")),
     ),
 }
-NAMES = (*EXTRAS, "trivial")
+NAMES = (*EXTRAS, "reverse", "trivial")
 
 
 def parse_columns(text: str) -> list[str]:
@@ -81,7 +81,8 @@ def parse_columns(text: str) -> list[str]:
 
 def chosen_extras(names: Sequence[str], board: Board, trivial: Family | None) -> list[Extra]:
     """The columns of the named sets; `trivial` holds the tests where that set is among them."""
-    extras = [extra for name in names for extra in EXTRAS.get(name, ())]
+    found = {**EXTRAS, "reverse": (_reverse(board),)}
+    extras = [extra for name in names for extra in found.get(name, ())]
     if trivial is None:
         return extras
     family = trivial
@@ -93,3 +94,17 @@ def chosen_extras(names: Sequence[str], board: Board, trivial: Family | None) ->
         return verdict(family, index[id(place)]) or None
 
     return [*extras, Extra("Beats trivial?", "beats_trivial", beats, per_score=True)]
+
+
+def _reverse(board: Board) -> Extra:
+    """AUROC (percent) of the same score where ID and OOD are exchanged, from runs on the board."""
+
+    def name(place: Place, one: str, other: str) -> tuple[JSON, ...]:
+        first = place.group.first
+        return (first[one], first[other], first["detector"], first["scale"], place.score)
+
+    places = [place for row in board.rows for place in row.places.values()]
+    values = {name(p, "in_dist", "ood"): p.row.cells["auroc"].value for p in places}
+    return Extra(
+        "Reverse", "auroc_reverse", lambda p: values.get(name(p, "ood", "in_dist")), per_score=True
+    )

@@ -254,6 +254,21 @@ def test_the_trivial_detectors_are_a_yardstick(store: Store, groups: list[Group]
         parse_columns("costs")
 
 
+def test_the_pair_the_other_way_round(tmp_path: Path) -> None:
+    store, back = Store(tmp_path), ("b-a", "b", "a")
+    for pair in (PAIRS[0], back):
+        write_run(store, "strong", pair)
+    write_run(store, "weak", PAIRS[0])
+    groups = group_runs(store.entries("run"))
+    text = table_text(groups, store, TableRequest(format="csv", extras=("reverse",)))
+    lines = list(csv.DictReader(io.StringIO(text)))
+    auroc = {(r["detector"], r["pair"]): r for r in lines if r["metric"] == "auroc"}
+    there, home = auroc["strong", "a-b"], auroc["strong", "b-a"]
+    assert float(there["auroc_reverse"]) == pytest.approx(float(home["value"]), abs=1e-4)
+    assert float(home["auroc_reverse"]) == pytest.approx(float(there["value"]), abs=1e-4)
+    assert auroc["weak", "a-b"]["auroc_reverse"] == ""
+
+
 def test_two_recipes_on_one_pair_are_two_rows(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_run(store, "strong", PAIRS[0])
