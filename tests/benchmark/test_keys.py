@@ -21,6 +21,7 @@ from oodbench.plan import Job, parse_detector
 from oodbench.progress import Progress
 from oodbench.recipes import recipe_files, resolve
 from oodbench.runner import Bench, _Evaluation
+from oodbench.settings import Measuring, Training
 from oodbench.store import Store
 
 CASES = [
@@ -66,13 +67,23 @@ def others(value: JSON) -> list[JSON]:
     if isinstance(value, int):
         return [value + 1, value + 2, 3 * value + 1]
     if isinstance(value, float):
-        return [value * 1.5 + 1e-3, value * 0.5 + 1e-4]
+        return [value * 1.5 + 1e-3, value * 0.37 + 1e-5]
     if isinstance(value, str):
         words = ("relu", "elu", "silu", "mode", "sample", "adam", "adamax", "constant", "cosine",
                  "fp32", "bf16", "first", "last", "drop", "none", "bernoulli", "logistic",
-                 "logistic-mixture", "elbo", "informative", "conv", "dense")  # fmt: skip
+                 "logistic-mixture", "elbo", "informative", "conv", "dense", "encoder",
+                 "posterior")  # fmt: skip
         return [word for word in words if word != value]
     return [0.5, 2, 1000]
+
+
+def test_settings_that_are_in_the_key_only_where_set() -> None:
+    plain, refit = Training(epochs=1), {"what": "posterior"}
+    assert "mutation" not in plain.model_dump(mode="json")
+    assert Training(epochs=1, mutation=0.2).model_dump(mode="json")["mutation"] == 0.2
+    measuring = Measuring.model_validate({"max_images": 5, "refit": refit}).model_dump(mode="json")
+    assert (measuring["max_images"], measuring["refit"]["what"]) == (5, "posterior")
+    assert not {"max_images", "refit"} & set(Measuring().model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(("name", "scale", "variant"), CASES, ids=lambda v: str(v))
