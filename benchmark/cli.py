@@ -179,10 +179,23 @@ def _choose(
 def _print_missing(bench: object, jobs: Sequence[object]) -> None:
     from oodbench.runner import missing_steps
 
-    steps = [s for job in jobs for s in missing_steps(bench, job)]  # type: ignore[arg-type]
-    for step in dict.fromkeys(steps):
-        click.echo(step)
-    click.echo(f"{len(steps)} steps are missing" if steps else "nothing is missing")
+    found = [s for job in jobs for s in missing_steps(bench, job)]  # type: ignore[arg-type]
+    steps = list({step.key: step for step in reversed(found)}.values())[::-1]
+    for step in steps:
+        cost = [f"{step.images:,} images"] if step.images else []
+        cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
+        click.echo(step.text + (f" ({', '.join(cost)})" if cost else ""))
+    if not steps:
+        click.echo("nothing is missing")
+        return
+    fits = [step for step in steps if step.text.startswith("fit ")]
+    known = [step.seconds for step in fits if step.seconds is not None]
+    click.echo(f"{len(steps)} steps are missing; training: {sum(s.images for s in fits):,} images")
+    if known:
+        click.echo(
+            f"about {sum(known) / 60:.0f} min for {len(known)} of {len(fits)} fits, by the speed"
+            " of stored fits of the same recipes"
+        )
 
 
 def _print_tables(

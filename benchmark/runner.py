@@ -76,8 +76,22 @@ def perform(bench: Bench, job: Job) -> Outcome:
     raise AssertionError("unreachable")
 
 
-def missing_steps(bench: Bench, job: Job) -> list[str]:
-    """What `perform` would have to make: "fit", "measure …", "run …"; makes nothing."""
+@dataclass(frozen=True)
+class Step:
+    """Something that a job lacks; steps with one `key` are one step.
+
+    `images`: to be trained on (with repetition) or to be measured.  `seconds`: what that takes by
+    the speed of a stored fit of the same recipe, None where there is none.
+    """
+
+    key: str
+    text: str
+    images: int = 0
+    seconds: float | None = None
+
+
+def missing_steps(bench: Bench, job: Job) -> list[Step]:
+    """What `perform` would have to make: "fit …", "measure …", "rank …"; makes nothing."""
     return _Evaluation(bench, job).missing()
 
 
@@ -235,25 +249,34 @@ class _Evaluation:
         check_compatible(self.test, ood)
         return ood
 
-    def missing(self) -> list[str]:
+    def missing(self) -> list[Step]:
         """Steps whose entries are not in the store."""
-        steps = []
-        if self.has_fit:
-            steps += [
-                f"fit {fit.label}"
-                for fit in self.fits
-                if self.store.find(self.fit_key(fit)) is None
-            ]
+        keyed = [(self.fit_key(fit), fit) for fit in self.fits] if self.has_fit else []
+        steps = [self._missing_fit(key, fit) for key, fit in keyed if self.store.find(key) is None]
         for pair in self.job.pairs:
             ood = self._ood(pair)
-            steps += [
-                f"measure {images.name} with {self.job.label}"
-                for images in (self.test, ood)
-                if self.store.find(self.measure_key(images, self.subset(images))) is None
-            ]
-            if self.store.find(self.run_key(ood)) is None:
-                steps.append(f"rank {self.job.label} on {pair.name}")
-        return list(dict.fromkeys(steps))
+            for images in (self.test, ood):
+                key = self.measure_key(images, self.subset(images))
+                if self.store.find(key) is None:
+                    text = f"measure {images.name} with {self.job.label}"
+                    steps.append(Step(key.digest, text, self.count(images)))
+            key = self.run_key(ood)
+            if self.store.find(key) is None:
+                steps.append(Step(key.digest, f"rank {self.job.label} on {pair.name}"))
+        return list({step.key: step for step in steps}.values())
+
+    def _missing_fit(self, key: Key, fit: Fit) -> Step:
+        if fit.recipe is None:
+            return Step(key.digest, f"fit {fit.label}", len(self.train))
+        training, recipe = fit.recipe.training, (fit.recipe.label, fit.recipe.variant)
+        images = training.epochs * (training.epoch_images or training.max_images or len(self.train))
+        speeds = [
+            float(cast(float, entry.record["images_per_second"]))
+            for entry in self.store.entries("fit")
+            if (entry.record.get("recipe"), entry.record.get("variant")) == recipe
+        ]
+        seconds = images / speeds[-1] if speeds else None
+        return Step(key.digest, f"fit {fit.label}", images, seconds)
 
     def _made(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
         """The entry of a key: found, or made under the key's lock by `make(key)`."""

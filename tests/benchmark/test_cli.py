@@ -84,6 +84,16 @@ def test_dry_run_says_what_is_missing(finished: tuple[Path, str]) -> None:
     more = process(folder, *ARGUMENTS, "--detector", "vanilla-hvae", "--dry-run")
     assert "fit vanilla-hvae on digits, seed 0" in more.stdout
     assert "informative" not in more.stdout
+    # Typicality stands on the fit and the measurement of `vanilla-hvae`: each is counted once.
+    both = process(folder, *ARGUMENTS, "--detector", "vanilla-hvae", "--detector",
+                   "typicality-hvae", "--seeds", "1", "--dry-run").stdout  # fmt: skip
+    assert both.count("fit ") == 1
+    assert both.count("measure digits") == 1
+    assert "rank typicality-hvae" in both
+    again = process(folder, *ARGUMENTS, "--first-seed", "7", "--dry-run").stdout
+    assert re.search(
+        r"fit informative-hvae on digits, seed 7 \([\d,]+ images, about \d+ min\)", again
+    )
 
 
 def test_leaderboard_formats_agree(finished: tuple[Path, str]) -> None:
