@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -71,8 +70,13 @@ def export_store(
             for name, data in ({RECORD: record} | members).items():
                 _add(archive, f"{path}/{name}", data)
             written += 1
-        _add(archive, END, canonical_json({"schema": SCHEMA, "entries": written}).encode())
+        _add(archive, END, _end(written))
     return Moved(written, left_out=left_out)
+
+
+def _end(entries: int) -> bytes:
+    """The last member of an archive: without it, or with another count, something is missing."""
+    return canonical_json({"schema": SCHEMA, "entries": entries}).encode()
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -109,7 +113,7 @@ def _entries(store: Store, source: Path) -> Iterator[tuple[Entry, bytes, dict[st
     members = _members(source)
     for path, name, record in members:
         if (path, name) == ("", END):
-            if json.loads(record) != {"schema": SCHEMA, "entries": len(seen)}:
+            if record != _end(len(seen)):
                 raise StoreError(f"{source}: entries are missing; export it again")
             return
         if name != RECORD or path in seen:
