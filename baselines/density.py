@@ -28,7 +28,21 @@ class Density(Protocol):
         """(B,) float64, nats, of uint8 images (B, C, H, W)."""
 
 
-class DensityDetector(Detector):
+class BitsPerDim(Detector):
+    """A detector whose statistic `log_prob`, (N,) or (N, members) nats, is that of plain images."""
+
+    def diagnose(
+        self,
+        statistics: Mapping[str, np.ndarray],
+        totals: Mapping[str, np.ndarray],
+        shape: tuple[int, int, int],
+    ) -> dict[str, JSON]:
+        """Mean bits/dim over images, and over members where there are several."""
+        bits = -statistics["log_prob"].mean() / (math.prod(shape) * math.log(2.0))
+        return {"bits_per_dim": float(bits), "images": len(statistics["log_prob"])}
+
+
+class DensityDetector(BitsPerDim):
     """−log p(x) of the recipe's model."""
 
     cost = "f"
@@ -49,13 +63,3 @@ class DensityDetector(Detector):
     def score_names(self) -> list[str]:
         """L alone."""
         return ["L"]
-
-    def diagnose(
-        self,
-        statistics: Mapping[str, np.ndarray],
-        totals: Mapping[str, np.ndarray],
-        shape: tuple[int, int, int],
-    ) -> dict[str, JSON]:
-        """Mean bits/dim."""
-        bits = -statistics["log_prob"].mean() / (math.prod(shape) * math.log(2.0))
-        return {"bits_per_dim": float(bits), "images": len(statistics["log_prob"])}

@@ -12,11 +12,10 @@ Cost per image: two forward passes; one for LR (BC).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from oodbench.baselines.density import Density
+from oodbench.baselines.density import BitsPerDim, Density
 from oodbench.baselines.vae import BoundedDensity
 from oodbench.detector import Detector, register
 
@@ -24,14 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
     from oodbench.models.classifier import MutationClassifier
     from oodbench.seeding import KeyedNoise
 
 GRID = tuple((rate, decay) for rate in ("0.1", "0.2", "0.3") for decay in ("0", "10", "100"))
 
 
-class LikelihoodRatio(Detector):
+class LikelihoodRatio(BitsPerDim):
     """The score on any density with background models as companions."""
 
     cost = "2 f"
@@ -65,16 +63,6 @@ class LikelihoodRatio(Detector):
     def score_names(self) -> list[str]:
         """LR alone."""
         return ["LR"]
-
-    def diagnose(
-        self,
-        statistics: Mapping[str, np.ndarray],
-        totals: Mapping[str, np.ndarray],
-        shape: tuple[int, int, int],
-    ) -> dict[str, JSON]:
-        """Mean bits/dim of the model, on images without mutation."""
-        bits = -statistics["log_prob"].mean() / (math.prod(shape) * math.log(2.0))
-        return {"bits_per_dim": float(bits), "images": len(statistics["log_prob"])}
 
 
 @register("lr-pixelcnn", cite="arXiv 1906.02845", title="LR (PC)")

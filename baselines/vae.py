@@ -6,6 +6,7 @@ LR (VAE); higher = more OOD.  Cost per image: one encoder pass, S decoder passes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from oodbench.baselines.density import DensityDetector
@@ -44,6 +45,6 @@ class VAEDetector(DensityDetector):
     recipe_variant = "vae"
     cost = "e + S g"
 
-    def attach(self, models: list[torch.nn.Module]) -> None:  # type: ignore[override]
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model."""
         self.model = BoundedDensity(models[0], self.recipe)

@@ -10,23 +10,21 @@ recipe use; a variant of its own lets an ensemble be measured on a subset.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.baselines.density import Density
+from oodbench.baselines.density import BitsPerDim, Density
 from oodbench.baselines.vae import BoundedDensity
-from oodbench.detector import Detector, register
+from oodbench.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
     from oodbench.seeding import KeyedNoise
 
 
-class WAIC(Detector):
+class WAIC(BitsPerDim):
     """The score on any model that gives log p(x)."""
 
     cost = "5 f"
@@ -66,16 +64,6 @@ class WAIC(Detector):
     def score_names(self) -> list[str]:
         """The three."""
         return ["-WAIC", "mean", "variance"]
-
-    def diagnose(
-        self,
-        statistics: Mapping[str, np.ndarray],
-        totals: Mapping[str, np.ndarray],
-        shape: tuple[int, int, int],
-    ) -> dict[str, JSON]:
-        """Mean bits/dim over members and images."""
-        bits = -statistics["log_prob"].mean() / (math.prod(shape) * math.log(2.0))
-        return {"bits_per_dim": float(bits), "images": len(statistics["log_prob"])}
 
 
 @register("waic-glow", category="ensemble", cite="arXiv 1810.01392", title="WAIC (5 Glow)")
