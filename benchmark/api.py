@@ -65,7 +65,7 @@ def run(
     bad input, after everything else has been done and stored.
     """
     from oodbench.executors.local import raise_failures, run_jobs
-    from oodbench.runner import Bench
+    from oodbench.jobkeys import Bench
     from oodbench.store import Store
 
     listed = [pairs] if isinstance(pairs, str | Pair) else list(pairs)

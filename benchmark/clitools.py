@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.errors import OodbenchError, nearest
 from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+class Commands(click.Group):
+    """Unknown commands name the nearest valid one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            close = ", ".join(nearest(name, self.list_commands(ctx))[:3])
+            raise OodbenchError(f"unknown command {name!r}; nearest: {close} (see oodbench --help)")
+        return super().resolve_command(ctx, args)
 
 
 def store_option(function: click.decorators.FC) -> click.decorators.FC:
@@ -30,6 +44,21 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
         "--data", "data", multiple=True, metavar="FOLDER",
         help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
     )(function)  # fmt: skip
+
+
+def plugin_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--plugin, shared by all commands that name detectors."""
+    return click.option(
+        "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in."
+    )(function)
+
+
+def load_plugins(plugins: Sequence[str]) -> None:
+    """What --plugin names; PluginError where it cannot be loaded."""
+    from oodbench.registry import load_plugin
+
+    for plugin in plugins:
+        load_plugin(plugin)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -223,6 +223,16 @@ class Store:
         finally:
             lock.release()
 
+    def obtain(
+        self, key: Key, make: Callable[[Key], Entry], on_wait: Callable[[str], None] | None = None
+    ) -> Entry:
+        """The entry of a key: found, or made under the key's lock by `make(key)`."""
+        entry = self.find(key)
+        if entry is not None:
+            return entry
+        with self.lock(key, on_wait):
+            return self.find(key) or make(key)
+
     def scratch(self, key: Key) -> Path:
         """A local folder for the checkpoints of a running step; it survives a kill."""
         folder = self.storage.work_folder() / key.digest
@@ -302,22 +312,3 @@ def _is_complete(record: Mapping[str, JSON]) -> bool:
             for name, file in files.items()
         )
     )  # fmt: skip
-
-
-MISSING = "(absent)"
-
-
-def explain(a: JSON, b: JSON, path: str = "") -> list[tuple[str, JSON, JSON]]:
-    """(dotted path, value in a, value in b) of every part that differs; MISSING where absent."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        rows = []
-        for key in sorted({*a, *b}):
-            inner = f"{path}.{key}" if path else key
-            rows += explain(a.get(key, MISSING), b.get(key, MISSING), inner)
-        return rows
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        rows = []
-        for index, (left, right) in enumerate(zip(a, b, strict=True)):
-            rows += explain(left, right, f"{path}[{index}]")
-        return rows
-    return [] if a == b else [(path, a, b)]

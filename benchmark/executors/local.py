@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oodbench.errors import OodbenchError
+from oodbench.jobkeys import Bench
 from oodbench.plan import Job
-from oodbench.runner import Bench, Outcome, perform
+from oodbench.runner import Outcome, perform
 
 
 def run_jobs(bench: Bench, jobs: Sequence[Job]) -> Outcome:

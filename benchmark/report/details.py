@@ -10,11 +10,11 @@ import numpy as np
 from oodbench.canonical import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.errors import StoreError
+from oodbench.jobkeys import subset_indices
 from oodbench.leaderboards import METRICS, Group
 from oodbench.report.curves import area, histogram, roc_curve, simplified
 from oodbench.report.steps import Steps
 from oodbench.report.thumbnails import Found, Thumbnails, shown_name
-from oodbench.runner import subset_indices
 from oodbench.store import Entry, Store
 from oodbench.tables.compared import Compared
 from oodbench.tables.pairwise import PairedScores

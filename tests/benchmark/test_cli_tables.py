@@ -122,7 +122,7 @@ def test_tables_import_no_torch(made_up_store: Store) -> None:
 
 
 def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
-    from oodbench.cli import _choose
+    from oodbench.cli_run import _choose
 
     parts, scale = _choose((), None, (), "table15", (), None, "", True)
     planned = {

@@ -16,11 +16,11 @@ from oodbench.canonical import JSON, digest
 from oodbench.datasets.imageset import ImageSet, fingerprint
 from oodbench.datasets.loading import DataPlaces
 from oodbench.detector import DETECTORS
+from oodbench.jobkeys import Bench, JobKeys
 from oodbench.pairs import get_pair
 from oodbench.plan import Job, parse_detector
 from oodbench.progress import Progress
 from oodbench.recipes import recipe_files, resolve
-from oodbench.runner import Bench, _Evaluation
 from oodbench.settings import Measuring, Training
 from oodbench.store import Store
 
@@ -137,20 +137,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> DataPlaces:
 
 
 def evaluation(places: DataPlaces, bench: Bench | None = None, name: str = "dose-hvae",
-               **more: object) -> _Evaluation:  # fmt: skip
+               **more: object) -> JobKeys:  # fmt: skip
     job = Job(parse_detector(name), "digits", (get_pair("digits-photos"),), "smoke", 0)
     bench = bench or Bench(Store(places.cache / "store"), places, Progress("quiet"), "cpu")
-    return _Evaluation(bench, replace(job, **more))  # type: ignore[arg-type]
+    return JobKeys(bench, replace(job, **more))  # type: ignore[arg-type]
 
 
-def keys(found: _Evaluation) -> list[str]:
+def keys(found: JobKeys) -> list[str]:
     """Digests of fits, measurement, scores and run."""
-    ood = found._ood(found.job.pairs[0])
+    ood = found.ood(found.job.pairs[0])
     return [key.digest for key in (*found.fit_keys(), found.measure_key(found.test),
                                    found.score_key(ood), found.run_key(ood))]  # fmt: skip
 
 
-def all_differ(a: _Evaluation, b: _Evaluation) -> bool:
+def all_differ(a: JobKeys, b: JobKeys) -> bool:
     return not set(keys(a)) & set(keys(b))
 
 
@@ -190,7 +190,7 @@ def test_a_revision_changes_what_it_is_the_revision_of(
         patch.setattr(type(recipe.config), "revision", 99)  # type: ignore[union-attr]
         assert not set(keys(evaluation(places))) & set(base)
     with monkeypatch.context() as patch:
-        patch.setattr("oodbench.runner.METRICS_REVISION", 99)
+        patch.setattr("oodbench.jobkeys.METRICS_REVISION", 99)
         new = keys(evaluation(places))
         assert new[:-1] == base[:-1]
         assert new[-1] != base[-1]

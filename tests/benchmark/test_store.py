@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from oodbench.canonical import canonical_json
 from oodbench.errors import StoreError
+from oodbench.explain import MISSING, explain
 from oodbench.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
-from oodbench.store import MISSING, DamagedEntryError, Key, Store, explain
+from oodbench.store import DamagedEntryError, Key, Store
 
 KEY = Key("fit", {"model": "hvae", "seed": 0, "config": {"layers": [1, 2]}})
 LEAVES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4)

@@ -1,0 +1,142 @@
+"""`oodbench list` and `oodbench data`: what is registered and what is on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from oodbench.clitools import (
+    Commands,
+    data_option,
+    load_plugins,
+    plugin_option,
+    print_columns,
+    store_option,
+)
+
+
+@click.group("list", cls=Commands)
+def list_() -> None:
+    """What is registered: pairs, datasets, detectors, suites, recipes."""
+
+
+@list_.command("pairs")
+def list_pairs() -> None:
+    """Registered pairs; any ID-OOD of two data sets works as well."""
+    from oodbench.pairs import registered_pairs
+
+    print_columns(
+        [("PAIR", "ID", "OOD", "TABLES")]
+        + [
+            (p.name, p.in_dist, p.ood, "embedded" if p.embedded else " ".join(map(str, p.tables)))
+            for p in registered_pairs().values()
+        ]
+    )
+
+
+@list_.command("datasets")
+def list_datasets() -> None:
+    """Registered data sets with their shape, splits, variants and licence."""
+    from oodbench.datasets.spec import catalogue
+
+    print_columns(
+        [("DATA SET", "C×H×W", "SPLITS", "VARIANTS", "LICENCE", "CITE")]
+        + [
+            (
+                s.name,
+                "×".join(map(str, s.shape)),
+                " ".join(f"{k} {v:,}" for k, v in s.splits.items()),
+                " ".join(s.variants),
+                s.licence,
+                s.cite,
+            )
+            for s in catalogue().values()
+        ]
+    )
+
+
+@list_.command("detectors")
+@plugin_option
+def list_detectors(plugins: tuple[str, ...]) -> None:
+    """Registered detectors, their scores and citation; broken plug-ins are named at the end."""
+    from oodbench.detector import DETECTORS
+
+    load_plugins(plugins)
+    broken = DETECTORS.broken()
+    rows = [("DETECTOR", "CATEGORY", "SCORES", "COST", "CITE")]
+    for name in DETECTORS.names():
+        if name not in broken:
+            cls = DETECTORS.get(name)
+            rows.append(
+                (
+                    name,
+                    cls.category,
+                    ", ".join(cls.score_patterns) or "-",
+                    cls.cost or "-",
+                    cls.cite,
+                )
+            )
+    print_columns(rows)
+    for reason in broken.values():
+        click.echo(f"broken: {reason}", err=True)
+
+
+@list_.command("suites")
+def list_suites() -> None:
+    """Suites: named sets of pairs and detectors."""
+    from oodbench.suites import suites
+
+    print_columns(
+        [("SUITE", "PAIRS", "TITLE")]
+        + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
+    )
+
+
+@list_.command("recipes")
+def list_recipes() -> None:
+    """Recipes with the image shape they are made for, scales and variants."""
+    from oodbench.recipes import recipe_files
+
+    print_columns(
+        [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
+        + [
+            (r.name, "×".join(map(str, r.shape)), " ".join(r.scales), " ".join(r.variants), r.title)
+            for r in recipe_files().values()
+        ]
+    )
+
+
+@click.group("data", cls=Commands)
+def data_() -> None:
+    """Data sets on this machine: what is found, and fetching what is not."""
+
+
+@data_.command("status")
+@data_option
+@store_option
+def data_status(data: tuple[str, ...], store: str) -> None:
+    """Where each split of each data set was found."""
+    from oodbench.datasets.loading import find_places, status
+
+    rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
+    rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
+             status(find_places(data, store))]  # fmt: skip
+    print_columns(rows)
+
+
+@data_.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--into", type=click.Path(file_okay=False), help="Folder; default: the data cache.")
+@store_option
+def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
+    """Download data sets, verified by hash."""
+    from oodbench.datasets.loading import find_places
+    from oodbench.datasets.published import fetch_published
+    from oodbench.datasets.spec import get_spec
+
+    specs = [get_spec(name) for name in names]
+    folder = Path(into) if into else find_places((), store).folders[-1]
+    for spec in specs:
+        for line in fetch_published(spec, folder):
+            click.echo(line)

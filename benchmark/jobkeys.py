@@ -1,0 +1,209 @@
+"""What a job stands on: its images, its detector, its fits, and the keys of all that it makes.
+
+Nothing here trains, measures or writes; torch is not imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from oodbench.canonical import JSON, digest
+from oodbench.datasets.loading import DataPlaces, check_compatible, load
+from oodbench.detector import wants_noise
+from oodbench.plan import Job, make_detector
+from oodbench.progress import Progress
+from oodbench.store import Key, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.datasets.spec import DatasetName
+    from oodbench.pairs import Pair
+    from oodbench.recipes import Recipe
+
+METRICS_REVISION = 2
+EQUAL_SIZE_SEED = 0
+DIAGNOSE_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things are and how to run; nothing here can change a result on the CPU."""
+
+    store: Store
+    places: DataPlaces
+    progress: Progress = field(default_factory=Progress)
+    device: str = "auto"
+    compile: bool = False
+    batch_size: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One thing to learn: a recipe's model, or the detector itself where there is no recipe."""
+
+    recipe: Recipe | None
+    seed: int
+    label: str
+
+
+class JobKeys:
+    """A job's images, detector and keys.
+
+    Raises OodbenchError where the images or the recipe cannot be had.
+    """
+
+    def __init__(self, bench: Bench, job: Job) -> None:
+        from oodbench.datasets.spec import parse_name
+
+        self.bench, self.job, self.store = bench, job, bench.store
+        self.name: DatasetName = parse_name(job.in_dist)
+        self.test = self.load(job.in_dist, "test")
+        self.detector, self.recipe = make_detector(job, self.test.shape)
+        self.noisy = wants_noise(type(self.detector))
+
+    # ------------------------------------------------------------------ data
+    def load(self, name: str, split: str) -> ImageSet:
+        """A split; OOD images come in the shape of the ID images."""
+        own = name == self.job.in_dist
+        like = None if own else self.test.shape
+        return load(name, split, self.bench.places, like=like, divide=own)
+
+    def ood(self, pair: Pair) -> ImageSet:
+        """The OOD test images of a pair; DataError where they do not fit the ID images."""
+        ood = self.load(pair.ood, "test")
+        check_compatible(self.test, ood)
+        return ood
+
+    @cached_property
+    def train(self) -> ImageSet:
+        """The ID training split."""
+        return self.load(self.job.in_dist, "train")
+
+    @property
+    def train_subset(self) -> int:
+        """How many training images are measured, for diagnostics and for `calibrate`."""
+        return min(len(self.train), self.count(self.test), DIAGNOSE_IMAGES)
+
+    def count(self, images: ImageSet) -> int:
+        """How many images of a test split are measured: all, or the recipe's `max_images`."""
+        limit = self.recipe.measure.max_images if self.recipe is not None else None
+        return len(images) if limit is None else min(limit, len(images))
+
+    def subset(self, images: ImageSet) -> int:
+        """The size of the seeded subset that is measured, 0 where it is the whole split."""
+        count = self.count(images)
+        return count if count < len(images) else 0
+
+    @cached_property
+    def has_fit(self) -> bool:
+        """Whether anything is learned."""
+        return self.recipe is not None or type(self.detector).learns()
+
+    # ------------------------------------------------------------------ keys
+    def member_seed(self, member: int) -> int:
+        """Training seed of a member: those of one run are disjoint from those of the next seed."""
+        return self.job.seed * self.detector.members + member
+
+    @cached_property
+    def fits(self) -> list[Fit]:
+        """Everything that is learned: the members, then the companions."""
+        count = self.detector.members
+        labels = [self.job.label] * count
+        if count > 1:
+            labels = [f"{self.job.label}, member {m + 1} of {count}" for m in range(count)]
+        out = [Fit(self.recipe, self.member_seed(m), label) for m, label in enumerate(labels)]
+        return out + [
+            Fit(recipe, self.job.seed, f"{self.job.label}, {recipe.variant}")
+            for recipe in self.detector.companion_recipes
+        ]
+
+    def fit_keys(self) -> list[Key]:
+        """The key of every fit."""
+        return [self.fit_key(fit) for fit in self.fits]
+
+    def fit_key(self, fit: Fit) -> Key:
+        """Model or detector, recipe, training images, seed."""
+        parts: dict[str, JSON]
+        if fit.recipe is not None:
+            parts = fit.recipe.fit_parts()
+        else:
+            parts = {"detector": self.detector.name, "revision": self.detector.revision}
+            if self.detector.category == "labels":
+                from oodbench.datasets.imageset import label_fingerprint
+
+                parts["labels"] = label_fingerprint(self.train.labels)
+        parts |= {"train": self.train.fingerprint, "seed": fit.seed}
+        return Key("fit", parts)
+
+    def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
+        """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
+        parts: dict[str, JSON] = {
+            "measure": self.detector.measure_name,
+            "revision": self.detector.revision,
+            "images": images.fingerprint,
+            "subset": subset,
+            "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
+        }
+        if self.recipe is not None:
+            parts["settings"] = self.recipe.measure.model_dump(mode="json")
+        environment = self.detector.environment()
+        if environment:
+            parts["environment"] = dict(environment)
+        if self.noisy:
+            parts["seed"] = self.job.seed
+        return Key("measure", parts)
+
+    def score_key(self, images: ImageSet) -> Key:
+        """The detector's score functions on one measurement."""
+        parts: dict[str, JSON] = {
+            "detector": self.detector.name,
+            "revision": self.detector.revision,
+            "measure": self.measure_key(images, self.subset(images)).digest,
+        }
+        if self.detector.calibrates():
+            parts["reference"] = self.measure_key(self.train, self.train_subset).digest
+        return Key("score", parts)
+
+    def run_key(self, ood: ImageSet) -> Key:
+        """Scores of both sides and how they are compared."""
+        return Key(
+            "run",
+            {
+                "detector": self.detector.name,
+                "id_scores": self.score_key(self.test).digest,
+                "ood_scores": self.score_key(ood).digest,
+                "metrics": {"revision": METRICS_REVISION, "equal_size_seed": EQUAL_SIZE_SEED},
+            },
+        )
+
+    def configuration(self, ood: ImageSet) -> str:
+        """Digest of everything but the seed: runs that share it are repetitions of each other."""
+        parts: dict[str, JSON] = {
+            "detector": self.detector.name,
+            "revision": self.detector.revision,
+            "metrics": METRICS_REVISION,
+            "images": [self.test.fingerprint, ood.fingerprint],
+        }
+        if self.has_fit:
+            parts["train"] = self.train.fingerprint
+        if self.recipe is not None:
+            parts["fit"] = self.recipe.fit_parts()
+            parts["measure"] = self.recipe.measure.model_dump(mode="json")
+        if self.detector.companion_recipes:
+            parts["companions"] = [r.fit_parts() for r in self.detector.companion_recipes]
+        return digest(parts)
+
+
+def subset_indices(count: int, size: int) -> np.ndarray:
+    """Sorted indices of a seeded subset."""
+    import numpy as np
+
+    from oodbench.seeding import derive_seed
+
+    order = np.random.default_rng(derive_seed("diagnose", count, size)).permutation(count)
+    return np.sort(order[:size])

@@ -1,0 +1,74 @@
+"""What a run's record says beside its key: metrics, notes on the images, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from oodbench.canonical import JSON
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.detector import Detector
+    from oodbench.jobkeys import JobKeys
+
+
+def results(
+    detector: Detector,
+    id_scores: Mapping[str, np.ndarray],
+    ood_scores: Mapping[str, np.ndarray],
+    id_index: np.ndarray,
+    ood_index: np.ndarray,
+) -> dict[str, JSON]:
+    """Metrics of every score; a score of groups counts groups; oracle choices last."""
+    from oodbench.metrics import evaluate, group_members
+
+    found = {}
+    for name, values in id_scores.items():
+        members = detector.groups.get(name)
+        if members is None:
+            found[name] = evaluate(values[id_index], ood_scores[name][ood_index])
+            continue
+        sides = [s[group_members(len(s), members)[:, 0]] for s in (values, ood_scores[name])]
+        count = min(map(len, sides))
+        found[name] = evaluate(sides[0][:count], sides[1][:count])
+    stored = {name: metrics.to_json() for name, metrics in found.items()}
+    for oracle, names in detector.oracles().items():
+        best = max(names, key=lambda name: found[name].auroc.value)
+        stored[oracle] = found[best].to_json() | {"oracle": best}
+    return cast("dict[str, JSON]", stored)
+
+
+def notes(keys: JobKeys, images: ImageSet) -> list[str]:
+    """What a reader has to know of the images."""
+    found = [images.note] if images.note else []
+    if keys.subset(images):
+        found.append(f"a seeded subset of {keys.count(images):,} of {len(images):,} images")
+    return [f"{images.name}: {note}" for note in found]
+
+
+def cost(keys: JobKeys) -> dict[str, JSON]:
+    """Passes and milliseconds per image, and what the training took."""
+    found: dict[str, JSON] = {"passes": keys.detector.cost}
+    measured = keys.bench.store.find(keys.measure_key(keys.test, keys.subset(keys.test)))
+    if measured is not None:
+        found["ms_per_image"] = measured.record["ms_per_image"]
+        found["peak_memory_mb"] = measured.record["peak_memory_mb"]
+    if keys.has_fit:
+        entries = [keys.bench.store.find(key) for key in keys.fit_keys()]
+        fits = [fit for fit in entries if fit is not None]
+        if fits:
+            fit = fits[0]
+            for name, shown in (
+                ("images_per_second", "train_images_per_second"),
+                ("train_images", "train_images"),
+                ("parameters", "parameters"),
+            ):
+                if name in fit.record:
+                    found[shown] = fit.record[name]
+            found["train_seconds"] = sum(float(cast(float, f.record["seconds"])) for f in fits)
+            found["members"] = len(fits)
+            found["device"] = cast("Mapping[str, JSON]", fit.record["machine"])["device_name"]
+    return found
