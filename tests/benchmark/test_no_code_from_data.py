@@ -21,8 +21,8 @@ FORBIDDEN_MODULES = {
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "execfile", "__import__", "os.system", "os.popen", "extract",
     "extractall", "unpack_archive", "yaml.load", "unsafe_load", "full_load", "load_all",
-    "unsafe_load_all", "full_load_all", "torch.load", "torch.jit.load", "torch.hub.load", "np.fromstring",
-    "np.memmap", "loadtxt", "genfromtxt", "read_pickle", "mktemp",
+    "unsafe_load_all", "full_load_all", "torch.load", "torch.jit.load", "torch.hub.load",
+    "np.fromstring", "np.memmap", "loadtxt", "genfromtxt", "read_pickle", "mktemp",
 }  # fmt: skip
 
 
