@@ -11,11 +11,19 @@ from site_text import doc_of, escaped, table
 
 #: A bar outside code; inside code a table leaves it alone.
 CODE_BAR = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")
+REST = "::: everything else"
 NAMED = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 
 
 def with_references(markdown: str) -> str:
-    """A page with every ``::: module.name`` replaced by what that object says of itself."""
+    """A page with every ``::: module.name`` replaced by what that object says of itself.
+
+    ``::: everything else`` stands for the public names of `oodbench` that no line names.
+    """
+    if REST in markdown:
+        named = {path.rpartition(".")[2] for path in NAMED.findall(markdown)}
+        left = [name for name in import_module("oodbench").__all__ if name not in named]
+        markdown = markdown.replace(REST, "\n\n".join(f"::: oodbench.{name}" for name in left))
     return NAMED.sub(lambda found: "\n".join(_object(found[1])), markdown)
 
 

@@ -61,8 +61,7 @@ def test_every_detector_has_a_page_with_source_cost_and_direction(name: str, sit
     assert all(f"https://arxiv.org/abs/{number}" in rows["Source"] for number in arxiv)
     assert arxiv or rows["Source"] == cls.cite
     assert '<h2 id="what-it-computes">' in text
-    if name not in ("mean-intensity", "pixel-variance", "png-length"):
-        assert "Recipes" in rows
+    assert ("Recipes" in rows) == bool(cls.recipe_variant)
 
 
 def test_papers_and_our_numbers_stand_on_a_page(site: Path) -> None:
@@ -87,3 +86,15 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     text = (site / "reference" / "api.html").read_text("utf-8")
     for name in oodbench.__all__:
         assert f'<h3 id="{name.lower()}">' in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
+    sys.path.insert(0, str(ROOT / "docs" / "hooks"))
+    try:
+        from site_navigation import PAGES
+    finally:
+        sys.path.pop(0)
+    text = (ROOT / name).read_text("utf-8")
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (ROOT / link).exists() or link.removeprefix("docs/") in PAGES, link
