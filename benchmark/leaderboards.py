@@ -61,6 +61,7 @@ class Row:
     runs: tuple[str, ...]
     train_seconds: float | None = None
     ms_per_image: float | None = None
+    tag: str = ""
 
     @property
     def mark(self) -> str:
@@ -134,6 +135,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 score="" if name == "score" else name,
                 recipe=scale,
                 category="oracle" if "oracle" in runs[0] else str(record["category"]),
+                tag=category_tag(str(record["category"])),
                 seeds=tuple(int(cast(int, e.record["seed"])) for e in group.entries),
                 n=int(cast(int, runs[0]["n_id"])),
                 cells={metric: cell_of(runs, metric) for metric in METRICS},
@@ -229,11 +231,32 @@ def json_row(row: Row) -> dict[str, object]:
     }
 
 
+#: What the categories that are no plain unsupervised detector mean, as tables say it.
+CATEGORY_LEGEND = {
+    "ensemble": "[ensemble]: several trained models",
+    "prior": "[prior]: rests on prior knowledge of OOD data, as Li et al. 2022 class it",
+    "labels": "[labels]: uses the labels of the ID images",
+    "oracle": "[oracle]: chosen with the OOD results known, not set beside the others",
+}
+
+
+def category_tag(category: str) -> str:
+    """How a table marks a category: nothing for "unsupervised", else its name in brackets."""
+    return "" if category == "unsupervised" else f"[{category}]"
+
+
+def category_legend(rows: Iterable[Row]) -> list[str]:
+    """The legend of the marks that the rows carry."""
+    shown = {name for row in rows for name in (row.tag[1:-1], row.category)}
+    return [text for name, text in CATEGORY_LEGEND.items() if name in shown]
+
+
 def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
-    """The table of one pair for a terminal; the best of a column is bold."""
+    """The table of one pair for a terminal; the best of a column is bold, oracle choices aside."""
     from oodbench.tables.boxed import Boxed
 
     legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
+    legend += category_legend(rows)
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
     table = Boxed(
         pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
@@ -244,18 +267,21 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
         if last and row.detector != last:
             table.end_section()
         bold = [
-            i for i, m in enumerate(METRICS, start=2) if round(row.cells[m].value, 1) == best[m]
+            i
+            for i, m in enumerate(METRICS, start=2)
+            if row.category != "oracle" and round(row.cells[m].value, 1) == best[m]
         ]
-        name = row.detector if row.detector != last else ""
-        score = f"{row.score} {row.mark}".rstrip()
+        name = f"{row.detector} {row.tag}".rstrip() if row.detector != last else ""
+        tag = category_tag("oracle") if row.category == "oracle" else ""
+        score = " ".join(part for part in (row.score, tag, row.mark) if part)
         table.add(name, score, *(row.cells[m].text for m in METRICS), bold=bold)
         last = row.detector
     return table
 
 
 def _best(rows: Sequence[Row], metric: str) -> float:
-    values = [round(row.cells[metric].value, 1) for row in rows]
-    return max(values) if metric in ("auroc", "auprc") else min(values)
+    values = [round(row.cells[metric].value, 1) for row in rows if row.category != "oracle"]
+    return (max if metric in ("auroc", "auprc") else min)(values, default=math.nan)
 
 
 def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:

@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path} is not UTF-8 text") from error
     try:
         _check_events(path, text)
-        value = yaml.load(text, Loader=_Loader)
+        value = _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from oodbench.canonical import JSON
 from oodbench.datasets.loading import DataPlaces
@@ -78,8 +77,8 @@ def report_page(
         title=request.title,
         version=version("oodbench"),
         newest=max(str(e.record["created"]) for group in groups for e in group.entries),
-        style=Markup(style),
-        script=Markup(script),
+        style=style,
+        script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         table=table_json(rows, groups),

@@ -46,6 +46,10 @@ class Board:
         """(index of the row, place) of every row that ran on a pair."""
         return [(i, row.places[pair]) for i, row in enumerate(self.rows) if pair in row.places]
 
+    def fair(self, pair: str) -> list[tuple[int, Place]]:
+        """`column` without oracle choices, which have seen the OOD results."""
+        return [(i, place) for i, place in self.column(pair) if place.row.category != "oracle"]
+
 
 def shown_scores(group: Group, request: DetectorRequest | None, all_scores: bool) -> list[str]:
     """The scores to print: those asked for, else all but L>k, KL<=k, KL>k, LLR_ada_eq11."""
@@ -118,9 +122,11 @@ def shared_id_models(pairs: Mapping[str, str]) -> list[list[str]]:
 def mean_ranks(board: Board) -> dict[int, float]:
     """Mean rank by AUROC over the pairs, 1 = best, ties sharing the mean of their ranks.
 
-    Only rows that ran on every pair are ranked, among themselves; keys are row indices.
+    Only rows that ran on every pair are ranked, among themselves and without oracle choices; keys
+    are row indices.
     """
-    complete = [i for i, row in enumerate(board.rows) if set(row.places) == set(board.pairs)]
+    fair = {i for pair in board.pairs for i, _ in board.fair(pair)}
+    complete = [i for i in sorted(fair) if set(board.rows[i].places) == set(board.pairs)]
     totals = dict.fromkeys(complete, 0.0)
     for pair in board.pairs:
         values = {i: board.rows[i].places[pair].row.cells["auroc"].value for i in complete}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from oodbench.leaderboards import METRICS
-from oodbench.tables.board import Board, mean_ranks, shared_id_models
+from oodbench.leaderboards import METRICS, category_legend, category_tag
+from oodbench.tables.board import Board, BoardRow, mean_ranks, shared_id_models
 from oodbench.tables.extras import Extra
 from oodbench.tables.fill import head_lines
 from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
@@ -61,7 +61,9 @@ def _grid(
         if last and row.label != last:
             rules.add(len(body) - 1)
         name = row.label if row.label != last else ""
-        line = [Cell(literal(name)), Cell(literal(row.score))]
+        oracle = any(place.row.category == "oracle" for place in row.places.values())
+        score = f"{row.score} {category_tag('oracle')}" if oracle else row.score
+        line = [Cell(literal(_tagged(row) if name else "")), Cell(literal(score))]
         for pair in pairs:
             place = row.places.get(pair)
             if place is None:
@@ -89,6 +91,12 @@ def _grid(
     )  # fmt: skip
 
 
+def _tagged(row: BoardRow) -> str:
+    """The label, with the mark of its category."""
+    tag = next(iter(row.places.values())).row.tag
+    return f"{row.label} {tag}".rstrip()
+
+
 def cell_text(board: Board, index: int, pair: str, metric: str) -> str:
     """``84.1`` for one seed, ``84.1±0.6`` for several."""
     cell = board.rows[index].places[pair].row.cells[metric]
@@ -98,10 +106,10 @@ def cell_text(board: Board, index: int, pair: str, metric: str) -> str:
 def leaders(
     board: Board, pairs: Sequence[str]
 ) -> tuple[set[tuple[int, str, str]], set[tuple[int, str, str]]]:
-    """(row, pair, metric) of the best and second values of every column, as shown; ties alike."""
+    """(row, pair, metric) of the best and second values of a column, as shown, oracles aside."""
     first, second = set(), set()
     for pair in pairs:
-        column = board.column(pair)
+        column = board.fair(pair)
         for metric in METRICS:
             sign = 1 if metric in RISING else -1
             shown = {i: sign * round(p.row.cells[metric].value, 1) for i, p in column}
@@ -118,7 +126,7 @@ def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
     order = sorted(ranks, key=lambda i: ranks[i])
     body = [
         (
-            Cell(literal(board.rows[i].label)),
+            Cell(literal(_tagged(board.rows[i]))),
             Cell(literal(board.rows[i].score)),
             Cell(literal(f"{ranks[i]:.2f}"), bold=ranks[i] == ranks[order[0]]),
         )
@@ -138,6 +146,7 @@ def _notes(board: Board, marks: Family | None) -> list[str]:
     places = [place for pair in board.pairs for _, place in board.column(pair)]
     if any(len(place.row.seeds) > 1 for place in places):
         notes.append("±: sample standard deviation over training seeds; without it, one seed.")
+    notes += [f"{text}." for text in category_legend([place.row for place in places])]
     scales = {str(place.group.first["scale"]) for place in places} - {""}
     if scales:
         notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")

@@ -36,14 +36,14 @@ class Family:
 
 
 def against(board: Board, scores: PairedScores, chosen: Callable[[str], int | None]) -> Family:
-    """Every row of every pair against the row that `chosen` names for the pair."""
+    """Every row but oracle choices against the row that `chosen` names for the pair."""
     family = Family()
     for pair in board.pairs:
         reference = chosen(pair)
         if reference is None:
             continue
         other = board.rows[reference].places[pair]
-        for index, place in board.column(pair):
+        for index, place in board.fair(pair):
             if index != reference:
                 _test(family, (index, pair), scores, place, other)
     return family.finish()
@@ -65,10 +65,10 @@ def _test(family: Family, where: Where, scores: PairedScores, a: Place, b: Place
 
 
 def as_good_as_best(board: Board, scores: PairedScores) -> Family:
-    """Every row against the best AUROC of its pair."""
+    """Every row against the best AUROC of its pair, oracle choices aside."""
 
     def best(pair: str) -> int | None:
-        column = board.column(pair)
+        column = board.fair(pair)
         if len(column) < 2:
             return None
         return max(column, key=lambda item: item[1].row.cells["auroc"].value)[0]

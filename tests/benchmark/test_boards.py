@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from oodbench.canonical import JSON
 from oodbench.errors import OodbenchError, StoreError
-from oodbench.leaderboards import Group, group_runs
+from oodbench.leaderboards import Group, group_runs, make_rows, score_table
 from oodbench.metrics import auroc, equal_size, evaluate
 from oodbench.payload import pack_table
 from oodbench.significance import delong, holm
 from oodbench.store import Key, Store
 from oodbench.tables.board import make_board, mean_ranks
+from oodbench.tables.boxed import Boxed
 from oodbench.tables.extras import parse_columns
 from oodbench.tables.fill import Filled
 from oodbench.tables.general import general_document
@@ -218,6 +220,45 @@ def test_mean_ranks_are_those_of_scipy(groups: list[Group]) -> None:
     assert list(mean_ranks(board).values()) == pytest.approx(list(expected))
     notes = " ".join(general_document(board, "t").notes)
     assert "pairs that share an ID model are not independent (a-b, a-c)" in notes
+
+
+def plain_table(table: Boxed) -> str:
+    console = Console(width=150, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(table)
+    return shown.get()
+
+
+def test_an_oracle_choice_is_marked_and_never_the_best(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for pair in PAIRS:
+        for detector, category in (("strong", "ensemble"), ("weak", "unsupervised")):
+            write_run(store, detector, pair, category=category)
+            entry = list(store.entries("run"))[-1]
+            scores = dict(entry.record["scores"])  # type: ignore[call-overload]
+            best = {
+                **scores["L"],
+                "oracle": "L",
+                "auroc": dict.fromkeys(("value", "low", "high"), 1.0),
+            }
+            write_run(store, detector, pair, recipe="best", category=category,
+                      scores={**scores, "best of both": best})  # fmt: skip
+    runs = [e for e in store.entries("run") if e.record["recipe"] == "best"]
+    groups = group_runs(sorted(runs, key=lambda entry: str(entry.record["detector"])))
+    board = make_board(groups)
+    lines = general_document(board, "t", marks=as_good_as_best(board, PairedScores(store)))
+    shown = [[(plain(c.text), c.bold) for c in line] for line in lines.panels[0].grid.body]
+    assert [line[0][0] for line in shown] == ["strong [ensemble]", "", "", "weak", "", ""]
+    for line in shown:
+        if line[1][0].startswith("best of both"):
+            assert line[1][0] == "best of both [oracle]"
+            assert line[2] == ("100.0", False)
+    assert any(line[2][1] for line in shown)
+    assert {board.rows[i].score for i in mean_ranks(board)} == {"L", "LLR_ada"}
+    table = plain_table(score_table("p", [r for g in groups[::2] for r in make_rows(g)], ""))
+    assert "strong [ensemble]" in table
+    assert "best of both [oracle]" in table
+    assert "[oracle]: chosen with the OOD results known" in " ".join(table.split())
 
 
 def test_marks_are_holm_over_the_whole_table(store: Store, groups: list[Group]) -> None:

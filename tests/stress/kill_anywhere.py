@@ -11,7 +11,6 @@ same bit for bit, apart from times and the machine, and the tables too.  Exit st
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import mmap
 import os
@@ -28,20 +27,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from contents import content
 
 import oodbench.cli
 from oodbench import measuring, metrics, runner, storage, training
-from oodbench.store import STAGES, Store
+from oodbench.store import Store
 from oodbench.upkeep import collect, remove, verify
 
 ARGUMENTS = (
     "run", "--pair", "digits-photos", "--scale", "smoke", "--checkpoint-seconds", "0",
     "--batch-size", "50", "--quiet", "--detector", "vanilla-hvae", "--detector", "mean-intensity",
 )  # fmt: skip
-TIMES = {
-    "created", "seconds", "resumed", "images_per_second", "train_images_per_second",
-    "train_seconds", "ms_per_image", "peak_memory_mb", "machine",
-}  # fmt: skip
 KINDS = ("step", "block", "score", "metrics", "half", "fsync", "rename", "renamed", "clear")
 PER_STORE = 6
 
@@ -160,25 +156,6 @@ def run(folder: Path, moments: Moments, seconds: float | None = None) -> bool:
     if os.waitstatus_to_exitcode(status) != 0:
         raise SystemExit(f"a run failed:\n{(folder / 'err').read_text()}")
     return True
-
-
-def without_times(value: object) -> object:
-    """A record without what may differ between two runs."""
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def content(folder: Path) -> dict[str, object]:
-    """Everything that must be the same: records, payload bytes, split arrays, and the table."""
-    found: dict[str, object] = {"table": (folder / "out").read_text().partition("\nModels")[0]}
-    for stage in STAGES:
-        for entry in Store(folder / "results" / "store").entries(stage):
-            files = {name: hashlib.sha256(entry.read(name)).hexdigest() for name in entry.files}
-            found[entry.path] = (files, without_times(dict(entry.record)))
-    for path in sorted((folder / "results" / "data").glob("*.npy")):
-        found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 def differences(folder: Path, expected: dict[str, object]) -> list[str]:
