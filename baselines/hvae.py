@@ -1,9 +1,16 @@
 """Hierarchical VAE with bottom-up inference: L, L>k, LLR>k, LLR_ada, LLR_optk and KL<=k.
 
 Havtorn et al., "Hierarchical VAEs Know What They Don't Know", ICML 2021, arXiv 2102.08248; the
-adaptive ratio: Li et al., NeurIPS 2022 (Eq. 11 and Appendix M).  One measurement keeps NLL_k for
-every k and KL_l of every layer, from which every score is a pure function (`oodbench.baselines.
-scores`), higher = more OOD.
+adaptive ratio: Li et al., NeurIPS 2022 (Eq. 11 and Appendix M).  One measurement keeps
+NLL_k = −log p(x|z>k) for every k and KL_l of every layer, nats per image; every score is a pure
+function of them (`oodbench.baselines.scores`), higher = more OOD:
+    L         −ELBO, or its importance-weighted form with S samples
+    L>k       NLL_k + Σ_(l>k) KL_l, the negative of the partial bound
+    LLR>k     ELBO − bound>k
+    LLR_ada   LLR>1 + Σ_(k≥2) (NLL_k / NLL_(k−1)) (LLR>k − LLR>(k−1))
+    LLR_optk  LLR>k at the k that maximises NLL_k / NLL_(k−1)
+    KL<=k     Σ_(l≤k) KL_l
+`LLR_ada_eq11` is Eq. 11 to the letter: its sum starts at k = 1.
 
 `vanilla-hvae` trains on the plain ELBO; `hvae` with warm-up and free bits, as HVK did;
 `warmup-hvae` with warm-up alone and `oversmooth-hvae` on the plain ELBO with a Gaussian likelihood

@@ -1,8 +1,11 @@
 """Informative hierarchical VAE: the reconstruction is asked from every level of the hierarchy.
 
 Li, Wang, Xia, Liu, Miao, An, "Out-of-Distribution Detection with An Adaptive Likelihood Ratio on
-Informative Hierarchical VAE", NeurIPS 2022.  Loss (Eq. 10): (1/L) Σ_k LL>k − Σ_l KL_l, see
-`oodbench.models.objectives`; scores as for the other hierarchical VAEs, LLR_ada (Eq. 11) first.
+Informative Hierarchical VAE", NeurIPS 2022.  Training maximises (Eq. 10), per image,
+    (1/L) Σ_(k=0…L−1) LL>k − Σ_(l=1…L) KL_l
+    LL>k = log p(x|z1), with z>k drawn from q and z≤k from p
+(`oodbench.models.objectives`); the scores are those of the other hierarchical VAEs, of which
+LLR_ada (Eq. 11) is the paper's.
 Cost per image: as `oodbench.baselines.hvae`; training takes L decodes a step instead of one.
 """
 

@@ -1,7 +1,7 @@
 """oodbench: unsupervised out-of-distribution detection with deep generative models, benchmarked.
 
     from oodbench import Detector, register        # write a detector
-    from oodbench import load_pair, run, leaderboard
+    from oodbench import load_pair, run, leaderboard, compare
 
 The names are loaded when they are first used; `import oodbench` alone is quick.
 """
@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from oodbench.api import LoadedPair, leaderboard, load_pair, run
+    from oodbench.api import LoadedPair, compare, leaderboard, load_pair, run
     from oodbench.datasets.imageset import ImageSet
     from oodbench.detector import Detector, FitContext, Statistics, register
     from oodbench.errors import OodbenchError
@@ -24,6 +24,7 @@ __all__ = [
     "LoadedPair",
     "OodbenchError",
     "Statistics",
+    "compare",
     "leaderboard",
     "load_pair",
     "register",
@@ -37,6 +38,7 @@ _HOMES = {
     "LoadedPair": "oodbench.api",
     "OodbenchError": "oodbench.errors",
     "Statistics": "oodbench.detector",
+    "compare": "oodbench.api",
     "leaderboard": "oodbench.api",
     "load_pair": "oodbench.api",
     "register": "oodbench.detector",

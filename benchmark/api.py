@@ -1,22 +1,34 @@
-"""What a notebook or script calls; the command line does the same through the same parts."""
+"""What a notebook or script calls; the command line does the same through the same parts.
+
+    import oodbench
+    oodbench.run("digits-photos", ["informative-hvae:llr-ada", "png-length"], scale="smoke")
+    oodbench.leaderboard(layout="table2", compare="paper")
+
+Tables come back as pandas data frames, tidy: one row per number, metrics in percent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import check_compatible, find_places, load
+from oodbench.errors import ConfigError
 from oodbench.pairs import Pair, get_pair
-from oodbench.plan import DEFAULT_DETECTORS, parse_detector, plan_jobs
 from oodbench.progress import Progress
 from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     import pandas
 
+    from oodbench.canonical import JSON
+    from oodbench.leaderboards import Group
+    from oodbench.plan import DetectorRequest
     from oodbench.store import Entry
 
 
@@ -31,7 +43,7 @@ class LoadedPair:
 
 
 def load_pair(
-    pair: str | Pair, data: Sequence[str | Path] = (), store: str = DEFAULT_STORE
+    pair: str | Pair, data: Sequence[str | Path] = (), store: str | Path | None = None
 ) -> LoadedPair:
     """Load the three splits of a pair, each (N, C, H, W) uint8, read-only and memory-mapped.
 
@@ -39,7 +51,7 @@ def load_pair(
     the two sides differ, UnknownNameError on an unknown pair.
     """
     chosen = get_pair(pair) if isinstance(pair, str) else pair
-    places = find_places(data, store)
+    places = find_places(data, store_location(store))
     train = load(chosen.in_dist, "train", places, divide=True)
     id_test = load(chosen.in_dist, "test", places, divide=True)
     ood_test = load(chosen.ood, "test", places, like=id_test.shape)
@@ -48,60 +60,215 @@ def load_pair(
 
 
 def run(
-    pairs: str | Pair | Sequence[str | Pair],
-    detectors: Sequence[str] = DEFAULT_DETECTORS,
+    pairs: str | Pair | Sequence[str | Pair] = (),
+    detectors: str | Sequence[str] = (),
     *,
+    in_dist: str | None = None,
+    ood: str | Sequence[str] = (),
+    suite: str | None = None,
+    both: bool = False,
     seeds: int | Iterable[int] = 1,
-    scale: str = "small",
+    scale: str | None = None,
+    recipe: str = "",
+    overrides: Mapping[str, JSON] | None = None,
+    plugins: str | Path | Sequence[str | Path] = (),
     data: Sequence[str | Path] = (),
-    store: str = DEFAULT_STORE,
+    store: str | Path | None = None,
     device: str = "auto",
+    compile: bool = False,
+    batch_size: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    all_scores: bool = True,
+    dry_run: bool = False,
     quiet: bool = False,
 ) -> pandas.DataFrame:
     """Train what is missing, measure, score and rank; the rows of `leaderboard` for these runs.
 
-    `detectors` are names as on the command line (``informative-hvae@F5:llr-ada``); `seeds` is a
-    number of seeds from 0, or the seeds.  Raises OodbenchError with one line on
-    bad input, after everything else has been done and stored.
+    - `pairs`: ``"cifar10-svhn"`` or several; or `in_dist` and `ood`, each a name, an ``.npz`` file
+      or a folder; or a `suite`.  Nothing at all is the embedded suite.  `both` adds every pair
+      with its sides exchanged.
+    - `detectors`: names as on the command line, ``informative-hvae@F5:llr-ada``; by default those
+      of the suite, or the HVAEs and the trivial detectors.
+    - `seeds`: how many training seeds from 0 on, or the seeds themselves.
+    - `scale`: ``paper``, ``small`` (default) or ``smoke``; `recipe`: one for every detector that
+      names none.  `overrides` changes settings of all recipes and becomes part of the keys:
+      ``{"training": {"epochs": 3}}``.
+    - `plugins`: files or modules, as ``--plugin``; a detector defined in the notebook itself only
+      has to be registered.
+    - `store`: folder or URL; by default OODBENCH_STORE, else ``results/store``.  `device`,
+      `compile`, `batch_size` and `checkpoint_seconds` change no result on the CPU.
+    - `all_scores`: with L>k, KL<=k, KL>k and LLR_ada_eq11, which printed tables leave out.
+    - `dry_run`: makes nothing and returns what is missing, columns step, images, seconds.
+
+    Progress goes to a bar in a notebook or on a terminal, to lines elsewhere, nowhere when
+    `quiet`.  Raises an OodbenchError of one line on bad input; what fails while running is raised
+    after everything else has been done and stored.  A source that changed without a new `revision`
+    is a warning.
     """
     from oodbench.executors.local import raise_failures, run_jobs
     from oodbench.jobkeys import Bench
+    from oodbench.registry import load_plugin
+    from oodbench.selection import choose
     from oodbench.store import Store
 
+    for plugin in [plugins] if isinstance(plugins, str | Path) else plugins:
+        load_plugin(str(plugin))
     listed = [pairs] if isinstance(pairs, str | Pair) else list(pairs)
-    chosen = [get_pair(pair) if isinstance(pair, str) else pair for pair in listed]
-    requests = [parse_detector(name) for name in detectors]
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    jobs = plan_jobs(requests, chosen, scale=scale, seeds=numbers)
+    chosen = choose(listed, in_dist, _names(ood), suite, _names(detectors), scale, recipe, both)
+    jobs = chosen.jobs(_seed_numbers(seeds), overrides)
+    location = store_location(store)
     bench = Bench(
-        Store(store), find_places(data, store), Progress("quiet" if quiet else None), device
+        store=Store(location),
+        places=find_places(data, location),
+        progress=Progress("quiet" if quiet else None),
+        device=device,
+        compile=compile,
+        batch_size=batch_size,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    asked = {request.name: request.scores for request in requests}
+    if dry_run:
+        import pandas as pd
+
+        from oodbench.missing import missing_of_all
+
+        steps = [(step.text, step.images, step.seconds) for step in missing_of_all(bench, jobs)]
+        return pd.DataFrame(steps, columns=["step", "images", "seconds"])
     outcome = run_jobs(bench, jobs)
+    frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
+    _warn_of_changes(outcome.entries)
     raise_failures(outcome)
-    return _frame(outcome.entries, asked)
+    return frame
 
 
-def leaderboard(store: str = DEFAULT_STORE) -> pandas.DataFrame:
-    """Every finished run of a store, tidy: one row per pair, detector, score and metric.
+def leaderboard(
+    store: str | Path | None = None,
+    *,
+    pairs: str | Sequence[str] = (),
+    detectors: str | Sequence[str] = (),
+    suite: str | None = None,
+    layout: str | None = None,
+    scale: str | None = None,
+    compare: Literal["paper"] | None = None,
+    columns: str | Sequence[str] = (),
+    all_scores: bool = True,
+) -> pandas.DataFrame:
+    """Finished runs of a store as tidy rows, one per number; trains nothing, imports no torch.
 
-    Columns: pair, detector, score, recipe, category, n_per_side, seeds, metric, value, low, high,
-    sd, runs; values in percent, low and high for one seed, sd for several.
+    Without a layout the columns are pair, detector, score, recipe, category, n_per_side, seeds,
+    metric, value, low, high, sd, runs: values in percent, low and high (95 %) for one seed, sd for
+    several.  `columns` adds ``cost``, ``diagnostics``, ``reverse`` or ``trivial``.
+
+    A `layout` (``table1`` … ``table16``, ``rst``), or a suite that has one, gives a row per cell
+    of that published table, empty where nothing ran; ``compare="paper"`` puts the paper's value,
+    the difference and whether it lies inside our interval beside ours.
+
+    Raises OodbenchError on a pair or detector that never ran and on names that do not exist.
     """
+    import pandas as pd
+
+    from oodbench.leaderboards import group_runs
+    from oodbench.selection import asked_scores, check_scale, selected_groups
     from oodbench.store import Store
+    from oodbench.suites import find_suite
+    from oodbench.tables.extras import parse_columns
+    from oodbench.tables.request import TableRequest, suite_groups, table_rows
 
-    return _frame(Store(store).entries("run"), {})
+    if compare not in (None, "paper"):
+        raise ConfigError(f"compare={compare!r}: 'paper' is all that there is")
+    check_scale(scale)
+    chosen = find_suite(suite) if suite else None
+    asked = asked_scores(_names(detectors))
+    request = TableRequest(
+        layout=layout or (chosen.layout if chosen else "") or "general",
+        scale=scale or "",
+        format="csv",
+        paper=compare is not None,
+        extras=tuple(parse_columns(",".join(_names(columns)))),
+        all_scores=all_scores,
+        asked=asked,
+    )
+    location = store_location(store)
+    opened = Store(location)
+    groups = selected_groups(
+        group_runs(opened.entries("run")), _names(pairs), asked, scale, location
+    )
+    groups = suite_groups(groups, chosen) if chosen else groups
+    rows, names = table_rows(groups, opened, request)
+    _warn_of_changes(entry for group in groups for entry in group.entries)
+    return pd.DataFrame(rows, columns=list(names))
 
 
-def _frame(entries: Iterable[Entry], asked: dict[str, tuple[str, ...]]) -> pandas.DataFrame:
+def compare(
+    a: str, b: str, pair: str, *, scale: str | None = None, store: str | Path | None = None
+) -> pandas.DataFrame:
+    """The difference of two AUROCs on one pair, in percent, with 95 % intervals and p-values.
+
+    `a` and `b` are ``detector[@recipe][:score]``.  One row per seed (`source` "test images": paired
+    DeLong on the same images, `p_holm` after Holm over the seeds), and with several seeds a last
+    one over seeds (`source` "training seeds": paired t, `sd` the standard deviation).
+
+    Raises OodbenchError where a run is missing or a name fits several.
+    """
+    import pandas as pd
+
+    from oodbench.selection import check_scale
+    from oodbench.store import Store
+    from oodbench.tables.head_to_head import compare_runs
+
+    check_scale(scale)
+    found = compare_runs(Store(store_location(store)), a, b, pair, scale or "")
+    sides = {"pair": pair, "a": found.a.name, "b": found.b.name}
+    rows: list[dict[str, object]] = [
+        sides | {"source": "test images", "seed": seed, "auroc_a": 100 * one.auc_a,
+                 "auroc_b": 100 * one.auc_b, "difference": 100 * one.difference,
+                 "low": 100 * one.low, "high": 100 * one.high, "p": one.p_value, "p_holm": p}
+        for (seed, one), p in zip(found.by_seed.items(), found.p_adjusted, strict=True)
+    ]  # fmt: skip
+    over = found.over_seeds
+    if over is not None:
+        rows.append(
+            sides | {"source": "training seeds", "difference": 100 * over.mean, "sd": 100 * over.sd,
+                     "low": 100 * over.low, "high": 100 * over.high, "p": over.p_value}
+        )  # fmt: skip
+    columns = [*sides, "source", "seed", "auroc_a", "auroc_b", "difference", "low", "high", "sd",
+               "p", "p_holm"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def store_location(store: str | Path | None) -> str:
+    """The store that is meant: the one given, else OODBENCH_STORE, else ``results/store``."""
+    return str(store or os.environ.get("OODBENCH_STORE") or DEFAULT_STORE)
+
+
+def _names(names: str | Sequence[str]) -> list[str]:
+    """One name or several as a list."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _seed_numbers(seeds: int | Iterable[int]) -> list[int]:
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
+        raise ConfigError(f"seeds={seeds!r}: give how many (1 or more), or whole numbers from 0 on")
+    return numbers
+
+
+def _runs_frame(
+    entries: Iterable[Entry], asked: Mapping[str, DetectorRequest], all_scores: bool
+) -> pandas.DataFrame:
     import pandas as pd
 
     from oodbench.leaderboards import COLUMNS, group_runs, make_rows, tidy
-    from oodbench.plan import DetectorRequest, select_scores
+    from oodbench.tables.board import shown_scores
 
-    rows = []
-    for group in group_runs(entries):
-        name = str(group.first["detector"])
-        request = DetectorRequest(name, "", asked.get(name, ()))
-        rows += make_rows(group, select_scores(request, group.score_names))
+    def shown(group: Group) -> list[str]:
+        return shown_scores(group, asked.get(str(group.first["detector"])), all_scores)
+
+    rows = [row for group in group_runs(entries) for row in make_rows(group, shown(group))]
     return pd.DataFrame(tidy(rows), columns=list(COLUMNS))
+
+
+def _warn_of_changes(entries: Iterable[Entry]) -> None:
+    from oodbench.sourcecode import changed_sources
+
+    for line in changed_sources(entries):
+        warnings.warn(line, UserWarning, stacklevel=3)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from oodbench.cli_tables import asked_scores, check_scale, selected_groups
 from oodbench.clitools import collector_paused, data_option, store_option
 from oodbench.errors import StoreError
 
@@ -38,6 +37,7 @@ def report(
     from oodbench.datasets.loading import find_places
     from oodbench.leaderboards import group_runs
     from oodbench.report.page import ReportRequest, report_page
+    from oodbench.selection import asked_scores, check_scale, selected_groups
     from oodbench.storage import atomic_file
     from oodbench.store import Store
 

@@ -9,11 +9,12 @@ import click
 
 from oodbench.cli_store import note_changes
 from oodbench.clitools import console, data_option, load_plugins, plugin_option, store_option
-from oodbench.errors import OodbenchError
 
 if TYPE_CHECKING:
-    from oodbench.pairs import Pair
-    from oodbench.plan import DetectorRequest
+    from oodbench.jobkeys import Bench
+    from oodbench.plan import Job
+    from oodbench.selection import Selection
+    from oodbench.store import Entry
 
 
 @click.command()
@@ -65,21 +66,14 @@ def run(
     """Train what is missing, measure, score, and print the table of every pair."""
     from oodbench.datasets.loading import find_places
     from oodbench.jobkeys import Bench
-    from oodbench.plan import plan_jobs
     from oodbench.progress import Progress
+    from oodbench.selection import choose
     from oodbench.store import Store
 
     load_plugins(plugins)
-    parts, scale = _choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
+    chosen = choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
     overrides = {"training": {"precision": precision}} if precision else None
-    jobs = [
-        job
-        for chosen, requests in parts
-        for job in plan_jobs(
-            requests, chosen, scale=scale, seeds=range(first_seed, first_seed + seeds),
-            overrides=overrides,
-        )
-    ]  # fmt: skip
+    jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)
     bench = Bench(
         store=Store(store),
         places=find_places(data, store),
@@ -95,54 +89,15 @@ def run(
     from oodbench.executors.local import raise_failures, run_jobs
 
     outcome = run_jobs(bench, jobs)
-    _print_tables(parts, outcome.entries, all_scores=all_scores)
+    _print_tables(chosen, outcome.entries, all_scores=all_scores)
     note_changes(outcome.entries)
     raise_failures(outcome)
 
 
-def _choose(
-    pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
-    detectors: tuple[str, ...], scale: str | None, recipe: str, both: bool,
-) -> tuple[list[tuple[list[Pair], list[DetectorRequest]]], str]:  # fmt: skip
-    """(pairs, detectors) to run, and the scale; the embedded suite where no pair is given."""
-    from oodbench.pairs import get_pair, make_pair
-    from oodbench.plan import DEFAULT_DETECTORS, DetectorRequest, parse_detector
-    from oodbench.recipes import SCALES
-    from oodbench.suites import Part, find_suite
+def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
+    from oodbench.missing import missing_of_all
 
-    if (in_dist is None) != (not oods):
-        raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
-    if not (pairs or suite) and in_dist is None:
-        suite = "embedded"
-    chosen = [get_pair(name) for name in pairs]
-    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist is not None]
-    found = find_suite(suite) if suite else None
-    scale = scale or (found.scale if found else "small")
-    if scale not in SCALES:
-        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
-    own = Part((), detectors or (found.detectors if found else DEFAULT_DETECTORS))
-    parts = [(chosen, own)] if chosen else []
-    parts += [([get_pair(p) for p in part.pairs], part) for part in (found.parts if found else ())]
-
-    def request(name: str) -> DetectorRequest:
-        asked = parse_detector(name)
-        if not (recipe and asked.detector.recipe_variant):
-            return asked
-        return DetectorRequest(asked.name, asked.recipe or recipe, asked.scores)
-
-    out = []
-    for listed, part in parts:
-        both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
-        requests = [request(name) for name in detectors or part.detectors]
-        out.append((list(dict.fromkeys(both_ways)), requests))
-    return out, scale
-
-
-def _print_missing(bench: object, jobs: Sequence[object]) -> None:
-    from oodbench.missing import missing_steps
-
-    found = [s for job in jobs for s in missing_steps(bench, job)]  # type: ignore[arg-type]
-    steps = list({step.key: step for step in reversed(found)}.values())[::-1]
+    steps = missing_of_all(bench, jobs)
     for step in steps:
         cost = [f"{step.images:,} images"] if step.images else []
         cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
@@ -160,25 +115,19 @@ def _print_missing(bench: object, jobs: Sequence[object]) -> None:
         )
 
 
-def _print_tables(
-    parts: Sequence[tuple[Sequence[Pair], Sequence[DetectorRequest]]], entries: Sequence[object],
-    *, all_scores: bool,
-) -> None:  # fmt: skip
+def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bool) -> None:
     from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
     from oodbench.tables.board import shown_scores
 
     out = console()
-    groups = group_runs(entries)  # type: ignore[arg-type]
-    asked: dict[str, DetectorRequest] = {}
-    for request in (request for _, requests in parts for request in requests):
-        asked[request.name] = request
-    for pair in dict.fromkeys(pair for pairs, _ in parts for pair in pairs):
+    groups = group_runs(entries)
+    for pair in chosen.pairs:
         own = [
             g for g in groups if (g.first["in_dist"], g.first["ood"]) == (pair.in_dist, pair.ood)
         ]
         rows = []
         for group in own:
-            request = asked[str(group.first["detector"])]
+            request = chosen.asked[str(group.first["detector"])]
             rows += make_rows(group, shown_scores(group, request, all_scores))
         if not rows:
             continue

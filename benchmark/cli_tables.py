@@ -10,7 +10,6 @@ import click
 
 from oodbench.cli_store import note_changes
 from oodbench.clitools import collector_paused, console, store_option
-from oodbench.errors import OodbenchError, nearest
 
 if TYPE_CHECKING:
     from oodbench.leaderboards import Group
@@ -46,6 +45,7 @@ def leaderboard(
 ) -> None:  # fmt: skip
     """Finished runs of the store as a table, in a general or in a paper's layout."""
     from oodbench.leaderboards import group_runs
+    from oodbench.selection import asked_scores, check_scale, selected_groups
     from oodbench.store import Store
     from oodbench.suites import find_suite
     from oodbench.tables.extras import parse_columns
@@ -82,50 +82,6 @@ def leaderboard(
         return
     with open(out, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def check_scale(scale: str | None) -> None:
-    """OodbenchError on a scale that does not exist."""
-    from oodbench.recipes import SCALES
-
-    if scale and scale not in SCALES:
-        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
-
-
-def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
-    """``detector[:score]`` by detector; names are not looked up, the store decides."""
-    from oodbench.plan import DetectorRequest
-
-    asked = {}
-    for text in detectors:
-        name, _, score = text.partition(":")
-        asked[name] = DetectorRequest(name, "", (score,) if score else ())
-    return asked
-
-
-def selected_groups(
-    groups: Sequence[Group], pairs: Sequence[str], asked: Mapping[str, DetectorRequest],
-    scale: str | None, store: str,
-) -> list[Group]:  # fmt: skip
-    """The groups asked for, sorted by pair, category, detector and recipe."""
-    known_pairs = {str(g.first["pair"]) for g in groups}
-    known_detectors = {str(g.first["detector"]) for g in groups}
-    for name, valid, kind in [
-        *((p, known_pairs, "pair") for p in pairs),
-        *((d, known_detectors, "detector") for d in asked),
-    ]:
-        if name not in valid:
-            close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
-            raise OodbenchError(f"no run of {kind} {name!r} in {store}; stored: {close}")
-    found = [
-        g for g in groups
-        if (not pairs or g.first["pair"] in pairs)
-        and (not asked or g.first["detector"] in asked)
-        and (not scale or g.first["scale"] in (scale, ""))
-    ]  # fmt: skip
-    found.sort(key=lambda g: (str(g.first["pair"]), str(g.first["category"]),
-                              str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
-    return found
 
 
 def _plain(
@@ -182,6 +138,7 @@ def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: s
     """
     import json
 
+    from oodbench.selection import check_scale
     from oodbench.store import Store
     from oodbench.tables.head_to_head import compare_runs, comparison_json, comparison_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -40,6 +41,12 @@ def missing_steps(bench: Bench, job: Job) -> list[Step]:
         if store.find(key) is None:
             steps.append(Step(key.digest, f"rank {job.label} on {pair.name}"))
     return list({step.key: step for step in steps}.values())
+
+
+def missing_of_all(bench: Bench, jobs: Sequence[Job]) -> list[Step]:
+    """What all jobs together would have to make, a step that they share once."""
+    found = [step for job in jobs for step in missing_steps(bench, job)]
+    return list({step.key: step for step in reversed(found)}.values())[::-1]
 
 
 def _missing_fit(keys: JobKeys, key: Key, fit: Fit) -> Step:

@@ -1,10 +1,13 @@
-"""Progress on the screen: rich bars on a terminal, plain lines elsewhere, nothing when quiet.
+"""Progress on the screen: bars on a terminal and in a notebook, plain lines elsewhere.
 
-Everything goes to standard error, so that standard output holds the table alone.
+Everything goes to standard error, so that standard output holds the table alone; in a notebook,
+where standard error is framed as a fault, lines go to standard output and the bar is an output of
+its own that is redrawn in place.
 """
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +15,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
     from rich.progress import Progress as RichProgress
 
 LINE_SECONDS = 15.0
+#: Between two drawings of a notebook's bar; each is a message that the notebook keeps up with.
+REDRAW_SECONDS = 0.2
 
 
 class Task:
@@ -55,18 +61,47 @@ class _RichTask(Task):
         self.bar.update(self.number, advance=amount, figures=text)
 
 
+class _NotebookTask(Task):
+    """A bar in one display of the cell, which task after task draws anew; needs no widgets."""
+
+    def __init__(self, display: DisplayHandle, label: str, total: int, done: int) -> None:
+        self.display, self.label, self.total, self.done = display, label, total, done
+        self.first, self.started, self.shown = done, time.monotonic(), 0.0
+        self._draw("")
+
+    def advance(self, amount: int, figures: Mapping[str, str] | None = None) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.shown < REDRAW_SECONDS and self.done < self.total:
+            return
+        self.shown = now
+        left = (now - self.started) / max(1, self.done - self.first) * (self.total - self.done)
+        extra = "".join(f", {k} {v}" for k, v in (figures or {}).items())
+        self._draw(extra + (f", {left:.0f} s left" if left >= 1 else ""))
+
+    def _draw(self, extra: str) -> None:
+        text = f"{self.label}: {self.done}/{self.total}{extra}"
+        bar = f'<progress value="{self.done}" max="{self.total}"></progress> {html.escape(text)}'
+        self.display.update({"text/plain": text, "text/html": bar}, raw=True)
+
+
 class Progress:
-    """Hands out tasks; `style` is ``bars``, ``lines`` or ``quiet``, by default by the terminal."""
+    """Hands out tasks.
+
+    `style` is ``bars``, ``notebook``, ``lines`` or ``quiet``; by default what fits the output.
+    """
 
     def __init__(self, style: str | None = None) -> None:
-        self.style = style or ("bars" if sys.stderr.isatty() else "lines")
+        self.style = style or _fitting_style()
         self.prefix = ""
+        self._display: DisplayHandle | None = None
 
     def say(self, line: str) -> None:
         """One line to the reader."""
         if self.style != "quiet":
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            out = sys.stdout if self.style == "notebook" else sys.stderr
+            out.write(line + "\n")
+            out.flush()
 
     @contextmanager
     def task(
@@ -78,6 +113,8 @@ class Progress:
             yield Task()
         elif self.style == "lines":
             yield _PlainTask(label, total, done)
+        elif self.style == "notebook":
+            yield _NotebookTask(self._notebook_display(), label, total, done)
         else:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -92,3 +129,21 @@ class Progress:
             )
             with Bar(*columns, console=Console(stderr=True)) as bar:
                 yield _RichTask(bar, label, total, done)
+
+    def _notebook_display(self) -> DisplayHandle:
+        """The one display of this progress, in the cell that first needs it."""
+        if self._display is None:
+            from IPython.display import DisplayHandle
+
+            self._display = DisplayHandle()
+            self._display.display({"text/plain": ""}, raw=True)
+        return self._display
+
+
+def _fitting_style() -> str:
+    """``notebook`` in a Jupyter kernel, ``bars`` on a terminal, else ``lines``."""
+    shell = sys.modules.get("IPython")
+    kernel = shell.get_ipython() if shell is not None else None
+    if kernel is not None and hasattr(kernel, "kernel"):
+        return "notebook"
+    return "bars" if sys.stderr.isatty() else "lines"

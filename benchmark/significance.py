@@ -96,7 +96,7 @@ def paired_delong(
     difference = auc_a - auc_b
     half = NormalDist().inv_cdf((1.0 + level) / 2.0) * error
     if error > 0:
-        p_value = 2.0 * NormalDist().cdf(-abs(difference) / error)
+        p_value = math.erfc(abs(difference) / error / math.sqrt(2.0))
     else:
         p_value = 1.0 if difference == 0 else 0.0
     return PairedComparison(

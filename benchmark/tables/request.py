@@ -56,31 +56,52 @@ def table_text(groups: Sequence[Group], store: Store, request: TableRequest, *,
     Raises UnknownNameError on a layout that does not exist, ConfigError where parts of the
     request do not go together.
     """
+    if request.is_tidy:
+        rows, columns = table_rows(groups, store, request)
+        return rows_to_json(rows) if request.format == "json" else rows_to_csv(rows, columns)
+    check_request(request)
     if request.layout == "general":
-        if request.paper:
-            raise ConfigError("--compare paper needs a published table: --layout table1 … table16")
         return _general(groups, store, request, styled)
-    if request.extras:
-        raise ConfigError("--columns belongs to the general layout; leave out --layout")
     layout = find_layout(request.layout)
     results = results_for(groups, layout, request.scale)
     if request.paper:
-        return _against_paper(layout, results, request, styled)
-    if request.is_tidy:
-        return _tidy_text(tidy_layout(layout, results), LAYOUT_COLUMNS, request.format)
+        compared = compare_with_paper(layout, results)
+        drawn = paper_document(layout, compared, layout_notes(layout, results))
+        return _drawn(drawn, request, styled)
     drawn = document(layout, results)
     return _drawn(replace(drawn, notes=(*drawn.notes, *layout_notes(layout, results))),
                   request, styled)  # fmt: skip
+
+
+def table_rows(
+    groups: Sequence[Group], store: Store, request: TableRequest
+) -> tuple[list[Mapping[str, object]], tuple[str, ...]]:
+    """The same table as tidy rows, one per number, and the names of their columns.
+
+    Raises what `table_text` raises.
+    """
+    check_request(request)
+    if request.layout == "general":
+        return _general_rows(groups, store, request)
+    layout = find_layout(request.layout)
+    results = results_for(groups, layout, request.scale)
+    if request.paper:
+        return [*tidy_comparisons(layout, compare_with_paper(layout, results))], PAPER_COLUMNS
+    return [*tidy_layout(layout, results)], LAYOUT_COLUMNS
+
+
+def check_request(request: TableRequest) -> None:
+    """ConfigError where parts of a request do not go together."""
+    if request.layout == "general" and request.paper:
+        raise ConfigError("--compare paper needs a published table: --layout table1 … table16")
+    if request.layout != "general" and request.extras:
+        raise ConfigError("--columns belongs to the general layout; leave out --layout")
 
 
 def _drawn(drawn: Document, request: TableRequest, styled: bool) -> str:
     if styled and request.format == "table":
         return render_text(drawn, styled=True)
     return RENDERERS[request.format](drawn)
-
-
-def _tidy_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str], format_: str) -> str:
-    return rows_to_json(rows) if format_ == "json" else rows_to_csv(rows, columns)
 
 
 def layout_notes(layout: Layout, results: Results) -> list[str]:
@@ -102,35 +123,34 @@ def layout_notes(layout: Layout, results: Results) -> list[str]:
     return [*notes, *results.notes]
 
 
-def _against_paper(layout: Layout, results: Results, request: TableRequest, styled: bool) -> str:
-    rows = compare_with_paper(layout, results)
-    if request.is_tidy:
-        return _tidy_text(tidy_comparisons(layout, rows), PAPER_COLUMNS, request.format)
-    drawn = paper_document(layout, rows, layout_notes(layout, results))
-    return _drawn(drawn, request, styled)
-
-
 def _general(groups: Sequence[Group], store: Store, request: TableRequest, styled: bool) -> str:
-    board = make_board(groups, request.asked, request.all_scores)
-    scores = PairedScores(store)
-    trivial = above_trivial(board, scores) if "trivial" in request.extras else None
-    extras = chosen_extras(request.extras, board, trivial)
-    if request.is_tidy:
-        return _general_tidy(board, extras, request.format)
+    board, extras, scores = _board(groups, store, request)
     marks = as_good_as_best(board, scores) if request.significance else None
     return _drawn(general_document(board, request.title, extras=extras, marks=marks), request,
                   styled)  # fmt: skip
 
 
-def _general_tidy(board: Board, extras: Sequence[Extra], format_: str) -> str:
+def _board(
+    groups: Sequence[Group], store: Store, request: TableRequest
+) -> tuple[Board, Sequence[Extra], PairedScores]:
+    board = make_board(groups, request.asked, request.all_scores)
+    scores = PairedScores(store)
+    trivial = above_trivial(board, scores) if "trivial" in request.extras else None
+    return board, chosen_extras(request.extras, board, trivial), scores
+
+
+def _general_rows(
+    groups: Sequence[Group], store: Store, request: TableRequest
+) -> tuple[list[Mapping[str, object]], tuple[str, ...]]:
     """The fields of the plain leaderboard, and the columns asked for."""
+    board, extras, _ = _board(groups, store, request)
     rows: list[Mapping[str, object]] = []
     for pair in board.pairs:
         for _, place in board.column(pair):
             more = {extra.name: extra.value(place) for extra in extras}
-            listed = [json_row(place.row)] if format_ == "json" else tidy([place.row])
+            listed = [json_row(place.row)] if request.format == "json" else tidy([place.row])
             rows += [line | more for line in listed]
-    return _tidy_text(rows, (*COLUMNS, *(extra.name for extra in extras)), format_)
+    return rows, (*COLUMNS, *(extra.name for extra in extras))
 
 
 def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:

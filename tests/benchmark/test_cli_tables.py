@@ -122,23 +122,22 @@ def test_tables_import_no_torch(made_up_store: Store) -> None:
 
 
 def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
-    from oodbench.cli_run import _choose
+    from oodbench.selection import choose
 
-    parts, scale = _choose((), None, (), "table15", (), None, "", True)
+    chosen = choose(suite="table15", both=True)
     planned = {
         (pair.name, f"{request.name}@{request.recipe}")
-        for pairs, requests in parts for pair in pairs for request in requests
+        for pairs, requests in chosen.parts for pair in pairs for request in requests
     }  # fmt: skip
-    assert scale == "small"
+    assert chosen.scale == "small"
     assert planned == {
         (pair, f"{detector}@{recipe}")
         for pair, recipe in (("fashionmnist-mnist", "F3"), ("mnist-fashionmnist", "F3"),
                              ("cifar10-svhn", "C3"), ("svhn-cifar10", "C3"))
         for detector in ("hvae", "informative-hvae")
     }  # fmt: skip
-    ((pairs, requests),), _ = _choose(
-        ("digits-photos",), None, (), None, ("png-length",), "smoke", "", False
-    )
+    one = choose(["digits-photos"], detectors=["png-length"], scale="smoke")
+    ((pairs, requests),) = one.parts
     assert ([p.name for p in pairs], [r.name for r in requests]) == (
         ["digits-photos"], ["png-length"],
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from oodbench.significance import auroc_interval, delong, holm, midranks, paired_delong
 
@@ -72,6 +73,17 @@ def test_equal_detectors_do_not_differ() -> None:
     a, b = np.arange(20.0), np.arange(20.0) + 3
     result = paired_delong(a, b, a, b)
     assert (result.difference, result.p_value) == (0.0, 1.0)
+
+
+def test_a_tiny_p_value_is_not_zero() -> None:
+    generator = np.random.default_rng(4)
+    id_scores, ood_scores = generator.normal(0, 1, 400), generator.normal(3, 1, 400)
+    chance = generator.normal(0, 1, 800)
+    result = paired_delong(id_scores, ood_scores, chance[:400], chance[400:])
+    z = abs(result.difference) / result.standard_error
+    assert z > 15
+    assert result.p_value == pytest.approx(2 * float(ndtr(-z)), rel=1e-9)
+    assert result.p_value > 0
 
 
 def test_midranks() -> None:

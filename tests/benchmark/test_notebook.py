@@ -1,0 +1,45 @@
+"""A real notebook, executed: a detector of a cell runs, the bar is one output drawn in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+
+CELLS = (
+    """
+from oodbench import Detector, leaderboard, register, run
+
+@register("brightest", cite="test", title="Brightest pixel")
+class Brightest(Detector):
+    def measure(self, images):
+        return {"value": images.double().flatten(1).amax(1)}
+
+    def score(self, statistics):
+        return statistics["value"]
+""",
+    'frame = run("china-flower", ["brightest", "mean-intensity"])',
+    "sorted(set(frame.detector)), bool((leaderboard().value.values == frame.value.values).all())",
+    'run("china-flower", "brightest", quiet=True).shape',
+    'run("china-flowr")',
+)
+
+
+def test_a_notebook_runs_and_shows_one_bar(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    nbclient.NotebookClient(
+        notebook, allow_errors=True, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    define, run, table, quiet, wrong = [cell.outputs for cell in notebook.cells]
+    assert define == []
+    (bar,) = run  # one display for four measurements, and nothing on standard error
+    assert bar.data["text/plain"] == "measure flower test: 810/810"
+    assert '<progress value="810" max="810">' in bar.data["text/html"]
+    assert table[0].data["text/plain"] == "(['Brightest pixel', 'Mean intensity'], True)"
+    assert [output.output_type for output in quiet] == ["execute_result"]
+    assert wrong[0].ename == "UnknownNameError"
+    assert "nearest: china-flower" in wrong[0].evalue

@@ -1,0 +1,100 @@
+"""The site builds strictly, asks nothing of the network, and has a page for every detector."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oodbench.cli import oodbench as command_line
+from oodbench.detector import DETECTORS
+
+pytest.importorskip("material", reason="mkdocs-material is not installed")
+
+ROOT = Path(__file__).parents[2]
+#: What a browser fetches by itself; links that a reader follows are no requests.
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?P<src>[^\"]+)\""
+    r"|<link\b(?=[^>]*\brel=\"(?:stylesheet|preconnect|preload|icon)\")[^>]*\bhref=\"(?P<href>[^\"]+)\""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; the build fails on any warning: dead links, pages out of the navigation."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(DETECTORS.names())
+    for page in pages:
+        found = [m["src"] or m["href"] for m in FETCHED.finditer(page.read_text("utf-8"))]
+        assert found
+        assert not [url for url in found if re.match(r"(?:https?:)?//", url)], page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", DETECTORS.names())
+def test_every_detector_has_a_page_with_source_cost_and_direction(name: str, site: Path) -> None:
+    cls = DETECTORS.get(name)
+    text = (site / "detectors" / f"{name}.html").read_text("utf-8")
+    rows = dict(re.findall(r"<tr>\s*<td>([^<]+)</td>\s*<td>(.*?)</td>", text, re.DOTALL))
+    assert rows["Direction"].startswith("higher = more OOD")
+    assert cls.cost
+    assert cls.cost in rows["Cost per image"]
+    assert cls.cite
+    arxiv = re.findall(r"\d{4}\.\d{5}", cls.cite)
+    assert all(f"https://arxiv.org/abs/{number}" in rows["Source"] for number in arxiv)
+    assert arxiv or rows["Source"] == cls.cite
+    assert '<h2 id="what-it-computes">' in text
+    assert ("Recipes" in rows) == bool(cls.recipe_variant)
+
+
+def test_papers_and_our_numbers_stand_on_a_page(site: Path) -> None:
+    text = (site / "detectors" / "informative-hvae.html").read_text("utf-8")
+    published, ours = text.split('id="our-numbers"')
+    assert "97.5" in published.split('id="published-numbers"')[1]  # LLR>1 of Table 2
+    assert "15.9 [15.4, 16.5]" in ours  # L on FashionMNIST against MNIST, F3-small
+
+
+def test_every_command_and_every_option_is_in_the_reference(site: Path) -> None:
+    text = (site / "reference" / "cli.html").read_text("utf-8")
+    for name, command in command_line.commands.items():
+        assert f"oodbench {name}" in text
+        for option in getattr(command, "params", []):
+            if option.opts[0].startswith("--"):
+                assert option.opts[0] in text, (name, option.opts)
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    import oodbench
+
+    text = (site / "reference" / "api.html").read_text("utf-8")
+    for name in oodbench.__all__:
+        assert f'<h3 id="{name.lower()}">' in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
+    sys.path.insert(0, str(ROOT / "docs" / "hooks"))
+    try:
+        from site_navigation import PAGES
+    finally:
+        sys.path.pop(0)
+    text = (ROOT / name).read_text("utf-8")
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (ROOT / link).exists() or link.removeprefix("docs/") in PAGES, link
