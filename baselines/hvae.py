@@ -56,6 +56,9 @@ class HierarchicalVAE(Detector):
         "LLR_optk",
         "KL<=k",
     )
+    unoriented: ClassVar[Mapping[str, str]] = {
+        "LLR*": "L − L>k: far from the training images q(z|x) explains less than p(z), and it falls"
+    }
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model."""

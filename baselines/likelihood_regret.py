@@ -7,7 +7,8 @@ steps on the negative ELBO of this one image, from the trained φ on, batch norm
 evaluation mode.  LRe(z) refits only mean and log-variance of q(z|x).  All images of a batch are
 refitted at once: their parameters are rows of one tensor, every operation of Adam is elementwise
 and the loss is a sum over images, so that each row moves as it would alone.
-Cost per image: steps × (forward + backward) of encoder and decoder, and 2 S decoder passes.
+Cost per image: 2 encoder passes, steps × (forward + backward) of encoder and decoder (of the
+decoder alone for LRe(z)), and 2 S decoder passes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ENCODERS_AT_ONCE = 25
 class LikelihoodRegret(Detector):
     """LRe, or LRe(z), as the recipe's `measure.refit` says."""
 
-    cost = "steps (f + b) + 2 S g"
+    cost = "2 e + steps (f + b) + 2 S g"
     score_patterns: ClassVar[Sequence[str]] = ("LRe", "L")
     measure_name = "likelihood-regret"
 
@@ -85,6 +86,7 @@ class PosteriorRegret(LikelihoodRegret):
     """Only mean and log-variance of q(z|x) are refitted."""
 
     recipe_variant = "vae-regret-z"
+    cost = "2 e + steps (g + b) + 2 S g"
 
 
 def refit_posterior(

@@ -34,6 +34,8 @@ class _OneNumber(Detector):
 class MeanIntensity(_OneNumber):
     """Mean pixel value of the image, 0 … 255."""
 
+    one_sided = "more bright"
+
     def measure(
         self, images: torch.Tensor, noise: KeyedNoise | None = None
     ) -> dict[str, torch.Tensor]:
@@ -45,6 +47,8 @@ class MeanIntensity(_OneNumber):
 class PixelVariance(_OneNumber):
     """Variance of the image's pixel values around its own mean."""
 
+    one_sided = "more varied"
+
     def measure(
         self, images: torch.Tensor, noise: KeyedNoise | None = None
     ) -> dict[str, torch.Tensor]:
@@ -55,6 +59,8 @@ class PixelVariance(_OneNumber):
 @register("png-length", cite="trivial; see Serrà et al. 2020", title="PNG length")
 class PNGLength(_OneNumber):
     """Bytes of the image as an optimised PNG (zlib level 9): its complexity."""
+
+    one_sided = "more complex"
 
     def measure(
         self, images: torch.Tensor, noise: KeyedNoise | None = None

@@ -7,8 +7,10 @@ import sys
 
 import click
 
+from oodbench.cli_check import check
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
+from oodbench.cli_new import new
 from oodbench.cli_report import report
 from oodbench.cli_run import run
 from oodbench.cli_store import store_
@@ -34,6 +36,8 @@ oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
 oodbench.add_command(figure)
 oodbench.add_command(report)
+oodbench.add_command(check)
+oodbench.add_command(new)
 
 
 @oodbench.command()

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from oodbench.seeding import KeyedNoise
 
 CATEGORIES = ("unsupervised", "ensemble", "prior", "labels")
+ONE_SIDED = (
+    "more bright", "less bright", "more varied", "less varied", "more complex", "less complex",
+)  # fmt: skip
 
 
 class Statistics(dict[str, "torch.Tensor"]):
@@ -75,6 +78,10 @@ class Detector:
     on its members, the groups being those of `oodbench.metrics.group_members`.  Of the scores that
     `oracles` lists, the one with the best AUROC is printed as well, under a name of its own; that
     choice has seen the OOD images, and every table says so.
+    What `oodbench check` holds a score's sign to: noise is OOD for whoever learns what waves look
+    like.  A statistic of one image that learns nothing says with `one_sided`, one of `ONE_SIDED`,
+    what it calls OOD instead.  `unoriented` maps a score, or a pattern such as "LLR*", to the
+    reason why noise does not settle its sign; the check prints it.
     """
 
     name: ClassVar[str] = ""
@@ -89,6 +96,8 @@ class Detector:
     members: ClassVar[int] = 1
     companions: ClassVar[Sequence[str]] = ()
     groups: ClassVar[Mapping[str, int]] = {}
+    one_sided: ClassVar[str] = ""
+    unoriented: ClassVar[Mapping[str, str]] = {}
     diagnose_training: ClassVar[bool] = True
 
     recipe: Recipe | None = None

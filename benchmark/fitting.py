@@ -5,16 +5,19 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from oodbench.canonical import JSON
-from oodbench.detector import FitContext
-from oodbench.errors import plugin_contract
+from oodbench.detector import Detector, FitContext
+from oodbench.errors import PluginError, plugin_contract
 from oodbench.sourcecode import source_record
 from oodbench.store import Entry, Key
 
 if TYPE_CHECKING:
+    import torch
+
     from oodbench.jobkeys import Fit, JobKeys
 
 
@@ -38,7 +41,7 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
             images = images.without_labels()
         with plugin_contract(keys.detector, "fit"):
             keys.detector.fit(images, context)
-        files = {"state.safetensors": pack_tensors(keys.detector.state_dict())}
+        files = {"state.safetensors": pack_tensors(learned_state(keys.detector))}
         record: dict[str, JSON] = {"seconds": time.monotonic() - started}
     else:
         runtime = Runtime(device, bench.compile, bench.checkpoint_seconds)
@@ -104,6 +107,26 @@ def attach(keys: JobKeys) -> None:
             raise entry.damaged("its weights are of another model") from error
         models.append(channels_last(model.to(pick_device(keys.bench.device))).eval())
     detector.attach(models)
+
+
+def learned_state(detector: Detector) -> Mapping[str, torch.Tensor]:
+    """What `state_dict` gives; PluginError where it is not a mapping of names to dense tensors."""
+    import torch
+
+    with plugin_contract(detector, "state_dict"):
+        state = detector.state_dict()
+    if not isinstance(state, Mapping):
+        raise PluginError(
+            f"{detector.name}: state_dict must return a mapping, not {type(state).__name__}"
+        )
+    for name, value in state.items():
+        dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
+        if not dense or not isinstance(name, str):
+            raise PluginError(
+                f"{detector.name}: state_dict[{name!r}] is {type(value).__name__}, not a dense"
+                " tensor under a name; use torch.as_tensor, and keep anything else in the class"
+            )
+    return state
 
 
 def peak_memory_mb(device: str) -> float:

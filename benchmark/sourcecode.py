@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: Packages whose imports are followed; the rest of oodbench decides nothing that is not in a key.
 FOLLOWED = ("oodbench.baselines", "oodbench.models")
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
+#: What a detector declares to the conformance suite alone; no number can depend on it.
+_DECLARED = {"one_sided", "unoriented"}
 
 
 def source_record(detector: Detector, recipe: Recipe | None) -> dict[str, JSON]:
@@ -164,8 +166,20 @@ def _skeleton(node: object) -> str:
             continue
         if name == "body" and isinstance(value, list) and _is_docstring(value[0]):
             value = value[1:]
+        if isinstance(value, list):
+            value = [part for part in value if not _is_declaration(part)]
         fields.append(f"{name}={_skeleton(value)}")
     return f"{type(node).__name__}({','.join(sorted(fields))})"
+
+
+def _is_declaration(node: object) -> bool:
+    """Whether a statement assigns to one of `_DECLARED`."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    return any(isinstance(target, ast.Name) and target.id in _DECLARED for target in targets)
 
 
 def _is_docstring(node: object) -> bool:

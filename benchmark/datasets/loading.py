@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def load(
     how to get it.
     """
     wanted = parse_name(name) if isinstance(name, str) else name
+    sys.audit("oodbench.load", str(wanted), split)
     if wanted.is_path:
         found = find_user_data(Path(wanted.base), split, divide=divide)
         target, chain, expected = like, wanted.variants, 0
