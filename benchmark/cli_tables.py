@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oodbench.cli_store import note_changes
-from oodbench.clitools import collector_paused, console, store_option
+from oodbench.clitools import collector_paused, console, plugin_option, store_option
 from oodbench.errors import OodbenchError, nearest
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="General layout: paired tests against the best of every pair.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")
+@plugin_option
 @store_option
 def leaderboard(
     suite: str | None, layout: str | None, pairs: tuple[str, ...], detectors: tuple[str, ...],
@@ -94,11 +95,12 @@ def check_scale(scale: str | None) -> None:
 
 def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
     """``detector[:score]`` by detector; names are not looked up, the store decides."""
-    from oodbench.plan import DetectorRequest
+    from oodbench.plan import DetectorRequest, split_detector
 
     asked = {}
     for text in detectors:
-        name, _, score = text.partition(":")
+        head, _, score = text.partition(":")
+        name = split_detector(head).name if "@" not in head else head
         asked[name] = DetectorRequest(name, "", (score,) if score else ())
     return asked
 
@@ -173,6 +175,7 @@ def _plain(
 @click.option("--scale", metavar="paper|small|smoke")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
+@plugin_option
 @store_option
 def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: str) -> None:
     """The difference of two AUROCs on one pair, with its interval and p-value.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.leaderboards import Group, group_runs
+from oodbench.plan import split_detector
 from oodbench.store import Store
 from oodbench.tables.pairwise import PairedScores, SeedDifference, paired_seeds, seed_difference
 from oodbench.tables.results import recipe_label, required_score
@@ -80,8 +81,8 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
 
 
 def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
-    head, _, score = text.partition(":")
-    name, _, recipe = head.partition("@")
+    request = split_detector(text)
+    name, recipe, score = request.name, request.recipe, "".join(request.scores)
     known = list(groups)
     found = [
         g for g in known
