@@ -73,7 +73,9 @@ class Registry(Generic[T]):
     def canonical(self, name: str) -> str:
         """The one spelling of a member of a family; any other name as it is."""
         family = name.partition(".")[0]
-        return str(ParametrisedName.parse(name)) if "." in name and family in self._families else name
+        return (
+            str(ParametrisedName.parse(name)) if "." in name and family in self._families else name
+        )
 
     def get(self, name: str) -> T:
         """The object; UnknownNameError with the nearest names, or PluginError if it cannot load."""
