@@ -80,8 +80,8 @@ def list_detectors() -> None:
                     cls.cite,
                 )
             )
-    for family in DETECTORS.families():
-        rows.append((f"{family}.CLASS[,KEY=VALUE…]", "unsupervised", "-", "0", "by class"))
+    families = [f"{family}.CLASS[,KEY=VALUE…]" for family in DETECTORS.families()]
+    rows += [(family, "unsupervised", "-", "0", "by class") for family in families]
     print_columns(rows)
     note_problems(broken)
 

@@ -49,8 +49,8 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
 def plugin_option(function: click.decorators.FC) -> click.decorators.FC:
     """--plugin and --project, shared by all commands that look names up; both act when parsed."""
     plugin = click.option(
-        "--plugin", multiple=True, metavar="FILE|MODULE", expose_value=False, callback=_load_plugins,
-        help="Load a plug-in; may be repeated.",
+        "--plugin", multiple=True, metavar="FILE|MODULE", expose_value=False,
+        callback=_load_plugins, help="Load a plug-in; may be repeated.",
     )  # fmt: skip
     project = click.option(
         "--project", metavar="FOLDER", expose_value=False, callback=_use_project, is_eager=True,

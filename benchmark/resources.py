@@ -2,7 +2,7 @@
 
 A folder of declarations may hold
 
-    recipes/NAME.yaml  suites/NAME.yaml  layouts/NAME.yaml    one file each, named after what it holds
+    recipes/NAME.yaml  suites/NAME.yaml  layouts/NAME.yaml    one file each, named after itself
     pairs.yaml  datasets.yaml                                 name: declaration
 
 It is one of
@@ -167,9 +167,9 @@ class Declarations(Generic[T]):
             raise UnknownNameError(self.kind, name, self._items, hint)
         items = self._items[name]
         if len(items) > 1:
+            first, second = (f"in {item.where} ({item.source.origin})" for item in items[:2])
             raise PluginError(
-                f"two {self.kind}s are named {name!r}: in {items[0].where} ({items[0].source.origin})"
-                f" and in {items[1].where} ({items[1].source.origin}); rename one of them"
+                f"two {self.kind}s are named {name!r}: {first} and {second}; rename one of them"
             )
         if name not in self._values:
             try:

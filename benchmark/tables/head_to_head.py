@@ -94,11 +94,12 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
     if not found:
         ran = sorted({f"{g.first['detector']}" for g in known})
         close = ", ".join(nearest(name, ran)[:5])
-        raise OodbenchError(f"no run of {head!r} on {pair}; ran there: {close}")
+        raise OodbenchError(f"no run of {text.partition(':')[0]!r} on {pair}; ran there: {close}")
     if len(found) > 1:
         several = ", ".join(f"{recipe_label(g)} {g.mark}".strip() for g in found)
         raise ConfigError(
-            f"{head!r} fits several runs on {pair} ({several}); add @RECIPE or --scale"
+            f"{text.partition(':')[0]!r} fits several runs on {pair} ({several}); add @RECIPE or"
+            " --scale"
         )
     return Contender(found[0], required_score(found[0], score))
 
