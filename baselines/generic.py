@@ -72,7 +72,7 @@ class PlainComplexity(PlainDetector, InputComplexity):
 class PlainWAIC(WAIC):
     """WAIC over members of a registered model."""
 
-    density = PlainDetector.density  # type: ignore[assignment]
+    density = PlainDetector.density
 
 
 class HierarchicalDetector(HierarchicalVAE):
@@ -135,9 +135,9 @@ class HierarchicalComplexity(HierarchicalDetector):
 
     score_patterns = ("S",)
     cost = InputComplexityHVAE.cost
-    environment = InputComplexityHVAE.environment  # type: ignore[assignment]
-    scores = InputComplexityHVAE.scores  # type: ignore[assignment]
-    score_names = InputComplexityHVAE.score_names  # type: ignore[assignment]
+    environment = InputComplexityHVAE.environment
+    scores = InputComplexityHVAE.scores
+    score_names = InputComplexityHVAE.score_names
 
     def measure(self, images: torch.Tensor, noise: KeyedNoise) -> Statistics:
         """The model's statistics, and the bits of every code."""
@@ -170,7 +170,7 @@ def generic_detectors(
             kinds = [(n, c, *rest) for (n, _, *rest), c in zip(kinds, own, strict=False)]  # type: ignore[misc]
         for known, base, category, shown, source in kinds:
             shared = base in (PlainTypicality, HierarchicalTypicality)
-            body = {
+            body: dict[str, object] = {
                 "__module__": config.__module__,
                 "__qualname__": f"{config.__qualname__}.{known}",
                 "__doc__": base.__doc__,

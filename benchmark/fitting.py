@@ -111,6 +111,7 @@ def attach(keys: JobKeys) -> None:
             scratch = keys.bench.store.scratch(keys.fit_key(fit))
             keys.train.verify()
             learn(keys, FitContext(pick_device(keys.bench.device), fit.seed, say, scratch))
+            keys.bench.store.discard_scratch(keys.fit_key(fit))
         with plugin_contract(detector, "load_state_dict"):
             detector.load_state_dict(state)
         return

@@ -147,22 +147,21 @@ def load_plugin(source: str) -> None:
 
     try:
         if source.endswith(".py") or "/" in source:
-            folder = _run_file(source)
+            file: str | None = str(_run_file(source))
         else:
             file = importlib.import_module(source).__file__
-            folder = Path(file).parent if file else None
     except OodbenchError:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"plug-in {source!r} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         ) from error
-    if folder is not None:
-        add_source(folder, f"plug-in {source}")
+    if file is not None:
+        add_source(Path(file).parent, f"plug-in {source}")
 
 
 def _run_file(source: str) -> Path:
-    """Run the file as the module ``oodbench_plugin_<stem>``; its folder."""
+    """Run the file as the module ``oodbench_plugin_<stem>``; its path."""
     path = Path(source)
     if not path.is_file():
         raise PluginError(f"plug-in {source!r}: there is no such file")
@@ -184,7 +183,7 @@ def _run_file(source: str) -> Path:
         raise
     finally:
         sys.dont_write_bytecode = bytecode
-    return path.parent
+    return path
 
 
 def _by_name(points: Sequence[EntryPoint]) -> dict[str, list[EntryPoint]]:

@@ -69,7 +69,7 @@ def score_function(
         named = DETECTORS.get(DETECTORS.canonical(on))
         base = named.reads or named
         kind = ReferencedScoreFunction if _parameters(name, function) == 2 else ScoreFunction
-        body = {
+        body: dict[str, object] = {
             "__module__": function.__module__,
             "__qualname__": function.__qualname__,
             "__doc__": function.__doc__,

@@ -253,6 +253,7 @@ def status(places: DataPlaces) -> list[SplitStatus]:
                 rows.append(SplitStatus(spec.name, split, "embedded", "scikit-learn", expected))
                 continue
             try:
+                found: Found | None
                 if spec.source == "files":
                     found = find_user_data(Path(spec.options[split]), split, divide=False)
                 else:

@@ -347,7 +347,7 @@ def test_results_of_a_plug_in_stay_readable_without_it(folder: Path, tmp_path: P
     shutil.copytree(folder / "store", tmp_path / "store")
     a, b = [e.digest[:10] for e in Store(str(tmp_path / "store")).entries("run")
             if e.record["detector"] in ("kl-share", "distance-to-mean")][:2]  # fmt: skip
-    script = f"""
+    script = """
 import sys
 from oodbench.cli import main
 for line in sys.argv[1:]:
