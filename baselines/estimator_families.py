@@ -131,7 +131,8 @@ def pyod_classes() -> dict[str, Known]:
             if not isinstance(node, ast.ClassDef) or node.name.startswith(("_", "Base")):
                 continue
             methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
-            if {"__init__", "fit", "decision_function"} <= methods.keys():
+            deep = any("BaseDeepLearningDetector" in ast.unparse(base) for base in node.bases)
+            if "__init__" in methods and (deep or {"fit", "decision_function"} <= methods.keys()):
                 arguments = methods["__init__"].args
                 names = [a.arg for a in (*arguments.args[1:], *arguments.kwonlyargs)]
                 cap = None if node.name in PYOD_UNCAPPED else CAP

@@ -51,7 +51,7 @@ class Registry(Generic[T]):
     def add(self, name: str, value: T) -> None:
         """Register `value`; PluginError if another object has the name already."""
         origin = _origin(value)
-        known = self._origins.get(name, origin)
+        known = self._origins.get(name, origin) if name in self._objects else origin
         for point in self._points.get(name, []):
             # A package may register its own entry point under way; anybody else may not.
             if name not in self._loading and _top(point.module) != _top(_module_of(value)):
@@ -161,14 +161,14 @@ def load_plugin(source: str) -> None:
 
 
 def _run_file(source: str) -> Path:
-    """Run the file as the module ``oodbench_plugin_<stem>``; its path."""
+    """Run the file as the module ``oodbench_plugin_<stem>``, numbered if taken; its path."""
     path = Path(source)
     if not path.is_file():
         raise PluginError(f"plug-in {source!r}: there is no such file")
-    name = f"oodbench_plugin_{path.stem}"
-    before = getattr(sys.modules.get(name), "__file__", None)
-    if before is not None and Path(before).resolve() != path.resolve():
-        raise PluginError(f"two plug-ins are files of one name: {before} and {path}; rename one")
+    name, number = f"oodbench_plugin_{path.stem}", 1
+    while _is_of_another_file(name, path):
+        number += 1
+        name = f"oodbench_plugin_{path.stem}_{number}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"plug-in {source!r} is not a Python file")
@@ -184,6 +184,11 @@ def _run_file(source: str) -> Path:
     finally:
         sys.dont_write_bytecode = bytecode
     return path
+
+
+def _is_of_another_file(module: str, path: Path) -> bool:
+    held = getattr(sys.modules.get(module), "__file__", None)
+    return held is not None and Path(held).resolve() != path.resolve()
 
 
 def _by_name(points: Sequence[EntryPoint]) -> dict[str, list[EntryPoint]]:

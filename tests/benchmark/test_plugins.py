@@ -172,7 +172,7 @@ def test_two_objects_of_one_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"oodbench\.baselines\.hvae:VanillaHVAE.*third\.py"):
         load_plugin(str(tmp_path / "third.py"))
     (tmp_path / "distance.py").write_text(text)
-    with pytest.raises(PluginError, match="two plug-ins are files of one name"):
+    with pytest.raises(PluginError, match="two detectors are named 'distance-to-mean'"):
         load_plugin(str(tmp_path / "distance.py"))
 
 
