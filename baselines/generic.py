@@ -13,7 +13,8 @@ registers, on the variant "tiny" of whatever recipe the user gives or the plug-i
 
 `log_prob(images[, noise][, samples])` is (B,) nats of uint8 images (B, C, H, W).  A hierarchical
 model has `statistics(images, noise)` instead: `elbo` (B,), `nll` (B, L) with NLL_k, and for every k
-`kl_k` (B, L) with KL_l of the branch k, nats; its configuration names its L `layers`.  Its first
+`kl_k` (B, L) with KL_l of the branch k, 0 for l ≤ k, nats; its configuration names its L `layers`.
+Its first
 detector has the scores of `oodbench.baselines.scores`: L, L>k, LLR>k, LLR_ada, LLR_optk, KL<=k.
 One variant serves all: fits are shared, and the members of WAIC are fits of other seeds.
 """
@@ -96,6 +97,11 @@ class HierarchicalDetector(HierarchicalVAE):
                 raise PluginError(
                     f"{type(self.model).__name__}.statistics must give {name!r} of shape {shape}"
                 )
+        if any(bool(found[f"kl_{k}"][:, :k].any()) for k in range(self.layers)):
+            raise PluginError(
+                f"{type(self.model).__name__}.statistics: kl_k must be 0 for the k lowest layers,"
+                " which the branch k draws from the prior"
+            )
         return Statistics({name: found[name] for name in wanted})
 
     def diagnose(
