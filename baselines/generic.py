@@ -14,8 +14,8 @@ registers, on the variant "tiny" of whatever recipe the user gives or the plug-i
 `log_prob(images[, noise][, samples])` is (B,) nats of uint8 images (B, C, H, W).  A hierarchical
 model has `statistics(images, noise)` instead: `elbo` (B,), `nll` (B, L) with NLL_k, and for every k
 `kl_k` (B, L) with KL_l of the branch k, 0 for l ≤ k, nats; its configuration names its L `layers`.
-Its first
-detector has the scores of `oodbench.baselines.scores`: L, L>k, LLR>k, LLR_ada, LLR_optk, KL<=k.
+Its first detector has the scores of `oodbench.baselines.scores`: L, L>k, LLR>k, LLR_ada, LLR_optk,
+KL<=k.
 One variant serves all: fits are shared, and the members of WAIC are fits of other seeds.
 """
 
