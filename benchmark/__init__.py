@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.detector import Detector, FitContext, Statistics, register
     from oodbench.errors import OodbenchError
+    from oodbench.recipes import register_model
+    from oodbench.scorefunctions import score_function
 
 __all__ = [
     "Detector",
@@ -28,7 +30,9 @@ __all__ = [
     "leaderboard",
     "load_pair",
     "register",
+    "register_model",
     "run",
+    "score_function",
 ]
 
 _HOMES = {
@@ -42,7 +46,9 @@ _HOMES = {
     "leaderboard": "oodbench.api",
     "load_pair": "oodbench.api",
     "register": "oodbench.detector",
+    "register_model": "oodbench.recipes",
     "run": "oodbench.api",
+    "score_function": "oodbench.scorefunctions",
 }
 
 

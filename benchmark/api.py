@@ -72,6 +72,7 @@ def run(
     recipe: str = "",
     overrides: Mapping[str, JSON] | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
+    project: str | Path | None = None,
     data: Sequence[str | Path] = (),
     store: str | Path | None = None,
     device: str = "auto",
@@ -94,7 +95,8 @@ def run(
       names none.  `overrides` changes settings of all recipes and becomes part of the keys:
       ``{"training": {"epochs": 3}}``.
     - `plugins`: files or modules, as ``--plugin``; a detector defined in the notebook itself only
-      has to be registered.
+      has to be registered.  `project`: a folder of recipes, pairs, suites, layouts and data sets,
+      from then on in this process.
     - `store`: folder or URL; by default OODBENCH_STORE, else ``results/store``.  `device`,
       `compile`, `batch_size` and `checkpoint_seconds` change no result on the CPU.
     - `all_scores`: with L>k, KL<=k, KL>k and LLR_ada_eq11, which printed tables leave out.
@@ -107,12 +109,10 @@ def run(
     """
     from oodbench.executors.local import raise_failures, run_jobs
     from oodbench.jobkeys import Bench
-    from oodbench.registry import load_plugin
     from oodbench.selection import choose
     from oodbench.store import Store
 
-    for plugin in [plugins] if isinstance(plugins, str | Path) else plugins:
-        load_plugin(str(plugin))
+    _load(plugins, project)
     listed = [pairs] if isinstance(pairs, str | Pair) else list(pairs)
     chosen = choose(listed, in_dist, _names(ood), suite, _names(detectors), scale, recipe, both)
     jobs = chosen.jobs(_seed_numbers(seeds), overrides)
@@ -151,6 +151,8 @@ def leaderboard(
     compare: Literal["paper"] | None = None,
     columns: str | Sequence[str] = (),
     all_scores: bool = True,
+    plugins: str | Path | Sequence[str | Path] = (),
+    project: str | Path | None = None,
 ) -> pandas.DataFrame:
     """Finished runs of a store as tidy rows, one per number; trains nothing, imports no torch.
 
@@ -162,6 +164,7 @@ def leaderboard(
     of that published table, empty where nothing ran; ``compare="paper"`` puts the paper's value,
     the difference and whether it lies inside our interval beside ours.
 
+    Plug-ins are needed only for what they bring to a table: a suite, a layout, the order of pairs.
     Raises OodbenchError on a pair or detector that never ran and on names that do not exist.
     """
     import pandas as pd
@@ -173,6 +176,7 @@ def leaderboard(
     from oodbench.tables.extras import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_rows
 
+    _load(plugins, project)
     if compare not in (None, "paper"):
         raise ConfigError(f"compare={compare!r}: 'paper' is all that there is")
     check_scale(scale)
@@ -233,6 +237,17 @@ def compare(
     columns = [*sides, "source", "seed", "auroc_a", "auroc_b", "difference", "low", "high", "sd",
                "p", "p_holm"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _load(plugins: str | Path | Sequence[str | Path], project: str | Path | None) -> None:
+    """Take up a project and plug-ins, in this order, as the command line does."""
+    from oodbench.registry import load_plugin
+    from oodbench.resources import use_project
+
+    if project is not None:
+        use_project(str(project))
+    for plugin in [plugins] if isinstance(plugins, str | Path) else plugins:
+        load_plugin(str(plugin))
 
 
 def store_location(store: str | Path | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oodbench.clitools import console, load_plugins, plugin_option
+from oodbench.clitools import console, plugin_option
 from oodbench.errors import OodbenchError
 
 if TYPE_CHECKING:
@@ -25,14 +25,13 @@ STYLES = {"passed": "green", "failed": "bold red", "reminder": "yellow", "not ap
 @click.option(
     "--verbose", is_flag=True, help="Also tracebacks, and what each check guards against."
 )
-def check(name: str, plugins: tuple[str, ...], store: str | None, verbose: bool) -> None:
+def check(name: str, store: str | None, verbose: bool) -> None:
     """Hold a detector to its contract: shapes, seeds, batches, saved state, sign, cost, …
 
     Runs on small generated images on the CPU, in well under a minute; nothing is downloaded or
     kept. Exit status 0: every check passed or does not apply; 1: a check FAILED, each with what
     was seen and how to mend it; 2: no such detector, or other bad input.
     """
-    load_plugins(plugins)
     recorded = None if store is None else _existing(store)
     from oodbench.conformance.outcome import Check
     from oodbench.conformance.suite import CHECKS, run_checks

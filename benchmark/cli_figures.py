@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from oodbench.clitools import data_option, print_columns, store_option
+from oodbench.clitools import data_option, plugin_option, print_columns, store_option
 
 
 @click.command()
@@ -21,6 +21,7 @@ from oodbench.clitools import data_option, print_columns, store_option
               help="A .pdf, .svg or .png file.  [NAME-PAIR.pdf]")  # fmt: skip
 @click.option("--dpi", type=click.IntRange(20, 2400), default=200, show_default=True,
               help="Resolution of a PNG, and of images inside a PDF or SVG.")  # fmt: skip
+@plugin_option
 @data_option
 @store_option
 def figure(

@@ -9,7 +9,7 @@ import click
 from oodbench.clitools import (
     Commands,
     data_option,
-    load_plugins,
+    note_problems,
     plugin_option,
     print_columns,
     store_option,
@@ -22,9 +22,10 @@ def list_() -> None:
 
 
 @list_.command("pairs")
+@plugin_option
 def list_pairs() -> None:
     """Registered pairs; any ID-OOD of two data sets works as well."""
-    from oodbench.pairs import registered_pairs
+    from oodbench.pairs import pair_declarations, registered_pairs
 
     print_columns(
         [("PAIR", "ID", "OOD", "TABLES")]
@@ -33,12 +34,14 @@ def list_pairs() -> None:
             for p in registered_pairs().values()
         ]
     )
+    note_problems(pair_declarations().problems)
 
 
 @list_.command("datasets")
+@plugin_option
 def list_datasets() -> None:
     """Registered data sets with their shape, splits, variants and licence."""
-    from oodbench.datasets.spec import catalogue
+    from oodbench.datasets.spec import catalogue, dataset_declarations
 
     print_columns(
         [("DATA SET", "C×H×W", "SPLITS", "VARIANTS", "LICENCE", "CITE")]
@@ -54,15 +57,15 @@ def list_datasets() -> None:
             for s in catalogue().values()
         ]
     )
+    note_problems(dataset_declarations().problems)
 
 
 @list_.command("detectors")
 @plugin_option
-def list_detectors(plugins: tuple[str, ...]) -> None:
+def list_detectors() -> None:
     """Registered detectors, their scores and citation; broken plug-ins are named at the end."""
     from oodbench.detector import DETECTORS
 
-    load_plugins(plugins)
     broken = DETECTORS.broken()
     rows = [("DETECTOR", "CATEGORY", "SCORES", "COST", "CITE")]
     for name in DETECTORS.names():
@@ -77,26 +80,30 @@ def list_detectors(plugins: tuple[str, ...]) -> None:
                     cls.cite,
                 )
             )
+    families = [f"{family}.CLASS[,KEY=VALUE…]" for family in DETECTORS.families()]
+    rows += [(family, "unsupervised", "-", "0", "by class") for family in families]
     print_columns(rows)
-    for reason in broken.values():
-        click.echo(f"broken: {reason}", err=True)
+    note_problems(broken)
 
 
 @list_.command("suites")
+@plugin_option
 def list_suites() -> None:
     """Suites: named sets of pairs and detectors."""
-    from oodbench.suites import suites
+    from oodbench.suites import suite_declarations, suites
 
     print_columns(
         [("SUITE", "PAIRS", "TITLE")]
         + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
     )
+    note_problems(suite_declarations().problems)
 
 
 @list_.command("recipes")
+@plugin_option
 def list_recipes() -> None:
     """Recipes with the image shape they are made for, scales and variants."""
-    from oodbench.recipes import recipe_files
+    from oodbench.recipes import recipe_declarations, recipe_files
 
     print_columns(
         [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
@@ -105,6 +112,7 @@ def list_recipes() -> None:
             for r in recipe_files().values()
         ]
     )
+    note_problems(recipe_declarations().problems)
 
 
 @click.group("data", cls=Commands)
@@ -113,6 +121,7 @@ def data_() -> None:
 
 
 @data_.command("status")
+@plugin_option
 @data_option
 @store_option
 def data_status(data: tuple[str, ...], store: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from oodbench.clitools import collector_paused, data_option, store_option
+from oodbench.clitools import collector_paused, data_option, plugin_option, store_option
 from oodbench.errors import StoreError
 
 
@@ -22,6 +22,7 @@ from oodbench.errors import StoreError
 @click.option("--pictures", type=click.IntRange(0, 50), default=8, show_default=True,
               help="Most and least OOD images shown of each set; 0 for none.")  # fmt: skip
 @click.option("--title", default="oodbench report", show_default=True)
+@plugin_option
 @data_option
 @store_option
 def report(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oodbench.cli_store import note_changes
-from oodbench.clitools import console, data_option, load_plugins, plugin_option, store_option
+from oodbench.clitools import console, data_option, plugin_option, store_option
 
 if TYPE_CHECKING:
     from oodbench.jobkeys import Bench
@@ -60,7 +60,7 @@ def run(
     pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
     detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
     both: bool, data: tuple[str, ...], store: str, device: str, precision: str | None,
-    compile_: bool, batch_size: int | None, checkpoint_seconds: float, plugins: tuple[str, ...],
+    compile_: bool, batch_size: int | None, checkpoint_seconds: float,
     all_scores: bool, dry_run: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train what is missing, measure, score, and print the table of every pair."""
@@ -70,7 +70,6 @@ def run(
     from oodbench.selection import choose
     from oodbench.store import Store
 
-    load_plugins(plugins)
     chosen = choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
     overrides = {"training": {"precision": precision}} if precision else None
     jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oodbench.clitools import plugin_option
 from oodbench.errors import StoreError
 from oodbench.storage import DEFAULT_STORE
 
@@ -26,6 +27,7 @@ def store_() -> None:
 
 
 @store_.command("verify")
+@plugin_option
 @_store
 def verify(store: str) -> None:
     """Read every file against its checksum and key; set aside what fails."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oodbench.cli_store import note_changes
-from oodbench.clitools import collector_paused, console, store_option
+from oodbench.clitools import collector_paused, console, plugin_option, store_option
 
 if TYPE_CHECKING:
     from oodbench.leaderboards import Group
@@ -37,6 +37,7 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="General layout: paired tests against the best of every pair.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")
+@plugin_option
 @store_option
 def leaderboard(
     suite: str | None, layout: str | None, pairs: tuple[str, ...], detectors: tuple[str, ...],
@@ -129,6 +130,7 @@ def _plain(
 @click.option("--scale", metavar="paper|small|smoke")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table",
               show_default=True)  # fmt: skip
+@plugin_option
 @store_option
 def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: str) -> None:
     """The difference of two AUROCs on one pair, with its interval and p-value.

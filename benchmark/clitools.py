@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,18 +47,37 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
 
 
 def plugin_option(function: click.decorators.FC) -> click.decorators.FC:
-    """--plugin, shared by all commands that name detectors."""
-    return click.option(
-        "--plugin", "plugins", multiple=True, metavar="FILE|MODULE", help="Load a plug-in."
-    )(function)
+    """--plugin and --project, shared by all commands that look names up; both act when parsed."""
+    plugin = click.option(
+        "--plugin", multiple=True, metavar="FILE|MODULE", expose_value=False,
+        callback=_load_plugins, help="Load a plug-in; may be repeated.",
+    )  # fmt: skip
+    project = click.option(
+        "--project", metavar="FOLDER", expose_value=False, callback=_use_project, is_eager=True,
+        help="Recipes, pairs, suites, layouts and data sets of one's own; also OODBENCH_PROJECT."
+        "  [oodbench-project, where there is one]",
+    )  # fmt: skip
+    return plugin(project(function))
 
 
-def load_plugins(plugins: Sequence[str]) -> None:
-    """What --plugin names; PluginError where it cannot be loaded."""
+def _load_plugins(_: click.Context, __: click.Parameter, plugins: Sequence[str]) -> None:
     from oodbench.registry import load_plugin
 
     for plugin in plugins:
         load_plugin(plugin)
+
+
+def _use_project(_: click.Context, __: click.Parameter, folder: str | None) -> None:
+    from oodbench.resources import use_project
+
+    if folder is not None:
+        use_project(folder)
+
+
+def note_problems(problems: Mapping[str, str]) -> None:
+    """One line on standard error for everything that is declared and cannot be used."""
+    for reason in problems.values():
+        click.echo(f"broken: {reason}", err=True)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

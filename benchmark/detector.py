@@ -12,6 +12,8 @@
 `measure` gets uint8 images (B, C, H, W) and returns named per-image tensors (B,) or (B, K); with a
 second parameter it gets keyed noise (`oodbench.seeding.KeyedNoise`), the only randomness it may
 use.  `score` is a pure function of the statistics of all images, returning (N,) floats.
+
+A function on the statistics of another detector is less: see `oodbench.scorefunctions`.
 """
 
 from __future__ import annotations
@@ -78,6 +80,12 @@ class Detector:
     on its members, the groups being those of `oodbench.metrics.group_members`.  Of the scores that
     `oracles` lists, the one with the best AUROC is printed as well, under a name of its own; that
     choice has seen the OOD images, and every table says so.
+
+    `fit` gets a seeded subset where `fit_images` is set and the training set is larger; tables say
+    so.  A detector whose learned state is no tensors sets `refits`: its `fit`, the same for the
+    same images and seed, is called again where a stored fit is taken up, before `load_state_dict`.
+    `reads` is the detector whose fits and measurements are used instead of one's own.
+
     What `oodbench check` holds a score's sign to: noise is OOD for whoever learns what waves look
     like.  A statistic of one image that learns nothing says with `one_sided`, one of `ONE_SIDED`,
     what it calls OOD instead.  `unoriented` maps a score, or a pattern such as "LLR*", to the
@@ -99,6 +107,9 @@ class Detector:
     one_sided: ClassVar[str] = ""
     unoriented: ClassVar[Mapping[str, str]] = {}
     diagnose_training: ClassVar[bool] = True
+    fit_images: ClassVar[int | None] = None
+    refits: ClassVar[bool] = False
+    reads: ClassVar[type[Detector] | None] = None
 
     recipe: Recipe | None = None
     companion_recipes: Sequence[Recipe] = ()
@@ -112,7 +123,7 @@ class Detector:
     def environment(self) -> Mapping[str, JSON]:
         """What outside the code can change a measurement, such as a compressor's version.
 
-        It becomes part of the key of a measurement.
+        It becomes part of the key of a measurement, and of the key of the detector's own fit.
         """
         return {}
 
@@ -186,12 +197,41 @@ D = TypeVar("D", bound=type[Detector])
 def _adopt(name: str, value: object) -> type[Detector]:
     if not (isinstance(value, type) and issubclass(value, Detector)):
         raise PluginError(f"detector {name!r} is {value!r}, not a subclass of oodbench.Detector")
-    if not value.name:
-        value.name = name
+    registered = str(vars(value).get("name", ""))
+    if registered not in ("", name):
+        raise PluginError(f"detector {name!r} is registered as {registered!r}; use one name")
+    value.name = name
+    if _measures_otherwise(value):
+        value.measure_name = name
     return value
 
 
-DETECTORS: Registry[type[Detector]] = Registry("detector", "oodbench.detectors", _adopt)
+#: What a subclass may define without measuring anything else than its base.
+_SCORING = {
+    "score", "scores", "score_names", "calibrate", "calibrates", "oracles", "diagnose", "layers",
+}  # fmt: skip
+
+
+def _measures_otherwise(cls: type[Detector]) -> bool:
+    """Whether a class has no `measure_name`, or only one from before it changed a method.
+
+    Two detectors share measurements where this name, revision, fits and settings are equal; a
+    third party's subclass must not do so by accident.
+    """
+    for base in cls.__mro__:
+        held = vars(base)
+        if held.get("measure_name"):
+            return False
+        if not base.__module__.startswith("oodbench."):
+            methods = {n for n, v in held.items() if callable(v) or isinstance(v, property)}
+            if methods - _SCORING:
+                return True
+    return True
+
+
+DETECTORS: Registry[type[Detector]] = Registry(
+    "detector", "oodbench.detectors", _adopt, families="oodbench.detector_families"
+)
 
 
 def register(
@@ -209,9 +249,8 @@ def register(
 
     def decorate(cls: D) -> D:
         DETECTORS.add(name, _adopt(name, cls))
-        cls.name, cls.category, cls.cite = name, category, cite
-        cls.title = title or cls.title or name
-        cls.measure_name = cls.measure_name or name
+        cls.category, cls.cite = category, cite
+        cls.title = title or str(vars(cls).get("title", "")) or name
         return cls
 
     return decorate

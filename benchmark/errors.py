@@ -49,24 +49,24 @@ class PluginError(OodbenchError):
 
 
 @contextmanager
-def plugin_contract(detector: object, method: str) -> Iterator[None]:
-    """Turn what somebody else's detector raises into a PluginError that says where it did.
+def plugin_contract(part: object, method: str, kind: str = "detector") -> Iterator[None]:
+    """Turn what somebody else's detector or model raises into a PluginError that says where.
 
-    A detector of ours is let through: what it raises is our bug and deserves its traceback.
+    A part of ours is let through: what it raises is our bug and deserves its traceback.
     """
     try:
         yield
     except (OodbenchError, MemoryError):
         raise
     except Exception as error:
-        module = type(detector).__module__
+        module = type(part).__module__
         if module.startswith("oodbench."):
             raise
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise PluginError(
-            f"detector {getattr(detector, 'name', module)!r}: {method} raised"
+            f"{kind} {getattr(part, 'name', module)!r}: {method} raised"
             f" {type(error).__name__}: {reason} ({place})"
         ) from error
 

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from oodbench.canonical import JSON
 from oodbench.detector import Detector, FitContext
 from oodbench.errors import PluginError, plugin_contract
+from oodbench.seeding import derive_seed
 from oodbench.sourcecode import source_record
 from oodbench.store import Entry, Key
 
@@ -35,25 +38,21 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
     started = time.monotonic()
     recipe = fit.recipe
     if recipe is None:
-        context = FitContext(device, keys.job.seed, progress.say, scratch)
-        images = keys.train
-        if keys.detector.category != "labels":
-            images = images.without_labels()
-        with plugin_contract(keys.detector, "fit"):
-            keys.detector.fit(images, context)
+        learn(keys, FitContext(device, fit.seed, progress.say, scratch))
         files = {"state.safetensors": pack_tensors(learned_state(keys.detector))}
         record: dict[str, JSON] = {"seconds": time.monotonic() - started}
     else:
         runtime = Runtime(device, bench.compile, bench.checkpoint_seconds)
-        model, run = train(
-            lambda: recipe.build(keys.test.shape),
-            keys.train.images,
-            recipe.training,
-            seed=fit.seed,
-            scratch=scratch,
-            runtime=runtime,
-            progress=progress,
-        )
+        with plugin_contract(recipe.config, "training", kind="model"):
+            model, run = train(
+                lambda: recipe.build(keys.test.shape),
+                keys.train.images,
+                recipe.training,
+                seed=fit.seed,
+                scratch=scratch,
+                runtime=runtime,
+                progress=progress,
+            )
         files = {
             "weights.safetensors": pack_tensors(model.state_dict()),
             "log.csv": log_csv(run.rows),
@@ -69,7 +68,7 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
     record |= {
         "name": fit.label,
         "in_dist": keys.train.name,
-        "train_images": len(keys.train),
+        "train_images": (keys.fit_subset if recipe is None else 0) or len(keys.train),
         "peak_memory_mb": peak_memory_mb(device),
         "machine": machine_record(device),
         "source": source_record(keys.detector, keys.recipe),
@@ -77,6 +76,18 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
     entry = store.write(key, files, record)
     store.discard_scratch(key)
     return entry
+
+
+def learn(keys: JobKeys, context: FitContext) -> None:
+    """The detector's own `fit`, on the images that it is given."""
+    images = keys.train
+    if keys.detector.category != "labels":
+        images = images.without_labels()
+    if keys.fit_subset:
+        generator = np.random.default_rng(derive_seed("fit", context.seed, len(images)))
+        images = images.subset(np.sort(generator.permutation(len(images))[: keys.fit_subset]))
+    with plugin_contract(keys.detector, "fit"):
+        keys.detector.fit(images, context)
 
 
 def attach(keys: JobKeys) -> None:
@@ -87,12 +98,23 @@ def attach(keys: JobKeys) -> None:
     from oodbench.training import channels_last, pick_device
 
     say, detector = keys.bench.progress.say, keys.detector
+    made: list[Fit] = []
+
+    def make(key: Key, fit: Fit) -> Entry:
+        made.append(fit)
+        return make_fit(keys, key, fit)
+
     entries = [
-        keys.bench.store.obtain(keys.fit_key(fit), partial(make_fit, keys, fit=fit), say)
-        for fit in keys.fits
+        keys.bench.store.obtain(keys.fit_key(fit), partial(make, fit=fit), say) for fit in keys.fits
     ]
     if keys.recipe is None:
         state = entries[0].parse("state.safetensors", unpack_tensors)
+        if detector.refits and not made:
+            (fit,) = keys.fits
+            scratch = keys.bench.store.scratch(keys.fit_key(fit))
+            keys.train.verify()
+            learn(keys, FitContext(pick_device(keys.bench.device), fit.seed, say, scratch))
+            keys.bench.store.discard_scratch(keys.fit_key(fit))
         with plugin_contract(detector, "load_state_dict"):
             detector.load_state_dict(state)
         return

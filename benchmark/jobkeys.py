@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
-from oodbench.detector import wants_noise
+from oodbench.detector import Detector, wants_noise
 from oodbench.plan import Job, make_detector
 from oodbench.progress import Progress
 from oodbench.store import Key, Store
@@ -89,6 +89,12 @@ class JobKeys:
         """How many training images are measured, for diagnostics and for `calibrate`."""
         return min(len(self.train), self.count(self.test), DIAGNOSE_IMAGES)
 
+    @property
+    def fit_subset(self) -> int:
+        """How many training images the detector's own `fit` gets, 0 where it gets all."""
+        limit = self.detector.fit_images
+        return limit if limit is not None and limit < len(self.train) else 0
+
     def count(self, images: ImageSet) -> int:
         """How many images of a test split are measured: all, or the recipe's `max_images`."""
         limit = self.recipe.measure.max_images if self.recipe is not None else None
@@ -103,6 +109,11 @@ class JobKeys:
     def has_fit(self) -> bool:
         """Whether anything is learned."""
         return self.recipe is not None or type(self.detector).learns()
+
+    @property
+    def source(self) -> type[Detector]:
+        """The detector whose fits and measurements are used: its own class, or what it reads."""
+        return self.detector.reads or type(self.detector)
 
     # ------------------------------------------------------------------ keys
     def member_seed(self, member: int) -> int:
@@ -132,7 +143,11 @@ class JobKeys:
         if fit.recipe is not None:
             parts = fit.recipe.fit_parts()
         else:
-            parts = {"detector": self.detector.name, "revision": self.detector.revision}
+            parts = {"detector": self.source.name, "revision": self.source.revision}
+            if self.fit_subset:
+                parts["images"] = self.fit_subset
+            if self.detector.environment():
+                parts["environment"] = dict(self.detector.environment())
             if self.detector.category == "labels":
                 from oodbench.datasets.imageset import label_fingerprint
 
@@ -143,8 +158,8 @@ class JobKeys:
     def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
         """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
         parts: dict[str, JSON] = {
-            "measure": self.detector.measure_name,
-            "revision": self.detector.revision,
+            "measure": self.source.measure_name,
+            "revision": self.source.revision,
             "images": images.fingerprint,
             "subset": subset,
             "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
@@ -189,6 +204,8 @@ class JobKeys:
             "metrics": METRICS_REVISION,
             "images": [self.test.fingerprint, ood.fingerprint],
         }
+        if self.detector.reads is not None:
+            parts["reads"] = [self.source.name, self.source.revision]
         if self.has_fit:
             parts["train"] = self.train.fingerprint
         if self.recipe is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
 from oodbench.datasets.spec import parse_name
-from oodbench.errors import OodbenchError, UnknownNameError
-from oodbench.yamlfile import read_yaml
+from oodbench.errors import OodbenchError
+from oodbench.resources import Declarations, Source, checked_entry, sources
 
 
 @dataclass(frozen=True)
@@ -30,22 +28,39 @@ class Pair:
         return make_pair(self.ood, self.in_dist)
 
 
-@cache
 def registered_pairs() -> dict[str, Pair]:
-    """The pairs that ship with the package, by name."""
-    raw = read_yaml(Path(str(files("oodbench") / "pairs.yaml")))
-    out = {}
-    for name, value in raw.items():
-        body = cast("Mapping[str, object]", value)
-        out[name] = Pair(
-            name=name,
-            in_dist=str(body["in_dist"]),
-            ood=str(body["ood"]),
-            tables=tuple(cast("list[int]", body.get("tables", []))),
-            embedded=bool(body.get("embedded", False)),
-            reading=str(body.get("reading", "")),
-        )
-    return out
+    """The pairs of oodbench, of plug-ins and of the project, by name."""
+    return _all_pairs(sources())
+
+
+def pair_declarations() -> Declarations[Pair]:
+    """Every ``pairs.yaml``: ``name: {in_dist, ood, reading}``."""
+    return _declarations(sources())
+
+
+@cache
+def _all_pairs(_: tuple[Source, ...]) -> dict[str, Pair]:
+    return pair_declarations().all()
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[Pair]:
+    return Declarations[Pair]("pair").add_entries(lambda s: s.path / "pairs.yaml", _pair)
+
+
+def _pair(source: Source, name: str, value: object) -> Pair:
+    more = {"tables": list, "embedded": bool} if source.is_built_in else {}
+    body = checked_entry(
+        value, f"pair {name!r}", {"in_dist": str, "ood": str}, {"reading": str, **more}
+    )
+    return Pair(
+        name=name,
+        in_dist=str(body["in_dist"]),
+        ood=str(body["ood"]),
+        tables=tuple(cast("list[int]", body.get("tables", []))),
+        embedded=bool(body.get("embedded", False)),
+        reading=str(body.get("reading", "")),
+    )
 
 
 def get_pair(name: str) -> Pair:
@@ -53,9 +68,9 @@ def get_pair(name: str) -> Pair:
 
     UnknownNameError lists the nearest registered pairs.
     """
-    known = registered_pairs()
-    if name in known:
-        return known[name]
+    declared = pair_declarations()
+    if name in declared:
+        return declared.get(name)
     for cut, char in enumerate(name):
         if char != "-":
             continue
@@ -65,7 +80,7 @@ def get_pair(name: str) -> Pair:
             continue
         if not left.is_path and not right.is_path:
             return make_pair(str(left), str(right))
-    raise UnknownNameError("pair", name, known, "or name two data sets with --in-dist and --ood")
+    return declared.get(name, "or name two data sets with --in-dist and --ood")
 
 
 def make_pair(in_dist: str, ood: str) -> Pair:

@@ -38,11 +38,17 @@ class DetectorRequest:
         return DETECTORS.get(self.name)
 
 
-def parse_detector(text: str) -> DetectorRequest:
-    """``informative-hvae``, ``vanilla-hvae@F5``, ``informative-hvae:llr-ada``; checks the name."""
+def split_detector(text: str) -> DetectorRequest:
+    """``informative-hvae``, ``vanilla-hvae@F5``, ``informative-hvae:llr-ada``; looks nothing up."""
     head, _, score = text.partition(":")
     name, _, recipe = head.partition("@")
-    request = DetectorRequest(name, recipe, (score,) if score else ())
+    return DetectorRequest(DETECTORS.canonical(name), recipe, (score,) if score else ())
+
+
+def parse_detector(text: str) -> DetectorRequest:
+    """As `split_detector`; UnknownNameError or ConfigError where it cannot run."""
+    request = split_detector(text)
+    name, recipe = request.name, request.recipe
     if recipe and not request.detector.recipe_variant:
         raise ConfigError(f"detector {name!r} has no recipes; write {name!r} alone")
     return request

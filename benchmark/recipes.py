@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from oodbench.canonical import JSON
-from oodbench.errors import ConfigError, UnknownNameError, nearest
+from oodbench.errors import ConfigError, PluginError, UnknownNameError, nearest
 from oodbench.registry import Registry
+from oodbench.resources import Declarations, Source, built_in, sources
 from oodbench.yamlfile import read_yaml
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SCALES = ("paper", "small", "smoke")
 MAX_WEIGHTS = 4_000_000_000
 MAX_SIDE = 65_536
+C = TypeVar("C", bound=type)
 #: Above the widths of any published recipe; what is larger is counted before it is built.
 LARGE = 4_096
 
@@ -50,6 +51,14 @@ class ModelConfig(Protocol):
 
 
 def _adopt(name: str, value: object) -> type[ModelConfig]:
+    missing = [part for part in ("build", "model_validate") if not hasattr(value, part)]
+    if not isinstance(value, type) or missing:
+        raise PluginError(
+            f"model {name!r} is {value!r}, not a configuration class: a pydantic model with a"
+            " method build(self, shape)"
+        )
+    if getattr(value, "name", None) != name or not isinstance(getattr(value, "revision", 0), int):
+        raise PluginError(f"model {name!r}: its class needs name = {name!r} and revision = 1")
     return cast("type[ModelConfig]", value)
 
 
@@ -124,22 +133,49 @@ class Recipe:
         }
 
 
-@cache
+def register_model(config: C) -> C:
+    """Class decorator: register a model by its configuration class, under the class's `name`.
+
+    The class is a pydantic model, frozen and with extra="forbid" (`oodbench.models.config.Frozen`),
+    with class variables `name` and `revision` and a method ``build(self, shape)``.
+    """
+    name = str(getattr(config, "name", "") or getattr(config, "__name__", config))
+    MODELS.add(name, _adopt(name, config))
+    return config
+
+
 def recipe_files() -> dict[str, RecipeFile]:
-    """The recipes that ship with the package, by name."""
-    folder = Path(str(files("oodbench") / "recipes"))
-    found = [read_recipe(path) for path in sorted(folder.glob("*.yaml"))]
-    return {recipe.name: recipe for recipe in found}
+    """The recipes of oodbench, of plug-ins and of the project, by name."""
+    return _all_recipes(sources())
+
+
+def recipe_declarations() -> Declarations[RecipeFile]:
+    """Every ``recipes/NAME.yaml``."""
+    return _declarations(sources())
+
+
+@cache
+def _all_recipes(_: tuple[Source, ...]) -> dict[str, RecipeFile]:
+    return recipe_declarations().all()
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[RecipeFile]:
+    return Declarations[RecipeFile]("recipe").add_files("recipes", _read_named)
+
+
+def _read_named(path: Path) -> RecipeFile:
+    recipe = read_recipe(path)
+    if recipe.name != path.stem:
+        raise ConfigError(f"{path} holds the recipe {recipe.name!r}; name the file after it")
+    return recipe
 
 
 def find_recipe(name: str) -> RecipeFile:
     """A recipe by name, or a path to a YAML file; UnknownNameError lists the nearest."""
     if name.endswith((".yaml", ".yml")):
         return read_recipe(Path(name))
-    known = recipe_files()
-    if name not in known:
-        raise UnknownNameError("recipe", name, known)
-    return known[name]
+    return recipe_declarations().get(name)
 
 
 def default_recipe(
@@ -147,12 +183,14 @@ def default_recipe(
 ) -> RecipeFile:
     """The recipe made for this ID set, else the first by name that is made for its image shape.
 
-    Of those, one that offers `scale` goes first.
+    Of those, one that offers `scale` goes first, and one of oodbench before one of a plug-in, so
+    that a plug-in moves no result of another's detector.
     """
+    own = built_in().path / "recipes"
     base = in_dist.split("@")[0]
     offering = sorted(
         (r for r in recipe_files().values() if variant in r.variants),
-        key=lambda r: (scale not in r.scales, r.name),
+        key=lambda r: (scale not in r.scales, Path(r.origin).parent != own, r.name),
     )
     named = [r for r in offering if base in r.in_dist]
     fitting = named or [r for r in offering if r.shape == shape and not r.in_dist]

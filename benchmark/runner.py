@@ -19,7 +19,7 @@ from oodbench.fitting import attach, peak_memory_mb
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import cost, notes, results
+from oodbench.runrecord import cost, fit_notes, notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -204,7 +204,8 @@ class _Evaluation:
             "n": len(id_index),
             "available": {"id": counts[0], "ood": counts[1]},
             "notes": [
-                note for images in (self.keys.test, ood) for note in notes(self.keys, images)
+                *fit_notes(self.keys),
+                *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
             ],
             "scores": scored,
             "score_order": list(scored),

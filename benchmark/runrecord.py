@@ -49,6 +49,14 @@ def notes(keys: JobKeys, images: ImageSet) -> list[str]:
     return [f"{images.name}: {note}" for note in found]
 
 
+def fit_notes(keys: JobKeys) -> list[str]:
+    """What a reader has to know of the images that a detector was fitted on."""
+    if not keys.has_fit or keys.recipe is not None or not keys.fit_subset:
+        return []
+    count = f"{keys.fit_subset:,} of {len(keys.train):,}"
+    return [f"fitted on a seeded subset of {count} training images"]
+
+
 def cost(keys: JobKeys) -> dict[str, JSON]:
     """Passes and milliseconds per image, and what the training took."""
     found: dict[str, JSON] = {"passes": keys.detector.cost}

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError, nearest
 from oodbench.pairs import Pair, get_pair, make_pair
-from oodbench.plan import DEFAULT_DETECTORS, DetectorRequest, Job, parse_detector, plan_jobs
+from oodbench.plan import (
+    DEFAULT_DETECTORS,
+    DetectorRequest,
+    Job,
+    parse_detector,
+    plan_jobs,
+    split_detector,
+)
 from oodbench.recipes import SCALES
 from oodbench.suites import Part, find_suite
 
@@ -92,7 +99,8 @@ def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
     """``detector[:score]`` by detector; names are not looked up, the store decides."""
     asked = {}
     for text in detectors:
-        name, _, score = text.partition(":")
+        head, _, score = text.partition(":")
+        name = split_detector(head).name if "@" not in head else head
         asked[name] = DetectorRequest(name, "", (score,) if score else ())
     return asked
 

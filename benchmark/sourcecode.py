@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Packages whose imports are followed; the rest of oodbench decides nothing that is not in a key.
 FOLLOWED = ("oodbench.baselines", "oodbench.models")
+#: Modules of base classes that compute nothing.
+CONTRACT = {"builtins", "oodbench.detector", "oodbench.scorefunctions"}
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 #: What a detector declares to the conformance suite alone; no number can depend on it.
 _DECLARED = {"one_sided", "unoriented"}
@@ -51,7 +53,7 @@ def _part(name: str, revision: int, source: str | None) -> JSON:
 @cache
 def detector_source(cls: type) -> str | None:
     """Hash of the modules of a detector's classes and of what they import; None without a file."""
-    own = {c.__module__ for c in cls.__mro__} - {"builtins", "oodbench.detector"}
+    own = {c.__module__ for c in cls.__mro__} - CONTRACT
     return None if any(_tree(name) is None for name in own) else _digest(own, "")
 
 
@@ -59,13 +61,16 @@ def detector_source(cls: type) -> str | None:
 def model_source(config: type) -> str | None:
     """Hash of the modules that a model's configuration class builds from; None without a file.
 
-    The configuration's own module is left out: its fields are in the key, one by one.
+    The configurations of oodbench stand in one module that is left out: their fields are in the
+    key, one by one.  That of a plug-in may hold the network, and counts.
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(config)))
     except (OSError, TypeError):
         return None
-    return _digest(_imports(tree), config.__module__)
+    if not config.__module__.startswith(FOLLOWED):
+        return _digest([config.__module__], "")
+    return _digest(_imports(tree, config.__module__), config.__module__)
 
 
 def changed_sources(entries: Iterable[Entry]) -> list[str]:
@@ -124,9 +129,11 @@ def _tree(module: str) -> ast.Module | None:
     """
     file = getattr(sys.modules.get(module), "__file__", None)
     package = next((name for name in FOLLOWED if module.startswith(f"{name}.")), None)
-    if file is None and package is not None:
-        home = Path(str(importlib.import_module(package).__file__)).parent
-        file = str(home.joinpath(*module.removeprefix(f"{package}.").split("."))) + ".py"
+    package = package or module.partition(".")[0]
+    if file is None and package != module:
+        home = getattr(importlib.import_module(package), "__file__", None)
+        below = module.removeprefix(f"{package}.").split(".")
+        file = f"{Path(str(home)).parent.joinpath(*below)}.py"
     try:
         return ast.parse(Path(str(file)).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -140,18 +147,22 @@ def _module(name: str) -> tuple[str, tuple[str, ...]] | None:
     if tree is None:
         return None
     text = hashlib.sha256(_skeleton(tree).encode()).hexdigest()
-    return text, tuple(_imports(tree)) if name.startswith(FOLLOWED) else ()
+    return text, tuple(_imports(tree, name))
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """Modules of the followed packages that a tree imports, wherever the import stands."""
+def _imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """What a module imports, anywhere in its tree: of oodbench the followed packages, of a
+    plug-in its own package."""
+    followed = FOLLOWED if module.startswith("oodbench.") else (f"{module.partition('.')[0]}.",)
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if name.startswith(FOLLOWED))
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.startswith(followed))
 
 
 def _skeleton(node: object) -> str:

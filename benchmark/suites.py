@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
-from oodbench.errors import ConfigError, UnknownNameError
+from oodbench.errors import ConfigError
+from oodbench.resources import Declarations, Source, sources
 from oodbench.yamlfile import read_yaml
 
 KEYS = {"name", "title", "pairs", "detectors", "layout", "scale"}
@@ -48,33 +48,36 @@ class Suite:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.detectors))
 
 
-@cache
 def suites() -> dict[str, Suite]:
-    """The suites that ship with the package."""
-    found = [find_suite(name) for name in suite_names()]
-    return {suite.name: suite for suite in found}
+    """The suites of oodbench, of plug-ins and of the project, by name."""
+    found = suite_declarations().all()
+    return {name: found[name] for name in suite_names() if name in found}
+
+
+def suite_declarations() -> Declarations[Suite]:
+    """Every ``suites/NAME.yaml``."""
+    return _declarations(sources())
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[Suite]:
+    return Declarations[Suite]("suite").add_files("suites", read_suite)
 
 
 def suite_names() -> list[str]:
-    """Names of the suites that ship with the package, table1 … last; reads no file."""
+    """Names of the suites, table1 … last; reads no file."""
 
     def order(name: str) -> tuple[int, str]:
         return (int("".join(char for char in name if char.isdigit()) or 0), name)
 
-    return sorted((path.stem for path in _folder().glob("*.yaml")), key=order)
+    return sorted(suite_declarations().names(), key=order)
 
 
 def find_suite(name: str) -> Suite:
     """A suite by name, or a path to a YAML file."""
     if name.endswith((".yaml", ".yml")):
         return read_suite(Path(name))
-    if name not in suite_names():
-        raise UnknownNameError("suite", name, suite_names())
-    return read_suite(_folder() / f"{name}.yaml")
-
-
-def _folder() -> Path:
-    return Path(str(files("oodbench") / "suites"))
+    return suite_declarations().get(name)
 
 
 def read_suite(path: Path) -> Suite:

@@ -48,6 +48,12 @@ class ImageSet:
         """D = C·H·W."""
         return math.prod(self.shape)
 
+    def subset(self, indices: np.ndarray) -> ImageSet:
+        """The images at `indices`, a copy with a fingerprint of its own."""
+        images = np.ascontiguousarray(self.images[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, images=images, labels=labels, fingerprint=fingerprint(images, ()))
+
     def without_labels(self) -> ImageSet:
         """What an unsupervised detector is given."""
         return replace(self, labels=None)

@@ -143,6 +143,8 @@ def _find(spec: DatasetSpec, split: str, places: DataPlaces) -> Found:
         raise DataError(f"{spec.name} has no {split} split; it has {', '.join(spec.splits)}")
     if spec.source == "embedded":
         return find_embedded(spec, split)
+    if spec.source == "files":
+        return find_user_data(Path(spec.options[split]), split, divide=False)
     found = find_published(spec, split, places.folders)
     if found is None:
         looked = ", ".join(map(str, places.folders)) or "no folder"
@@ -253,7 +255,11 @@ def status(places: DataPlaces) -> list[SplitStatus]:
                 rows.append(SplitStatus(spec.name, split, "embedded", "scikit-learn", expected))
                 continue
             try:
-                found = find_published(spec, split, places.folders)
+                found: Found | None
+                if spec.source == "files":
+                    found = find_user_data(Path(spec.options[split]), split, divide=False)
+                else:
+                    found = find_published(spec, split, places.folders)
             except OodbenchError as error:
                 rows.append(SplitStatus(spec.name, split, "damaged", str(error), expected))
                 continue

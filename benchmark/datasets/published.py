@@ -67,6 +67,8 @@ def find_published(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> Fo
 
 def expected_files(spec: DatasetSpec, split: str) -> str:
     """What was looked for, in words."""
+    if spec.source == "arrays":
+        return f"{spec.name}-{split}.npz"
     native = {
         "torchvision": f"torchvision's {spec.options.get('class')} root",
         "smallnorb": f"{NORB_STEM.get(split, 'smallnorb')}-dat.mat.gz",
@@ -123,6 +125,8 @@ def _read_arrays(spec: DatasetSpec, split: str, paths: list[Path]) -> Raw:
 
 # ---------------------------------------------------------------------- native files
 def _find_native(spec: DatasetSpec, split: str, folder: Path) -> Found | None:
+    if spec.source == "arrays":
+        return None
     if spec.source == "torchvision":
         return _find_torchvision(spec, split, folder)
     if spec.source == "smallnorb":
@@ -310,6 +314,8 @@ def fetch_published(spec: DatasetSpec, folder: Path) -> list[str]:
         return out
     if spec.source == "embedded":
         return [f"{spec.name} ships with scikit-learn; there is nothing to fetch"]
+    if spec.source in ("arrays", "files"):
+        raise DataError(f"{spec.name} is declared by a plug-in or project; put its files there")
     if "hash" not in spec.options:
         raise DataError(
             f"{spec.name}: no hash of {spec.options['file']} is published, so it is not downloaded"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
 from oodbench.errors import ConfigError, DataError, UnknownNameError
-from oodbench.yamlfile import read_yaml
+from oodbench.resources import Declarations, Source, checked_entry, sources
 
 #: Transforms that any data set or path takes after "@", in the order given.
 GENERIC = ("resize", "crop", "nearest", "invert", "grey", "rgb")
@@ -43,11 +42,56 @@ class DatasetSpec:
         return next(iter(self.variants), "")
 
 
-@cache
 def catalogue() -> dict[str, DatasetSpec]:
-    """All registered data sets by name."""
-    raw = read_yaml(Path(str(files("oodbench") / "datasets" / "catalogue.yaml")))
-    return {name: _spec(name, cast("Mapping[str, object]", body)) for name, body in raw.items()}
+    """The data sets of oodbench, of plug-ins and of the project, by name."""
+    return _catalogue(sources())
+
+
+def dataset_declarations() -> Declarations[DatasetSpec]:
+    """The catalogue, and every ``datasets.yaml`` (see `_declared`)."""
+    return _declarations(sources())
+
+
+@cache
+def _catalogue(_: tuple[Source, ...]) -> dict[str, DatasetSpec]:
+    return dataset_declarations().all()
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[DatasetSpec]:
+    def file(source: Source) -> Path:
+        return source.path / ("datasets/catalogue.yaml" if source.is_built_in else "datasets.yaml")
+
+    return Declarations[DatasetSpec]("data set").add_entries(file, _declared)
+
+
+def _declared(source: Source, name: str, body: object) -> DatasetSpec:
+    """A data set: title, shape [C, H, W], splits {train: N, test: N}, cite, licence, homepage.
+
+    Its images are arrays ``NAME-SPLIT.npz`` in a data folder, or what `files` names: for every
+    split an ``.npz`` file or a folder of images, relative to the declaration.
+    """
+    if source.is_built_in:
+        return _spec(name, cast("Mapping[str, object]", body))
+    where = f"data set {name!r}"
+    entry = checked_entry(
+        body, where,
+        {"title": str, "shape": list, "splits": dict},
+        {"files": dict, "cite": str, "licence": str, "homepage": str},
+    )  # fmt: skip
+    shape = cast("list[object]", entry["shape"])
+    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
+        raise ConfigError(f"{where}: 'shape' must be three whole numbers [C, H, W], not {shape}")
+    splits = cast("Mapping[str, object]", entry["splits"])
+    for split, count in splits.items():
+        if split not in ("train", "test") or type(count) is not int or count < 1:
+            raise ConfigError(f"{where}: 'splits' must map train and test to numbers of images")
+    paths = cast("Mapping[str, object]", entry.pop("files", {}))
+    if paths and sorted(paths) != sorted(splits):
+        raise ConfigError(f"{where}: 'files' must name a file or folder for {', '.join(splits)}")
+    options = {split: str(source.path / str(path)) for split, path in paths.items()}
+    kind = "files" if paths else "arrays"
+    return _spec(name, {"cite": "", "licence": "", **entry, "source": kind, "options": options})
 
 
 def _spec(name: str, body: Mapping[str, object]) -> DatasetSpec:
@@ -73,9 +117,9 @@ def _spec(name: str, body: Mapping[str, object]) -> DatasetSpec:
 
 def get_spec(name: str) -> DatasetSpec:
     """The specification of a name or alias; UnknownNameError with the nearest names."""
-    known = catalogue()
-    if name in known:
-        return known[name]
+    declared, known = dataset_declarations(), catalogue()
+    if name in declared:
+        return declared.get(name)
     for spec in known.values():
         if name in spec.aliases:
             return spec

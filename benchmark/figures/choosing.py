@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from oodbench.errors import ConfigError, StoreError
 from oodbench.leaderboards import Group, group_runs, make_rows
 from oodbench.pairs import get_pair, registered_pairs
-from oodbench.plan import DetectorRequest, merge_requests, parse_detector
+from oodbench.plan import DetectorRequest, merge_requests, split_detector
 from oodbench.recipes import SCALES
 from oodbench.storage import DEFAULT_STORE
 from oodbench.tables.board import shown_scores
@@ -76,7 +76,7 @@ class Runs:
     # ------------------------------------------------------------------ choosing
     def _requests(self, names: Iterable[str]) -> list[DetectorRequest]:
         known = {str(g.first["detector"]) for g in self.groups}
-        requests = merge_requests([parse_detector(text) for text in names])
+        requests = merge_requests([split_detector(text) for text in names])
         for request in requests:
             if request.name not in known:
                 _ = request.detector  # an unknown name is told from one that has not run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.leaderboards import Group, group_runs
+from oodbench.plan import split_detector
 from oodbench.store import Store
 from oodbench.tables.pairwise import PairedScores, SeedDifference, paired_seeds, seed_difference
 from oodbench.tables.results import recipe_label, required_score
@@ -80,8 +81,8 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
 
 
 def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
-    head, _, score = text.partition(":")
-    name, _, recipe = head.partition("@")
+    request = split_detector(text)
+    name, recipe, score = request.name, request.recipe, "".join(request.scores)
     known = list(groups)
     found = [
         g for g in known
@@ -93,11 +94,12 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
     if not found:
         ran = sorted({f"{g.first['detector']}" for g in known})
         close = ", ".join(nearest(name, ran)[:5])
-        raise OodbenchError(f"no run of {head!r} on {pair}; ran there: {close}")
+        raise OodbenchError(f"no run of {text.partition(':')[0]!r} on {pair}; ran there: {close}")
     if len(found) > 1:
         several = ", ".join(f"{recipe_label(g)} {g.mark}".strip() for g in found)
         raise ConfigError(
-            f"{head!r} fits several runs on {pair} ({several}); add @RECIPE or --scale"
+            f"{text.partition(':')[0]!r} fits several runs on {pair} ({several}); add @RECIPE or"
+            " --scale"
         )
     return Contender(found[0], required_score(found[0], score))
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, cast
 
 from oodbench.errors import ConfigError, UnknownNameError, nearest
 from oodbench.leaderboards import METRICS
+from oodbench.resources import Declarations, Source, sources
 from oodbench.tables.layouts import Block, Column, Layout, Row, Select
 from oodbench.yamlfile import read_yaml
 
@@ -34,27 +34,30 @@ SIDES = ("id_test", "id_train", "ood_test")
 
 
 def layout_names() -> list[str]:
-    """Names of the layouts that ship with the package, table1 … first; reads no file."""
+    """Names of the layouts, table1 … first; reads no file."""
 
     def order(name: str) -> tuple[bool, int, str]:
         digits = "".join(char for char in name if char.isdigit())
         return (not digits, int(digits or 0), name)
 
-    return sorted((path.stem for path in _folder().glob("*.yaml")), key=order)
+    return sorted(layout_declarations().names(), key=order)
+
+
+def layout_declarations() -> Declarations[Layout]:
+    """Every ``layouts/NAME.yaml`` of oodbench, of plug-ins and of the project."""
+    return _declarations(sources())
 
 
 @cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[Layout]:
+    return Declarations[Layout]("layout").add_files("layouts", read_layout)
+
+
 def find_layout(name: str) -> Layout:
     """A layout by name, or a path to a YAML file; UnknownNameError lists the nearest."""
     if name.endswith((".yaml", ".yml")):
         return read_layout(Path(name))
-    if name not in layout_names():
-        raise UnknownNameError("layout", name, [*layout_names(), "general"])
-    return read_layout(_folder() / f"{name}.yaml")
-
-
-def _folder() -> Path:
-    return Path(str(files("oodbench") / "layouts"))
+    return layout_declarations().get(name, "or general")
 
 
 def read_layout(path: Path) -> Layout:
