@@ -37,7 +37,8 @@ def list_pairs() -> None:
 
 @list_.command("datasets")
 def list_datasets() -> None:
-    """Registered data sets with their shape, splits, variants and licence."""
+    """Registered data sets with their shape, splits, variants and licence; generated ones last."""
+    from oodbench.datasets.naming import GENERATED
     from oodbench.datasets.spec import catalogue
 
     print_columns(
@@ -53,6 +54,7 @@ def list_datasets() -> None:
             )
             for s in catalogue().values()
         ]
+        + [(name, "the ID set's", "drawn", "", "", what) for name, what in GENERATED.items()]
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from oodbench.canonical import JSON
+from oodbench.datasets.spec import parse_name
 from oodbench.errors import ConfigError, UnknownNameError, nearest
 from oodbench.registry import Registry
 from oodbench.yamlfile import read_yaml
@@ -149,7 +150,7 @@ def default_recipe(
 
     Of those, one that offers `scale` goes first.
     """
-    base = in_dist.split("@")[0]
+    base = parse_name(in_dist).base
     offering = sorted(
         (r for r in recipe_files().values() if variant in r.variants),
         key=lambda r: (scale not in r.scales, r.name),

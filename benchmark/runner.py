@@ -19,7 +19,7 @@ from oodbench.fitting import attach, peak_memory_mb
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import cost, notes, results
+from oodbench.runrecord import cost, duplicates, notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -206,6 +206,7 @@ class _Evaluation:
             "notes": [
                 note for images in (self.keys.test, ood) for note in notes(self.keys, images)
             ],
+            "duplicates": [*duplicates(self.keys, ood)],
             "scores": scored,
             "score_order": list(scored),
             "diagnostics": self._diagnostics(ood),
