@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.detector import Detector, FitContext, Statistics, register
     from oodbench.errors import OodbenchError
+    from oodbench.scoring import TrainedDetector, load_detector
 
 __all__ = [
     "Detector",
@@ -24,7 +25,9 @@ __all__ = [
     "LoadedPair",
     "OodbenchError",
     "Statistics",
+    "TrainedDetector",
     "leaderboard",
+    "load_detector",
     "load_pair",
     "register",
     "run",
@@ -37,7 +40,9 @@ _HOMES = {
     "LoadedPair": "oodbench.api",
     "OodbenchError": "oodbench.errors",
     "Statistics": "oodbench.detector",
+    "TrainedDetector": "oodbench.scoring",
     "leaderboard": "oodbench.api",
+    "load_detector": "oodbench.scoring",
     "load_pair": "oodbench.api",
     "register": "oodbench.detector",
     "run": "oodbench.api",

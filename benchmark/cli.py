@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from oodbench.cli_export import export, score
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
 from oodbench.cli_report import report
@@ -34,6 +35,8 @@ oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
 oodbench.add_command(figure)
 oodbench.add_command(report)
+oodbench.add_command(export)
+oodbench.add_command(score)
 
 
 @oodbench.command()

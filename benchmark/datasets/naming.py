@@ -182,7 +182,7 @@ def _known_class(item: str, numbers: range | None, base: str, known: Sequence[st
 
 def _numbers(item: str) -> range | None:
     """The numbers of ``7`` or ``2-5``, None for a name."""
-    found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", item)
+    found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", item)
     return range(int(found[1]), int(found[2] or found[1]) + 1) if found else None
 
 
