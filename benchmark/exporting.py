@@ -194,7 +194,7 @@ def read_export(folder: Path) -> tuple[dict[str, JSON], dict[str, bytes]]:
     try:
         wrapped = json.loads(where.read_bytes())
         body = cast("dict[str, JSON]", wrapped["export"])
-        sound = digest(body) == wrapped["sha256"]
+        sound = isinstance(body, Mapping) and digest(body) == wrapped["sha256"]
     except FileNotFoundError as error:
         raise StoreError(
             f"{folder}: no {MANIFEST} in it; make such a folder with `oodbench export`"
@@ -207,15 +207,17 @@ def read_export(folder: Path) -> tuple[dict[str, JSON], dict[str, bytes]]:
         raise StoreError(f"{where} does not match its checksum; export the detector again")
     if body.get("schema") != SCHEMA:
         raise StoreError(f"{where} was written by another version of oodbench; export it again")
-    files = {}
-    for name, file in cast("Mapping[str, Mapping[str, JSON]]", body["files"]).items():
+    listed, files = body.get("files"), {}
+    if not isinstance(listed, Mapping) or not all(isinstance(f, Mapping) for f in listed.values()):
+        raise StoreError(f"{where} is not a whole export; export it again")
+    for name, file in cast("Mapping[str, Mapping[str, JSON]]", listed).items():
         if "/" in name or name in ("", ".", ".."):
             raise StoreError(f"{where} names a file {name!r} outside its folder")
         try:
             files[name] = (folder / name).read_bytes()
         except OSError as error:
             raise StoreError(f"{folder / name}: {error.strerror}; export it again") from error
-        if hashlib.sha256(files[name]).hexdigest() != file["sha256"]:
+        if hashlib.sha256(files[name]).hexdigest() != file.get("sha256"):
             raise StoreError(
                 f"{folder / name} does not match its checksum; export the detector again"
             )

@@ -183,7 +183,7 @@ def load_detector(
             detector, str(manifest["score"]), shape, int(cast(int, manifest["seed"])), id_scores,
             known, threshold, manifest, pick_device(device),
         )  # fmt: skip
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise StoreError(f"{where} is not a whole export ({error}); export it again") from error
 
 
