@@ -3,9 +3,9 @@
     detector = oodbench.load_detector("export/")
     detector.score(["photo.png", "folder/", "more.npz"], convert=["grey", "resize"])
 
-p = (1 + #{ID test scores ≥ s}) / (n + 1), which is valid for an image drawn like the ID test
-images (Bates et al., Annals of Statistics 2023, Eq. 1, with s higher = more OOD).  "in" where s
-does not exceed the threshold of the export.
+p = (1 + #{ID test scores ≥ s}) / (n + 1): valid for an image drawn like the ID test images (a
+conformal p-value: Bates, Candès, Lei, Romano, Sesia, Annals of Statistics 2023).  "in" where s does
+not exceed the threshold of the export.
 
 Detectors that draw key every draw by an image.  An ID test image is known by its pixels and gets
 the draws that it had in the benchmark; any other image gets draws keyed by the hash of its own
@@ -25,7 +25,7 @@ import numpy as np
 
 from oodbench.canonical import JSON
 from oodbench.datasets.duplicates import SIZE, image_hashes
-from oodbench.datasets.loose import Loose, check_steps, fit_image, read_loose
+from oodbench.datasets.loose import Loose, check_steps, fit_image, read_loose, steps_to
 from oodbench.datasets.raw import as_images
 from oodbench.detector import DETECTORS, Detector
 from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
@@ -135,10 +135,11 @@ class TrainedDetector:
         chain, given = check_steps(convert), as_images(images, "images")
         done = [fit_image(image, self.shape, chain, i) for i, image in enumerate(given)]
         size = done[0].shape
-        if (size[2], *size[:2]) != self.shape:
+        steps = steps_to(self.shape, size)
+        if steps:
             raise DataError(
                 f"images have the shape {size[2]}×{size[0]}×{size[1]}, the detector takes"
-                f" {'×'.join(map(str, self.shape))}; give convert= some of {', '.join(convert)}"
+                f" {'×'.join(map(str, self.shape))}; give convert={[*chain, *steps]}"
             )
         return Loose(list(map(str, range(len(done)))), {}, np.stack(done).transpose(0, 3, 1, 2))
 

@@ -76,12 +76,16 @@ def fit_image(image: np.ndarray, shape: Shape, chain: Sequence[str], index: int)
     return grey_if_equal(done) if shape[0] == 1 else done
 
 
+def steps_to(shape: Shape, size: Sequence[int]) -> list[str]:
+    """What brings an image of `size` (H, W, C) to `shape` (C, H, W)."""
+    colours = [] if size[2] == shape[0] else ["grey" if shape[0] == 1 else "rgb"]
+    return [*colours, *([] if tuple(size[:2]) == shape[1:] else ["resize"])]
+
+
 def _misfit(misfits: Sequence[tuple[str, tuple[int, ...]]], count: int, shape: Shape) -> DataError:
-    flags = []
-    if any(size[2] != shape[0] for _, size in misfits):
-        flags.append("--grey" if shape[0] == 1 else "--rgb")
-    if any(size[:2] != shape[1:] for _, size in misfits):
-        flags.append("--resize (or --crop, --nearest)")
+    steps = {step for _, size in misfits for step in steps_to(shape, size)}
+    flags = [f"--{step}" for step in STEPS if step in steps]
+    flags += ["(or --crop, --nearest)"] if "resize" in steps else []
     name, size = misfits[0]
     return DataError(
         f"{len(misfits):,} of {count:,} images are not of the detector's shape"

@@ -278,7 +278,7 @@ def test_conversion_only_where_it_is_asked_for(exported: Path, tmp_path: Path) -
         detector.score(tmp_path / "c.png", convert=["rgb", "grey"])
     with pytest.raises(DataError, match="unknown conversion 'blur'"):
         detector.score(tmp_path / "c.png", convert=["blur"])
-    with pytest.raises(DataError, match="the shape 1×9×9, the detector takes 1×8×8"):
+    with pytest.raises(DataError, match=r"takes 1×8×8; give convert=\['resize'\]"):
         detector.score(np.zeros((3, 9, 9), np.uint8))
 
 
