@@ -17,7 +17,7 @@ from oodbench.datasets.loading import find_places
 from oodbench.detector import DETECTORS
 from oodbench.errors import DataError, OodbenchError, PluginError, StoreError
 from oodbench.exporting import MANIFEST, export_detector, threshold_at
-from oodbench.jobkeys import Bench
+from oodbench.jobkeys import Bench, subset_indices
 from oodbench.pairs import get_pair
 from oodbench.payload import unpack_table
 from oodbench.plan import Job, parse_detector
@@ -110,7 +110,7 @@ scales:
         - {stage: {kind: mlp}, latent: d4}
         - {stage: {kind: mlp}, latent: d2}
     training: {epochs: 1, batch_size: 200}
-    variants: {vanilla: {}, hvk: {training: {lr: 0.01}}}
+    variants: {vanilla: {}, hvk: {measure: {max_images: 120}}}
 """
 
 
@@ -186,6 +186,16 @@ def test_scores_are_those_of_the_benchmark(bench: Bench, name: str, tmp_path: Pa
     for images, scores in zip((pair.id_test, pair.ood_test), expected, strict=True):
         np.testing.assert_array_equal(detector.scores_of(images.images, "position"), scores)
     np.testing.assert_array_equal(detector.id_scores, np.sort(expected[0]))
+
+
+def test_a_measured_subset_keeps_its_draws(bench: Bench, tmp_path: Path) -> None:
+    """Where a recipe measures some of the images, each has the draws of its place in the split."""
+    name = with_recipe(bench, "hvae:LLR>1")
+    expected = benchmark_scores(bench, name)[0]
+    detector = oodbench.load_detector(export_detector(bench, job(name), tmp_path / "x"))
+    images = images_of(bench).id_test.images
+    chosen = subset_indices(len(images), 120)
+    np.testing.assert_array_equal(detector.scores_of(images[chosen]), expected)
 
 
 def test_single_images_of_a_detector_that_also_judges_groups(bench: Bench, tmp_path: Path) -> None:
