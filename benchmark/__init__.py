@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oodbench.errors import OodbenchError
     from oodbench.recipes import register_model
     from oodbench.scorefunctions import score_function
+    from oodbench.scoring import TrainedDetector, load_detector
 
 __all__ = [
     "Detector",
@@ -26,8 +27,10 @@ __all__ = [
     "LoadedPair",
     "OodbenchError",
     "Statistics",
+    "TrainedDetector",
     "compare",
     "leaderboard",
+    "load_detector",
     "load_pair",
     "register",
     "register_model",
@@ -43,7 +46,9 @@ _HOMES = {
     "OodbenchError": "oodbench.errors",
     "Statistics": "oodbench.detector",
     "compare": "oodbench.api",
+    "TrainedDetector": "oodbench.scoring",
     "leaderboard": "oodbench.api",
+    "load_detector": "oodbench.scoring",
     "load_pair": "oodbench.api",
     "register": "oodbench.detector",
     "register_model": "oodbench.recipes",

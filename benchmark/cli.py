@@ -8,6 +8,7 @@ import sys
 import click
 
 from oodbench.cli_check import check
+from oodbench.cli_export import export, score
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
 from oodbench.cli_new import new
@@ -38,6 +39,8 @@ oodbench.add_command(figure)
 oodbench.add_command(report)
 oodbench.add_command(check)
 oodbench.add_command(new)
+oodbench.add_command(export)
+oodbench.add_command(score)
 
 
 @oodbench.command()

@@ -40,7 +40,8 @@ def list_pairs() -> None:
 @list_.command("datasets")
 @plugin_option
 def list_datasets() -> None:
-    """Registered data sets with their shape, splits, variants and licence."""
+    """Registered data sets with their shape, splits, variants and licence; generated ones last."""
+    from oodbench.datasets.naming import GENERATED
     from oodbench.datasets.spec import catalogue, dataset_declarations
 
     print_columns(
@@ -56,6 +57,7 @@ def list_datasets() -> None:
             )
             for s in catalogue().values()
         ]
+        + [(name, "the ID set's", "drawn", "", "", what) for name, what in GENERATED.items()]
     )
     note_problems(dataset_declarations().problems)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from oodbench.jobkeys import Fit, JobKeys
+    from oodbench.recipes import Recipe
 
 
 def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
@@ -95,7 +96,7 @@ def attach(keys: JobKeys) -> None:
     if not keys.has_fit:
         return
     from oodbench.payload import unpack_tensors
-    from oodbench.training import channels_last, pick_device
+    from oodbench.training import pick_device
 
     say, detector = keys.bench.progress.say, keys.detector
     made: list[Fit] = []
@@ -121,14 +122,23 @@ def attach(keys: JobKeys) -> None:
     models = []
     for entry, fit in zip(entries, keys.fits, strict=True):
         assert fit.recipe is not None
-        model = fit.recipe.build(keys.test.shape)
         weights = entry.parse("weights.safetensors", unpack_tensors)
         try:
-            model.load_state_dict(weights)
+            models.append(trained(fit.recipe, keys.test.shape, weights, keys.bench.device))
         except RuntimeError as error:
             raise entry.damaged("its weights are of another model") from error
-        models.append(channels_last(model.to(pick_device(keys.bench.device))).eval())
     detector.attach(models)
+
+
+def trained(
+    recipe: Recipe, shape: tuple[int, int, int], weights: Mapping[str, torch.Tensor], device: str
+) -> torch.nn.Module:
+    """A recipe's model with its weights, ready to measure; RuntimeError where they do not fit."""
+    from oodbench.training import channels_last, pick_device
+
+    model = recipe.build(shape)
+    model.load_state_dict(weights)
+    return channels_last(model.to(pick_device(device))).eval()
 
 
 def learned_state(detector: Detector) -> Mapping[str, torch.Tensor]:

@@ -68,10 +68,12 @@ class JobKeys:
 
     # ------------------------------------------------------------------ data
     def load(self, name: str, split: str) -> ImageSet:
-        """A split; OOD images come in the shape of the ID images."""
+        """A split; OOD images come in the shape of the ID images, drawn ones in their number."""
         own = name == self.job.in_dist
-        like = None if own else self.test.shape
-        return load(name, split, self.bench.places, like=like, divide=own)
+        if own:
+            return load(name, split, self.bench.places, divide=True)
+        test = self.test
+        return load(name, split, self.bench.places, like=test.shape, count=len(test))
 
     def ood(self, pair: Pair) -> ImageSet:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""

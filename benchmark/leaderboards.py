@@ -360,4 +360,6 @@ def caption(group: Group, others: Sequence[Group] = ()) -> str:
             differing.setdefault(own, []).append(_titled(other.first))
     for own, titles in differing.items():
         notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
+    copies = [cast("list[str]", g.first.get("duplicates", [])) for g in (group, *others)]
+    notes = [*notes, *dict.fromkeys(note for found in copies for note in found)]
     return text + (f"; {'; '.join(notes)}" if notes else "")

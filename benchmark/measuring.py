@@ -62,7 +62,7 @@ def measure(
             if start in blocks:
                 continue
             chosen = indices[start : start + BLOCK]
-            blocks[start] = _block(detector, images, chosen, seed, device, batch_size)
+            blocks[start] = _block(detector, images[chosen], chosen, seed, device, batch_size)
             unsaved.append(start)
             task.advance(len(chosen))
             done += len(chosen)
@@ -76,15 +76,31 @@ def measure(
     return _join([blocks[start] for start in starts])
 
 
+def measure_now(
+    detector: Detector, images: np.ndarray, keys: np.ndarray, *, seed: int, device: str,
+    batch_size: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Statistics of images (N, C, H, W) uint8 at once; noise keyed by (seed, key of the image).
+
+    Raises as `measure` does.
+    """
+    starts = range(0, len(images), BLOCK)
+    with torch.inference_mode():
+        return _join([
+            _block(detector, images[i : i + BLOCK], keys[i : i + BLOCK], seed, device, batch_size)
+            for i in starts
+        ]).statistics  # fmt: skip
+
+
 def _block(
-    detector: Detector, images: np.ndarray, chosen: np.ndarray, seed: int, device: str, size: int
+    detector: Detector, images: np.ndarray, keys: np.ndarray, seed: int, device: str, size: int
 ) -> dict[str, torch.Tensor]:
     parts: dict[str, list[torch.Tensor]] = {}
     totals: dict[str, torch.Tensor] = {}
     noisy = wants_noise(type(detector))
-    for first in range(0, len(chosen), size):
-        index = chosen[first : first + size]
-        batch = torch.from_numpy(np.ascontiguousarray(images[index])).to(device)
+    for first in range(0, len(keys), size):
+        index = keys[first : first + size]
+        batch = torch.from_numpy(np.array(images[first : first + size])).to(device)
         with plugin_contract(detector, "measure"):
             if noisy:
                 out = detector.measure(batch, KeyedNoise(seed, index, device))

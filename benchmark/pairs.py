@@ -91,6 +91,7 @@ def make_pair(in_dist: str, ood: str) -> Pair:
             return pair
 
     def short(text: str) -> str:
-        return Path(text.split("@")[0]).stem if parse_name(text).is_path else text
+        name = parse_name(text)
+        return Path(name.base).stem + text.removeprefix(name.base) if name.is_path else text
 
     return Pair(f"{short(left)}-{short(right)}", left, right)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from oodbench.canonical import JSON
+from oodbench.datasets.spec import parse_name
 from oodbench.errors import ConfigError, PluginError, UnknownNameError, nearest
 from oodbench.registry import Registry
 from oodbench.resources import Declarations, Source, built_in, sources
@@ -187,7 +188,7 @@ def default_recipe(
     that a plug-in moves no result of another's detector.
     """
     own = built_in().path / "recipes"
-    base = in_dist.split("@")[0]
+    base = parse_name(in_dist).base
     offering = sorted(
         (r for r in recipe_files().values() if variant in r.variants),
         key=lambda r: (scale not in r.scales, Path(r.origin).parent != own, r.name),

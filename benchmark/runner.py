@@ -8,7 +8,7 @@ pairs.  torch is imported only when something has to be trained or measured.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +19,7 @@ from oodbench.fitting import attach, peak_memory_mb
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import cost, fit_notes, notes, results
+from oodbench.runrecord import cost, duplicates, fit_notes, notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -56,6 +56,32 @@ def perform(bench: Bench, job: Job) -> Outcome:
     raise AssertionError("unreachable")
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a job knows of its ID set: the scores of the ID test images, and the entries behind.
+
+    `fits` in the order of `JobKeys.fits`; `reference` are the statistics of training images that
+    the detector compares with, None where it does not.
+    """
+
+    keys: JobKeys
+    scores: Mapping[str, np.ndarray]
+    measurement: Key
+    fits: Sequence[tuple[Key, bytes]]
+    reference: bytes | None
+
+
+def learn(bench: Bench, job: Job) -> Learned:
+    """Everything of a job but its OOD sets, made where it is missing."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _Evaluation(bench, job).learned()
+        except DamagedEntryError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
 class _Evaluation:
     def __init__(self, bench: Bench, job: Job) -> None:
         self.bench, self.job, self.store = bench, job, bench.store
@@ -82,6 +108,24 @@ class _Evaluation:
                 out.failures.append(error)  # the next pair would meet it again
                 break
         return out
+
+    def learned(self) -> Learned:
+        """The ID side, with the files of fits and reference read and checked."""
+        from oodbench.payload import unpack_table
+
+        keys, fits, reference = self.keys, [], None
+        self._attach()
+        scores = self._scores(keys.test).parse("scores.parquet", unpack_table)
+        for key in keys.fit_keys() if keys.has_fit else []:
+            entry = self.store.find(key)
+            if entry is None:
+                raise DamagedEntryError(f"{key.path} is gone")
+            file = "state" if keys.recipe is None else "weights"
+            fits.append((key, entry.read(f"{file}.safetensors")))
+        if self.detector.calibrates():
+            reference = self._measurement(keys.train, keys.train_subset).read("statistics.parquet")
+        measurement = keys.measure_key(keys.test, keys.subset(keys.test))
+        return Learned(keys, scores, measurement, fits, reference)
 
     def _obtain(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
         return self.store.obtain(key, make, self.bench.progress.say)
@@ -207,6 +251,7 @@ class _Evaluation:
                 *fit_notes(self.keys),
                 *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
             ],
+            "duplicates": [*duplicates(self.keys, ood)],
             "scores": scored,
             "score_order": list(scored),
             "diagnostics": self._diagnostics(ood),

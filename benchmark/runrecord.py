@@ -57,6 +57,31 @@ def fit_notes(keys: JobKeys) -> list[str]:
     return [f"fitted on a seeded subset of {count} training images"]
 
 
+def duplicates(keys: JobKeys, ood: ImageSet) -> list[str]:
+    """Test images that are exact copies of training images, where the detector learned from them.
+
+    What is learned of an image is also known of its copy: such a test image is no test.
+    """
+    from oodbench.datasets.duplicates import count_copies
+
+    if not keys.has_fit:
+        return []
+    train, found = keys.train.hashes(), []
+    for images in (keys.test, ood):
+        copies = count_copies(images.hashes(), train)
+        if copies:
+            found.append(
+                f"{copies:,} of {len(images):,} test images of {images.name} are exact copies of"
+                f" training images of {keys.train.name}"
+            )
+    return found
+
+
+def shown_notes(record: Mapping[str, JSON]) -> list[str]:
+    """What a table says of a run's images: the notes of its record, then the duplicates."""
+    return [*cast("list[str]", record["notes"]), *cast("list[str]", record.get("duplicates", []))]
+
+
 def cost(keys: JobKeys) -> dict[str, JSON]:
     """Passes and milliseconds per image, and what the training took."""
     found: dict[str, JSON] = {"passes": keys.detector.cost}

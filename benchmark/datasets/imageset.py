@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from oodbench.canonical import canonical_json
+from oodbench.datasets.duplicates import image_hashes
 
 
 def _unchecked() -> None:
@@ -22,7 +23,8 @@ class ImageSet:
 
     `expected` is the registered number of images, 0 where none is; `note` says what differs.
     `verify()` reads all pixels and raises DamagedEntryError where they are not those of the
-    fingerprint; whoever computes something that is kept calls it first.
+    fingerprint; whoever computes something that is kept calls it first.  `hashes()` gives what
+    `oodbench.datasets.duplicates.image_hashes` does, read again where it is stored.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ImageSet:
     expected: int = 0
     note: str = ""
     verify: Callable[[], None] = field(default=_unchecked, compare=False, repr=False)
+    stored_hashes: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,11 +51,21 @@ class ImageSet:
         """D = C·H·W."""
         return math.prod(self.shape)
 
+    def hashes(self) -> bytes:
+        """The hash of every image's pixels."""
+        return image_hashes(self.images) if self.stored_hashes is None else self.stored_hashes()
+
     def subset(self, indices: np.ndarray) -> ImageSet:
         """The images at `indices`, a copy with a fingerprint of its own."""
         images = np.ascontiguousarray(self.images[indices])
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=images, labels=labels, fingerprint=fingerprint(images, ()))
+        return replace(
+            self,
+            images=images,
+            labels=labels,
+            fingerprint=fingerprint(images, ()),
+            stored_hashes=None,
+        )
 
     def without_labels(self) -> ImageSet:
         """What an unsupervised detector is given."""

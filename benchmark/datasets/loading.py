@@ -12,21 +12,26 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from oodbench.canonical import digest
+from oodbench.canonical import JSON, digest
+from oodbench.datasets.corruptions import REVISION as CORRUPTION_REVISION
+from oodbench.datasets.corruptions import is_corruption
 from oodbench.datasets.embedded import find_embedded
 from oodbench.datasets.imageset import ImageSet
+from oodbench.datasets.naming import GENERIC, SIZING, step_name
 from oodbench.datasets.published import expected_files, find_arrays, find_published
 from oodbench.datasets.raw import Found, Raw
 from oodbench.datasets.slot import Slot
 from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
+from oodbench.datasets.subsets import keep_classes
+from oodbench.datasets.synthetic import find_generated
 from oodbench.datasets.userfiles import find_user_data, grey_if_equal
 from oodbench.errors import DataError, OodbenchError
 
-SIZING = ("resize", "crop", "nearest")
 CACHE_VERSION = 2
 Shape = tuple[int, int, int]
 
@@ -62,51 +67,83 @@ def load(
     places: DataPlaces,
     *,
     like: Shape | None = None,
+    count: int = 0,
     divide: bool = False,
 ) -> ImageSet:
-    """One split of a registered set or of a user's path, as an `ImageSet`.
+    """One split of a registered or generated set or of a user's path, as an `ImageSet`.
 
-    `like` (C, H, W) is the ID set's shape, the target of sizing steps that the name asks for.
-    `divide`: the path has to serve as training and test set.  DataError says what is missing and
-    how to get it.
+    `like` (C, H, W) is the ID set's shape, the target of sizing steps that the name asks for, and
+    with `count`, the number of ID test images, what a generated set takes.  `divide`: the path has
+    to serve as training and test set.  DataError says what is missing and how to get it.
     """
     wanted = parse_name(name) if isinstance(name, str) else name
     sys.audit("oodbench.load", str(wanted), split)
-    if wanted.is_path:
-        found = find_user_data(Path(wanted.base), split, divide=divide)
-        target, chain, expected = like, wanted.variants, 0
-        default: tuple[str, ...] = ()
-    else:
-        spec = get_spec(wanted.base)
-        found = _find(spec, split, places)
-        # Sizing that is asked for by name goes to the ID set's size, the default to the registered.
-        sized = like is not None and any(v in SIZING for v in wanted.variants)
-        target, expected = like if sized else spec.shape, spec.splits.get(split, 0)
-        default = spec.variants.get(spec.default_variant, ())
-        chain = _chain(spec, wanted)
-    identity = digest(
-        {
-            "version": CACHE_VERSION,
-            "source": found.identity,
-            "split": split,
-            "chain": list(chain),
-            "target": list(target or ()),
-        }
-    )
+    source = _source(wanted, split, places, like, count, divide)
+    # What the name asks for is part of the fingerprint, so that two names are two sets.
+    asked = wanted.whole if wanted.generated else wanted.whole.removeprefix(wanted.base)
+    chain = (*([asked] if asked else []), *source.chain)
+    identity: dict[str, JSON] = {
+        "version": CACHE_VERSION,
+        "source": source.found.identity,
+        "split": split,
+        "chain": list(chain),
+        "target": list(source.target or ()),
+    }
+    if any(is_corruption(step) for step in source.chain):
+        identity["corruptions"] = CORRUPTION_REVISION
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(wanted.base).stem)[:40]
-    slot = Slot(places.cache, f"{stem}-{split}-{identity[:20]}")
+    slot = Slot(places.cache, f"{stem}-{split}-{digest(identity)[:20]}")
     meta = slot.read()
     if meta is None:
-        meta = slot.fill(lambda: _materialise(found, wanted, chain, default, target), chain)
+        meta = slot.fill(lambda: _materialise(source, wanted, split), chain)
     return ImageSet(
         name=str(wanted),
         split=split,
         images=slot.images(),
         fingerprint=str(meta["fingerprint"]),
         labels=slot.labels(meta),
-        expected=expected,
+        expected=0 if wanted.classes else source.expected,
         note=str(meta["note"]),
         verify=slot.verify,
+        stored_hashes=partial(slot.hashes, meta),
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a split comes from and the steps it goes through.
+
+    `default` are the steps that a prepared array has behind it, `target` the shape that sizing
+    steps lead to, `classes` the names of the labels where they are declared.
+    """
+
+    found: Found
+    chain: tuple[str, ...]
+    target: Shape | None
+    default: tuple[str, ...] = ()
+    expected: int = 0
+    classes: tuple[str, ...] = ()
+
+
+def _source(
+    wanted: DatasetName, split: str, places: DataPlaces, like: Shape | None, count: int,
+    divide: bool,
+) -> _Source:  # fmt: skip
+    if wanted.generated:
+        return _Source(find_generated(wanted, split, like, count), wanted.variants, like)
+    if wanted.is_path:
+        found = find_user_data(Path(wanted.base), split, divide=divide)
+        return _Source(found, wanted.variants, like)
+    spec = get_spec(wanted.base)
+    # Sizing that is asked for by name goes to the ID set's size, the default to the registered.
+    sized = like is not None and any(v in SIZING for v in wanted.variants)
+    return _Source(
+        found=_find(spec, split, places),
+        chain=_chain(spec, wanted),
+        target=like if sized else spec.shape,
+        default=spec.variants.get(spec.default_variant, ()),
+        expected=spec.splits.get(split, 0),
+        classes=spec.classes,
     )
 
 
@@ -119,9 +156,16 @@ def check_compatible(id_set: ImageSet, ood_set: ImageSet) -> None:
         steps += "@grey" if id_set.shape[0] == 1 else "@rgb"
     if id_set.shape[1:] != ood_set.shape[1:]:
         steps += "@resize"
-    raise DataError(
+    different = (
         f"{ood_set.name} has images of {_size(ood_set.shape)}, but {id_set.name} of"
-        f" {_size(id_set.shape)}; use {ood_set.name}{steps}"
+        f" {_size(id_set.shape)}"
+    )
+    wanted = parse_name(ood_set.name)
+    if wanted.generated:
+        fitting = "@".join([f"{wanted.base}({wanted.count})", *wanted.variants])
+        raise DataError(f"{different}; use {fitting if wanted.shape else wanted.base}")
+    raise DataError(
+        f"{different}; use {ood_set.name}{steps}"
         + (" (or @crop instead of @resize)" if "@resize" in steps else "")
     )
 
@@ -131,10 +175,20 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _chain(spec: DatasetSpec, wanted: DatasetName) -> tuple[str, ...]:
-    """Steps of the named variant (the default where none is named), then the generic ones."""
-    named = [v for v in wanted.variants if v in spec.variants]
-    base = spec.variants.get(named[0] if named else spec.default_variant, ())
-    rest = tuple(v for v in wanted.variants if v not in spec.variants)
+    """Steps of the named variant (the default where none is named), then the generic ones.
+
+    A sizing step with a side of its own takes the place of the default's.
+    """
+    rest = list(wanted.variants)
+    named = next((v for v in rest if v in spec.variants), "")
+    base = spec.variants.get(named or spec.default_variant, ())
+    if named:
+        rest.remove(named)
+    second = next((v for v in rest if v in spec.variants and v not in GENERIC), "")
+    if second:
+        raise DataError(f"{wanted}: {named!r} and {second!r} are two variants; name one of them")
+    if any(step_name(v) in SIZING and v not in SIZING for v in rest):
+        base = tuple(step for step in base if step not in SIZING)
     return (*base, *rest)
 
 
@@ -157,17 +211,15 @@ def _find(spec: DatasetSpec, split: str, places: DataPlaces) -> Found:
 
 
 def _materialise(
-    found: Found,
-    wanted: DatasetName,
-    chain: Sequence[str],
-    default: Sequence[str],
-    target: Shape | None,
+    source: _Source, wanted: DatasetName, split: str
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """(N, C, H, W) uint8, labels and note of a source."""
-    raw = found.read()
-    steps = list(chain)
-    if raw.final and default:
-        steps = _after_default(list(default), list(chain), wanted)
+    raw, target = source.found.read(), source.target
+    if wanted.classes:
+        raw = keep_classes(raw, wanted, source.classes or raw.classes)
+    steps = list(source.chain)
+    if raw.final and source.default:
+        steps = _after_default(source.default, source.chain, wanted)
         assert isinstance(raw.images, np.ndarray)
         held = raw.images.shape[1:3]
         if target is not None and held != target[1:]:
@@ -177,7 +229,7 @@ def _materialise(
             )
     if isinstance(raw.images, np.ndarray) and not steps:
         return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, raw.note
-    images = _transformed(raw, steps, wanted, target)
+    images = _transformed(raw, steps, wanted, target, split)
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, raw.note
 
 
@@ -191,40 +243,53 @@ def _check_room(wanted_bytes: int, name: DatasetName) -> None:
         )
 
 
-def _after_default(default: list[str], chain: list[str], wanted: DatasetName) -> list[str]:
+def _after_default(default: Sequence[str], chain: Sequence[str], wanted: DatasetName) -> list[str]:
     """What is left to do on an array that already went through the default variant."""
-    sizing = [s for s in default if s in SIZING], [s for s in chain if s in SIZING]
+    sizing = [[s for s in steps if step_name(s) in SIZING] for steps in (default, chain)]
     if sizing[0][:1] != sizing[1][:1]:
         raise DataError(
             f"{wanted}: the prepared array already went through {sizing[0][0]!r};"
-            f" {sizing[1][0]!r} needs the native images"
+            f" {(sizing[1] or ['its absence'])[0]!r} needs the native images"
         )
-    flips = default.count("invert") + chain.count("invert")
-    rest = [s for s in chain if s not in SIZING and s != "invert"]
-    return (["invert"] if flips % 2 else []) + rest
+    # Undo the default's inversion, then do what was asked for; two inversions are none.
+    left: list[str] = []
+    undo = [s for s in default if s == "invert"]
+    for step in [*undo, *(s for s in chain if step_name(s) not in SIZING)]:
+        if step == "invert" and left[-1:] == ["invert"]:
+            left.pop()
+        else:
+            left.append(step)
+    return left
 
 
 def _transformed(
-    raw: Raw, steps: Sequence[str], wanted: DatasetName, target: Shape | None
+    raw: Raw, steps: Sequence[str], wanted: DatasetName, target: Shape | None, split: str
 ) -> np.ndarray:
     from oodbench.datasets.transforms import apply
 
-    if target is None and any(step in SIZING for step in steps):
-        raise DataError(f"{wanted}: resize and crop take their size from the ID set; name one")
+    sizing = [step for step in steps if step in SIZING]
+    if target is None and sizing:
+        named = str(wanted).replace(f"@{sizing[0]}", f"@{sizing[0]}(32)")
+        raise DataError(
+            f"{wanted}: {sizing[0]} takes its size from the ID set, and there is none here; name"
+            f" the size, as in '{named}'"
+        )
     size = (target[1], target[2]) if target else (0, 0)
     out: list[np.ndarray] = []
     colour = False
-    for index, image in enumerate(raw.images):
-        done = apply(image, steps, size, index)
+    indices = range(raw.count) if raw.indices is None else raw.indices
+    for index, image in zip(indices, raw.images, strict=True):
+        done = apply(image, steps, size, int(index), split)
         if not out:
             _check_room(done.nbytes * raw.count, wanted)
         if wanted.is_path and "rgb" not in steps and done.shape[2] == 3 and not colour:
             colour = grey_if_equal(done).shape[2] == 3
         if out and done.shape[:2] != out[0].shape[:2]:
             first, other = out[0].shape, done.shape
+            side = "" if target else f"({min(*first[:2], *other[:2])})"
             raise DataError(
-                f"{wanted}: image {index} is {other[0]}×{other[1]}, image 0 is"
-                f" {first[0]}×{first[1]}; use {wanted}@resize or {wanted}@crop"
+                f"{wanted}: image {index} is {other[0]}×{other[1]}, image {indices[0]} is"
+                f" {first[0]}×{first[1]}; use {wanted}@resize{side} or {wanted}@crop{side}"
             )
         out.append(done)
     channels = {image.shape[2] for image in out}

@@ -22,7 +22,9 @@ ALWAYS_UNPACKED = 1 << 28
 class Raw:
     """`images`: an array (N, H, W, C) uint8, or an iterable of such (H, W, C) arrays.
 
-    `final` says that the array already went through the default transform.
+    `final` says that the array already went through the default transform.  `classes` are the names
+    of the labels where the source gives them; `indices` say which images of the source these are
+    where they are not all.
     """
 
     images: np.ndarray | Iterable[np.ndarray]
@@ -30,6 +32,8 @@ class Raw:
     labels: np.ndarray | None = None
     final: bool = False
     note: str = ""
+    classes: tuple[str, ...] = ()
+    indices: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

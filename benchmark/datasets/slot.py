@@ -2,22 +2,26 @@
 
 The JSON is written last and under its own checksum.  Reading it compares size and time of the
 array, which is quick; `Slot.verify` reads every pixel.  Files that fail are set aside as
-``*.damaged-<n>`` and the split is made again from its source.
+``*.damaged-<n>`` and the split is made again from its source.  The hashes of the images, by which
+duplicates are found, are written beside them when they are first asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
 from oodbench.canonical import JSON, digest
+from oodbench.datasets.duplicates import image_hashes
 from oodbench.datasets.imageset import fingerprint, label_fingerprint
 from oodbench.errors import StoreError
 from oodbench.storage import atomic_file, disk_error
@@ -84,6 +88,23 @@ class Slot:
     def labels(self, meta: dict[str, JSON]) -> np.ndarray | None:
         """(N,) integers or None."""
         return self._stored_labels(meta)
+
+    def hashes(self, meta: dict[str, JSON]) -> bytes:
+        """What `image_hashes` gives: read, or made and written where it is not that of `meta`."""
+        path = self.folder / f"{self.stem}.hashes"
+        owner = str(meta["fingerprint"]).encode()
+        try:
+            held = path.read_bytes()
+        except OSError:
+            held = b""
+        known, seal = held[:-32], held[-32:]
+        if hashlib.sha256(owner + known).digest() == seal:
+            return known
+        made = image_hashes(self.images())
+        # A cache that cannot be written to costs the time to make them again, nothing else.
+        with suppress(StoreError), atomic_file(path) as file:
+            file.write(made + hashlib.sha256(owner + made).digest())
+        return made
 
     def verify(self) -> None:
         """Compare every pixel with the fingerprint; DamagedEntryError (files set aside) if not."""

@@ -8,11 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from oodbench.datasets.naming import (
+    GENERATED,
+    GENERIC,
+    call,
+    exists,
+    parse_classes,
+    parse_generated,
+    parse_step,
+    split_name,
+)
 from oodbench.errors import ConfigError, DataError, UnknownNameError
 from oodbench.resources import Declarations, Source, checked_entry, sources
-
-#: Transforms that any data set or path takes after "@", in the order given.
-GENERIC = ("resize", "crop", "nearest", "invert", "grey", "rgb")
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,8 @@ class DatasetSpec:
     """One registered data set.
 
     `shape` (C, H, W) after the native transform; `variants` name chains of transforms, the first
-    being the default; `source` is the kind of loader and `options` its parameters.
+    being the default; `classes` are the names of its labels 0, 1, …, where they are known;
+    `source` is the kind of loader and `options` its parameters.
     """
 
     name: str
@@ -35,6 +43,7 @@ class DatasetSpec:
     licence: str
     homepage: str
     aliases: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def default_variant(self) -> str:
@@ -112,6 +121,7 @@ def _spec(name: str, body: Mapping[str, object]) -> DatasetSpec:
         licence=str(body["licence"]),
         homepage=str(body.get("homepage", "")),
         aliases=tuple(cast("list[str]", body.get("aliases", []))),
+        classes=tuple(str(body.get("classes", "")).split()),
     )
 
 
@@ -124,49 +134,77 @@ def get_spec(name: str) -> DatasetSpec:
         if name in spec.aliases:
             return spec
     raise UnknownNameError(
-        "data set", name, known, "or give a path to an .npz file or to a folder of images"
+        "data set",
+        name,
+        [*known, *GENERATED],
+        "or give a path to an .npz file or to a folder of images",
     )
 
 
 @dataclass(frozen=True)
 class DatasetName:
-    """A parsed name: a registered set or a path, and the variants asked for after "@"."""
+    """A parsed name: a set or a path, classes in brackets, and the steps asked for after "@".
+
+    A generated set has a `count` (0: as the ID test set) and a `shape` (None: the ID set's).
+    """
 
     base: str
     variants: tuple[str, ...]
     is_path: bool
+    classes: tuple[str, ...] = ()
+    generated: bool = False
+    count: int = 0
+    shape: tuple[int, int, int] | None = None
+
+    @property
+    def whole(self) -> str:
+        """Base with its brackets, without steps."""
+        if self.classes:
+            return f"{self.base}[{','.join(self.classes)}]"
+        if not self.count:
+            return self.base
+        size = "," + "x".join(map(str, self.shape)) if self.shape else ""
+        return f"{self.base}({self.count}{size})"
 
     def __str__(self) -> str:
-        return "@".join([self.base, *self.variants])
+        return "@".join([self.whole, *self.variants])
 
 
 def parse_name(text: str) -> DatasetName:
-    """``name``, ``name@variant``, ``some/folder@resize`` or ``file.npz``; checks every variant.
+    """A name or path with what `oodbench.datasets.naming` describes; checks every part of it.
 
-    A text with a "/" , an ``.npz`` ending, or that names an existing folder is a path.
+    A text with a "/", an ``.npz`` ending, or that names an existing folder is a path.
     """
-    base, *variants = text.split("@")
     if not text.isprintable():
         raise DataError(f"{text!r} cannot be printed in a table; rename the file or folder")
+    base, classes, steps = split_name(text, _is_registered(text.split("@")[0]))
     if not base:
         raise DataError(f"{text!r} names no data set; write NAME, NAME@variant or a path")
-    registered = base in catalogue() or any(base in s.aliases for s in catalogue().values())
-    is_path = not registered and ("/" in base or base.endswith(".npz") or Path(base).is_dir())
+    is_path = not _is_registered(base) and ("/" in base or base.endswith(".npz") or exists(base))
     if is_path:
-        valid: list[str] = list(GENERIC)
         plain = str(Path(base))
         # "./digits" is the folder; without its slash it would next be read as the registered set.
         base = f"./{plain}" if "/" in base and "/" not in plain else plain
-    else:
-        spec = get_spec(base)
-        base = spec.name
-        valid = [*spec.variants, *(g for g in GENERIC if g not in spec.variants)]
-        if variants and variants[0] and variants[0] == spec.default_variant:
-            variants = variants[1:]
-    for variant in variants:
-        if variant not in valid:
-            raise UnknownNameError(f"variant of {base}", variant, valid)
-    return DatasetName(base, tuple(variants), is_path)
+        chosen = () if classes is None else parse_classes(classes, base, ())
+        return DatasetName(base, tuple(parse_step(s, base, ()) for s in steps), True, chosen)
+    name, argument = call(base)
+    if name in GENERATED and classes is None:
+        count, shape = parse_generated(argument, name)
+        variants = tuple(parse_step(s, base, ()) for s in steps)
+        return DatasetName(name, variants, False, generated=True, count=count, shape=shape)
+    if name in GENERATED:
+        raise DataError(f"{base}[{classes}]: a generated set has no classes; write {base}")
+    spec = get_spec(base)
+    chosen = () if classes is None else parse_classes(classes, spec.name, spec.classes)
+    if steps and steps[0] and steps[0] == spec.default_variant:
+        steps = steps[1:]
+    variants = tuple(parse_step(s, spec.name, tuple(spec.variants)) for s in steps)
+    return DatasetName(spec.name, variants, False, chosen)
+
+
+def _is_registered(name: str) -> bool:
+    known = catalogue()
+    return name in GENERATED or name in known or any(name in s.aliases for s in known.values())
 
 
 def check_catalogue(spec: DatasetSpec) -> None:

@@ -2,8 +2,9 @@
 
 `resize`: bilinear, antialiased, of the centre square.  `crop`: one random window of the image
 after resizing its short side to 5/4 of the target, the position keyed by the image's index.
-`nearest`: nearest-neighbour resize of the whole.  `invert`: 255 − x.  `grey`: ITU-R 601 luma.
-`rgb`: three equal channels.
+`nearest`: nearest-neighbour resize of the whole.  With a number, as in `resize(32)`, the target is
+a square of that side.  `invert`: 255 − x.  `grey`: ITU-R 601 luma.  `rgb`: three equal channels.
+Corruptions: `oodbench.datasets.corruptions`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from oodbench.datasets.corruptions import corrupt, is_corruption
+from oodbench.datasets.naming import call
 from oodbench.seeding import derive_seed
 
-SIZING = ("resize", "crop", "nearest")
 
+def apply(
+    image: np.ndarray, chain: Sequence[str], size: tuple[int, int], index: int, split: str = ""
+) -> np.ndarray:
+    """(H, W, C) uint8 through the named steps; `size` (H, W) is the target of the sizing steps.
 
-def apply(image: np.ndarray, chain: Sequence[str], size: tuple[int, int], index: int) -> np.ndarray:
-    """(H, W, C) uint8 through the named steps; `size` (H, W) is the target of the sizing steps."""
+    `index` and `split` key what is random in a step.
+    """
     for step in chain:
-        image = _step(image, step, size, index)
+        if is_corruption(step):
+            image = corrupt(image, step, index, split)
+            continue
+        name, side = call(step)
+        image = _step(image, name, (int(side), int(side)) if side else size, index)
     return image
 
 

@@ -1,8 +1,10 @@
 """A user's own images: an .npz file or a folder, cut into train and test where it must be both.
 
-An .npz may hold ``images`` (with ``labels``), or ``train`` and ``test``; a folder may hold image
-files anywhere below it, or ``train/`` and ``test/``.  Where one undivided set has to serve as ID
-training and test set, it is cut 80/20 by a seeded permutation.
+An .npz may hold ``images`` (with ``labels``), or ``train`` and ``test`` (with ``train_labels`` and
+``test_labels``); a folder may hold image files anywhere below it, or ``train/`` and ``test/``.
+Where every image lies in a folder of its class, the names of those folders, sorted, are the
+classes 0, 1, …  Where one undivided set has to serve as ID training and test set, it is cut 80/20
+by a seeded permutation.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oodbench.canonical import digest
+from oodbench.canonical import JSON, digest
 from oodbench.datasets.raw import (
     Found,
     Raw,
@@ -39,30 +41,36 @@ def find_user_data(path: Path, split: str, *, divide: bool) -> Found:
     if path.suffix == ".npz":
         if not path.is_file():
             raise DataError(f"{path}: there is no such file (looked in {Path.cwd()})")
-        identity = {"file": file_identity(path), "split": split, "divide": divide}
-        return Found(str(path), identity, lambda: _npz(path, split, divide))
+        held: JSON = {"file": file_identity(path), "split": split, "divide": divide}
+        return Found(str(path), held, lambda: _npz(path, split, divide))
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder (looked in {Path.cwd()})")
-    folder, whole = path, True
+    folder, whole, roots = path, True, [path]
     if (path / "train").is_dir() and (path / "test").is_dir():
-        folder, whole = path / split, False
+        folder, whole, roots = path / split, False, [path / "train", path / "test"]
     images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
     if not images:
         raise DataError(
             f"{folder}: no images in it; it should hold {', '.join(sorted(ENDINGS))} files"
         )
     listing = digest([file_identity(p) for p in images])
-    identity = {"folder": str(folder.absolute()), "listing": listing, "split": split}
+    identity: dict[str, JSON] = {
+        "folder": str(folder.absolute()), "listing": listing, "split": split
+    }  # fmt: skip
     cut = divide and whole
-    return Found(
-        str(folder), identity | {"divide": cut}, lambda: _folder(folder, images, split, cut)
-    )
+    names = sorted({p.name for root in roots for p in root.iterdir() if p.is_dir()})
+    classes = tuple(names) if all(p.parent != folder for p in images) else ()
+    identity |= {"divide": cut} | ({"classes": classes} if classes else {})
+    return Found(str(folder), identity, lambda: _folder(folder, images, split, cut, classes))
 
 
 def _npz(path: Path, split: str, divide: bool) -> Raw:
     arrays = read_npz(path)
     if split in arrays:
-        return Raw(images := as_images(arrays[split], f"{path}[{split}]"), len(images))
+        images, labels = as_images(arrays[split], f"{path}[{split}]"), arrays.get(f"{split}_labels")
+        if labels is not None:
+            labels = as_labels(labels, len(images), f"{path}[{split}_labels]")
+        return Raw(images, len(images), labels)
     if "images" not in arrays:
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{path}: no array 'images' (it holds {held}); name the array 'images'")
@@ -76,7 +84,9 @@ def _npz(path: Path, split: str, divide: bool) -> Raw:
     return Raw(images[chosen], len(chosen), None if labels is None else labels[chosen], note=note)
 
 
-def _folder(folder: Path, paths: list[Path], split: str, divide: bool) -> Raw:
+def _folder(
+    folder: Path, paths: list[Path], split: str, divide: bool, classes: tuple[str, ...]
+) -> Raw:
     note = ""
     if divide:
         chosen, note = _share(len(paths), split)
@@ -86,7 +96,10 @@ def _folder(folder: Path, paths: list[Path], split: str, divide: bool) -> Raw:
         for path in paths:
             yield read_image(path)
 
-    return Raw(read(), len(paths), note=note)
+    labels = None
+    if classes:
+        labels = np.array([classes.index(p.relative_to(folder).parts[0]) for p in paths])
+    return Raw(read(), len(paths), labels, note=note, classes=classes)
 
 
 def _share(count: int, split: str) -> tuple[np.ndarray, str]:

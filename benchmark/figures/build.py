@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from oodbench.errors import ConfigError
 from oodbench.figures import from_layers, from_models, from_scores
@@ -12,6 +12,7 @@ from oodbench.figures.choosing import Runs, Selection, describe
 from oodbench.figures.kinds import Kind, find_kind
 from oodbench.figures.material import Material
 from oodbench.figures.stored import Stored
+from oodbench.runrecord import shown_notes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,5 +70,5 @@ def _notes(kind: Kind, runs: Runs) -> list[str]:
         ]  # fmt: skip
         record = groups[0].first
         notes.append(f"{pair} (ID: {record['in_dist']}, OOD: {record['ood']}): {'; '.join(shown)}")
-        notes += [note for group in groups for note in cast("list[str]", group.first["notes"])]
+        notes += [note for group in groups for note in shown_notes(group.first)]
     return list(dict.fromkeys([*notes, *runs.notes]))

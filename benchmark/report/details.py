@@ -21,7 +21,7 @@ from oodbench.tables.pairwise import PairedScores
 
 #: What a record says of all its scores, copied as it stands.
 COPIED = ("pair", "detector", "category", "cite", "recipe", "scale", "variant", "layers",
-          "configuration", "n", "available", "notes", "cost")  # fmt: skip
+          "configuration", "n", "available", "notes", "duplicates", "cost")  # fmt: skip
 
 
 class Details:
@@ -83,22 +83,21 @@ class Details:
         if not self.pictures:
             return {}
         record = entry.record
-        in_dist = self._images(entry, "id_scores", str(record["in_dist"]), None)
-        shape = in_dist.shape if isinstance(in_dist, ImageSet) else None
-        ood = self._images(entry, "ood_scores", str(record["ood"]), shape)
+        in_dist = self._images(entry, "id_scores", str(record["in_dist"]))
+        ood = self._images(entry, "ood_scores", str(record["ood"]), in_dist)
         return {
             "id": self._extremes(entry, "id_scores", in_dist, scores.id_scores, scores.id_rows),
             "ood": self._extremes(entry, "ood_scores", ood, scores.ood_scores, scores.ood_rows),
         }
 
-    def _images(
-        self, entry: Entry, side: str, name: str, like: tuple[int, int, int] | None
-    ) -> Found:
+    def _images(self, entry: Entry, side: str, name: str, beside: Found = "") -> Found:
+        """The images of a side; `beside` are the ID images of an OOD side."""
         parts = self._measured(entry, side)
         if not parts:
             return "The measurement is not in the store any more; its images cannot be told."
         own = side == "id_scores"
-        return self.thumbnails.find(name, str(parts["images"]), own=own, like=like)
+        like, count = (beside.shape, len(beside)) if isinstance(beside, ImageSet) else (None, 0)
+        return self.thumbnails.find(name, str(parts["images"]), own=own, like=like, count=count)
 
     def _measured(self, entry: Entry, side: str) -> Mapping[str, JSON]:
         """The key's parts of the measurement behind a side's scores."""

@@ -21,6 +21,7 @@ from oodbench.plan import DetectorRequest
 from oodbench.report.details import Details
 from oodbench.report.rows import BoardRow, board_rows, table_json
 from oodbench.report.thumbnails import Thumbnails, shown_name
+from oodbench.runrecord import shown_notes
 from oodbench.store import Store
 from oodbench.tables.board import TRIVIAL, Place, make_board
 from oodbench.tables.marks import Family, above_trivial, as_good_as_best
@@ -120,9 +121,7 @@ def _summary(pair: str, rows: Sequence[BoardRow]) -> PairSummary:
     fair = [place for place in found if place.row.category != "oracle"]
     without = [place for place in fair if place.group.first["detector"] in TRIVIAL]
     record = found[0].group.first
-    notes = dict.fromkeys(
-        note for place in found for note in cast("list[str]", place.group.first["notes"])
-    )
+    notes = dict.fromkeys(note for place in found for note in shown_notes(place.group.first))
     known = registered_pairs().get(pair)
     if known and known.reading and (known.in_dist, known.ood) == (record["in_dist"], record["ood"]):
         notes = {known.reading: None} | notes

@@ -46,19 +46,24 @@ class Thumbnails:
     def __init__(self, places: DataPlaces | None, budget: int = BUDGET) -> None:
         self.places, self.left = places, budget
         self.pictures: dict[str, dict[str, str]] = {}
-        self._sets: dict[tuple[str, bool, Shape | None], ImageSet | None] = {}
+        self._sets: dict[tuple[str, bool, Shape | None, int], ImageSet | None] = {}
 
-    def find(self, name: str, fingerprint: str, *, own: bool, like: Shape | None) -> Found:
+    def find(
+        self, name: str, fingerprint: str, *, own: bool, like: Shape | None, count: int = 0
+    ) -> Found:
         """The test split with this fingerprint, or why there is none to show.
 
-        `own`: it is the ID set; otherwise `like` is the ID images' shape where that is known.
+        `own`: it is the ID set; otherwise `like` is the ID images' shape and `count` their number
+        where they are known.
         """
         if self.places is None:
             return "The page was made without pictures."
-        key = (name, own, like)
+        key = (name, own, like, count)
         if key not in self._sets:
             try:
-                self._sets[key] = load(name, "test", self.places, like=like, divide=own)
+                self._sets[key] = load(
+                    name, "test", self.places, like=like, count=count, divide=own
+                )
             except OodbenchError:
                 self._sets[key] = None
         found = self._sets[key]

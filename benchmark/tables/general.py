@@ -6,9 +6,9 @@ One panel per ID set, its pairs side by side; a last panel with mean ranks where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from oodbench.leaderboards import METRICS, category_legend, category_tag
+from oodbench.runrecord import shown_notes
 from oodbench.tables.board import Board, BoardRow, mean_ranks, shared_id_models
 from oodbench.tables.extras import Extra
 from oodbench.tables.fill import head_lines
@@ -150,9 +150,7 @@ def _notes(board: Board, marks: Family | None) -> list[str]:
     scales = {str(place.group.first["scale"]) for place in places} - {""}
     if scales:
         notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")
-    notes += dict.fromkeys(
-        note for place in places for note in cast("list[str]", place.group.first["notes"])
-    )
+    notes += dict.fromkeys(note for place in places for note in shown_notes(place.group.first))
     if marks is not None and marks.p_values:
         notes.append(
             f"{NOT_BELOW} AUROC not significantly below the best of its pair: paired DeLong over"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
+from oodbench.datasets.naming import CORRUPTIONS, step_name
 from oodbench.errors import ConfigError
 from oodbench.pairs import get_pair
 from oodbench.plan import simplified
@@ -72,5 +73,9 @@ def key_of(query: Select) -> Key:
 
 
 def base_name(dataset: str) -> str:
-    """A data set without its variant: ``lfwpeople@resize`` is ``lfwpeople`` in a paper."""
-    return dataset.split("@")[0]
+    """A data set without its variant: ``lfwpeople@resize`` is ``lfwpeople`` in a paper.
+
+    A corrupted set is another than the paper's and keeps its name.
+    """
+    base, *steps = dataset.split("@")
+    return dataset if any(step_name(step) in CORRUPTIONS for step in steps) else base

@@ -11,6 +11,7 @@ from oodbench.leaderboards import Group, cell_of, mean_and_sd
 from oodbench.pairs import get_pair
 from oodbench.plan import simplified
 from oodbench.recipes import SCALES
+from oodbench.runrecord import shown_notes
 from oodbench.tables.layouts import Layout, Select
 from oodbench.tables.numbers import Missing, Number
 
@@ -36,7 +37,7 @@ class Results:
         group = self.find(query)
         if group is None:
             return Missing.NOT_RUN
-        self.notes |= dict.fromkeys(cast("list[str]", group.first["notes"]))
+        self.notes |= dict.fromkeys(shown_notes(group.first))
         if "metric" in query:
             return _metric(group, query)
         return _diagnostic(group, query)

@@ -579,6 +579,96 @@ CASES |= {
 }  # fmt: skip
 
 
+# ---------------------------------------------------------------------- parts of a name
+def labelled(folder: Path) -> None:
+    np.savez(folder / "own.npz", images=pixels(30, 8, 8), labels=np.arange(30) % 3)
+
+
+OWN = [*TRIVIAL, "own.npz", "--ood"]
+for name, (data_set, message) in {
+    "class-unknown": ("digits[ten]", "unknown class of digits 'ten'; nearest: 0"),
+    "class-beyond": ("digits[5-12]", "no class 12; digits has the classes 0 to 9"),
+    "class-backwards": ("digits[4-2]", "the range 4-2 is empty"),
+    "class-none": ("digits[]", "name classes between the brackets"),
+    "class-huge": (f"digits[{'9' * 400}]", "unknown class of digits"),
+    "class-huge-range": ("own.npz[0-999999999]", "its classes have no names here"),
+    "class-open": ("digits[3", "unknown data set"),
+    "class-twice": ("digits[1][2]", "unknown data set"),
+    "class-without-labels": ("photos[0]", "come without labels.*use photos whole"),
+    "class-absent": ("own.npz[2-4]", "no image has the label 3, 4; the labels here are 0, 1, 2"),
+    "class-name-of-own": ("own.npz[cat]", "its classes have no names here"),
+    "step-unknown": ("digits@blurr(2)", "unknown variant of digits 'blurr'; nearest: blur"),
+    "step-no-number": ("digits@blur", "blur takes a number in brackets.*'digits@blur.2.'"),
+    "step-word": ("digits@noise(much)", "must be a number from 0 to 1"),
+    "step-nan": ("digits@blur(nan)", "must be a number from 0 to 100"),
+    "step-infinite": ("digits@contrast(1e999)", "must be a number from 0 to 10"),
+    "step-half": ("digits@jpeg(0.5)", "must be a whole number from 1 to 95"),
+    "step-needless": ("digits@shuffle(2)", "shuffle takes no number; write digits@shuffle"),
+    "step-open": ("digits@blur(2", "unknown variant of digits"),
+    "size-zero": ("photos@resize(0)", "must be a whole number from 1 to 4096"),
+    "size-other": ("photos@resize(9)", "1×9×9 .*1×8×8"),
+    "drawn-none": ("uniform(0)", "write the number of images, 'uniform.5000.'"),
+    "drawn-words": ("constant(many)", "write the number of images"),
+    "drawn-shape": ("gaussian(9,1x9x9)", "1×9×9 .*use gaussian.9."),
+    "drawn-classes": ("uniform[3]", "a generated set has no classes"),
+    "drawn-too-many": ("uniform(99999999,3x4096x4096)", "more than half of the memory"),
+}.items():
+    CASES[f"name-{name}"] = (labelled, [*OWN, data_set], message)
+CASES["name-drawn-id"] = (
+    labelled, [*TRIVIAL, "uniform", "--ood", "digits"], "to stand alone or as the ID set it needs",
+)  # fmt: skip
+CASES["name-resize-id"] = (
+    labelled, [*TRIVIAL, "own.npz@resize", "--ood", "digits"], "name the size, as in 'own.npz@res",
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------------- exported detectors
+def manifest(text_: str | bytes) -> Make:
+    def make(folder: Path) -> None:
+        (folder / "x").mkdir()
+        text(folder / "x", "detector.json", text_)
+
+    return make
+
+
+def sealed_manifest(**body: object) -> Make:
+    from oodbench.canonical import digest
+
+    return manifest(json.dumps({"export": body, "sha256": digest(body)}))  # type: ignore[arg-type]
+
+
+EXPORTED = {
+    "absent": (lambda f: None, "no detector.json in it; make such a folder with"),
+    "empty": (lambda f: (f / "x").mkdir(), "no detector.json in it"),
+    "a-file": (partial(text, name="x", content="x"), "Not a directory"),
+    "empty-manifest": (manifest(""), "does not match its checksum"),
+    "bytes": (manifest(b"\xff\xfe"), "does not match its checksum"),
+    "a-list": (manifest("[]"), "does not match its checksum"),
+    "a-number": (manifest('{"export": 3, "sha256": 3}'), "does not match its checksum"),
+    "deep": (manifest("[" * 100_000), "does not match its checksum"),
+    "a-pickle": (manifest(b"\x80\x04N."), "does not match its checksum"),
+    "other-schema": (sealed_manifest(schema=9), "another version of oodbench"),
+    "nothing-else": (sealed_manifest(schema=1), "not a whole export"),
+    "files-a-list": (sealed_manifest(schema=1, files=[1]), "not a whole export"),
+    "traversal": (sealed_manifest(schema=1, files={"../../etc/passwd": {}}), "outside its folder"),
+    "absolute": (sealed_manifest(schema=1, files={"/etc/passwd": {}}), "outside its folder"),
+    "no-file": (sealed_manifest(schema=1, files={"a": {"sha256": ""}}), "No such file"),
+    "no-detector": (sealed_manifest(schema=1, files={}), "not a whole export"),
+}  # fmt: skip
+EXPORTS = {
+    "no-set": (["mean-intensity"], "name the ID set with one of --pair and --in-dist"),
+    "two-sets": (["mean-intensity", "--pair", "digits-photos", "--in-dist", "digits"], "with one"),
+    "no-detector": (["mean", "--in-dist", "digits"], "unknown detector 'mean'; nearest: mean-int"),
+    "no-scale": (["mean-intensity", "--in-dist", "digits", "--scale", "tiny"], "unknown scale"),
+    "tpr-zero": (["mean-intensity", "--in-dist", "digits", "--tpr", "0"], "lies in 0 … 100 %"),
+    "tpr-nan": (["mean-intensity", "--in-dist", "digits", "--tpr", "nan"], "lies in 0 … 100 %"),
+    "two-scores": (["hvk:L", "--score", "L", "--in-dist", "digits"], "leave out --score L"),
+    "many-scores": (["vanilla-hvae", "--in-dist", "digits"], "several scores; choose one with --"),
+    "no-score": (["vanilla-hvae:LRR", "--in-dist", "digits"], "unknown score of vanilla-hvae"),
+    "there-already": (["mean-intensity", "--in-dist", "digits", "--out", "."], "there already"),
+}
+
+
 # ---------------------------------------------------------------------- archives of a store
 def member(name: str, data: bytes = b"x", kind: bytes = tarfile.REGTYPE) -> Make:
     def make(folder: Path) -> None:

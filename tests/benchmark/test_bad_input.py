@@ -121,6 +121,30 @@ def test_bad_archives_of_a_store(
     assert not (here.parent / "etc").exists()
 
 
+@pytest.mark.parametrize("name", list(table.EXPORTED))
+def test_bad_exported_detectors(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, message = table.EXPORTED[name]
+    make(here)
+    table.image(here, table.encode(table.pixels(8, 8), "PNG"))
+    check(*invoke(monkeypatch, capsys, ["score", "x", "bad"]), message)
+
+
+@pytest.mark.parametrize("name", list(table.EXPORTS))
+def test_bad_input_of_an_export(
+    name: str, shared: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    arguments, message = table.EXPORTS[name]
+    before = contents(shared)
+    text = [] if "--out" in arguments else ["--out", "new"]
+    (here / "something").write_text("x")
+    check(*invoke(monkeypatch, capsys, ["export", *arguments, *text]), message)
+    assert not (here / "new").exists()
+    assert contents(shared) == before
+
+
 @pytest.mark.parametrize(
     "name", ["with space", "quo'te\"s", "ünïcödé ☃", "x[bold]y[red", "-dash", "a;b&c|$HOME", "…"]
 )
