@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from oodbench.cli_diagnose import diagnose
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
 from oodbench.cli_report import report
@@ -32,6 +33,7 @@ oodbench.add_command(list_)
 oodbench.add_command(data_)
 oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
+oodbench.add_command(diagnose)
 oodbench.add_command(figure)
 oodbench.add_command(report)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import ConfigError
 from oodbench.leaderboards import COLUMNS, Group, json_row, tidy
 from oodbench.plan import DetectorRequest
@@ -114,7 +115,8 @@ def _general(groups: Sequence[Group], store: Store, request: TableRequest, style
     board = make_board(groups, request.asked, request.all_scores)
     scores = PairedScores(store)
     trivial = above_trivial(board, scores) if "trivial" in request.extras else None
-    extras = chosen_extras(request.extras, board, trivial)
+    diagnoses = StoredDiagnoses(store) if "diagnostics" in request.extras else None
+    extras = chosen_extras(request.extras, board, trivial, diagnoses)
     if request.is_tidy:
         return _general_tidy(board, extras, request.format)
     marks = as_good_as_best(board, scores) if request.significance else None
