@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cli(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Cli]:
+) -> Cli:
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(
             sys, "argv", ["oodbench", *map(str, arguments), "--store", str(finished)]
@@ -52,7 +52,7 @@ def cli(
         out = capsys.readouterr()
         return status, out.out, out.err
 
-    yield run
+    return run
 
 
 def test_a_model_by_name_and_by_key(cli: Cli, finished: Path) -> None:

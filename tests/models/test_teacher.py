@@ -144,7 +144,7 @@ def test_a_witness_needs_enough_units() -> None:
         "likelihood": {"kind": "bernoulli"},
         "objective": {"witness": {}},
     })  # fmt: skip
-    with pytest.raises(ValueError, match="needs .* 9 units; there are 4"):
+    with pytest.raises(ValueError, match=r"needs .* 9 units; there are 4"):
         config.build(SHAPE)
 
 

@@ -42,7 +42,7 @@ def test_the_simplex_is_regular(components: int, more: int) -> None:
 
 
 def test_a_simplex_needs_room() -> None:
-    with pytest.raises(ValueError, match="10 components needs .* 9 units; there are 8"):
+    with pytest.raises(ValueError, match=r"10 components needs .* 9 units; there are 8"):
         simplex(10, 8)
     with pytest.raises(ValueError, match="2 or more"):
         simplex(1, 8)
