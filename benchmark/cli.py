@@ -8,6 +8,7 @@ import sys
 import click
 
 from oodbench.cli_check import check
+from oodbench.cli_diagnose import diagnose
 from oodbench.cli_export import export, score
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
@@ -35,6 +36,7 @@ oodbench.add_command(list_)
 oodbench.add_command(data_)
 oodbench.add_command(leaderboard)
 oodbench.add_command(compare)
+oodbench.add_command(diagnose)
 oodbench.add_command(figure)
 oodbench.add_command(report)
 oodbench.add_command(check)

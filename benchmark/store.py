@@ -32,10 +32,15 @@ from oodbench.storage import UnreadableFileError, disk_error, iterate_prefixes, 
 
 SCHEMA = 1
 RECORD = "record.json"
-STAGES = ("run", "score", "measure", "fit")
+STAGES = ("run", "score", "measure", "fit", "diagnosis")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 T = TypeVar("T")
 log = logging.getLogger("oodbench.store")
+
+
+def entry_path(stage: str, digest: str) -> str:
+    """Folder of an entry, relative to the store."""
+    return f"{stage}/{digest[:2]}/{digest}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Key:
     @property
     def path(self) -> str:
         """Folder of the entry, relative to the store."""
-        return f"{self.stage}/{self.digest[:2]}/{self.digest}"
+        return entry_path(self.stage, self.digest)
 
 
 class DamagedEntryError(StoreError):
@@ -164,7 +169,7 @@ class Store:
 
     def get(self, stage: str, digest: str) -> Entry | None:
         """The entry of a stage with this digest, as other entries' parts name it, or None."""
-        return self._load(f"{stage}/{digest[:2]}/{digest}")
+        return self._load(entry_path(stage, digest))
 
     def entries(self, stage: str) -> Iterator[Entry]:
         """Every complete entry of a stage, in the order of their digests."""

@@ -45,6 +45,16 @@ class Trainable(Protocol):
         """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1."""
 
 
+class Preparable(Protocol):
+    """A model that fits something fixed, such as a teacher, before its weights are trained."""
+
+    def prepare(self, images: Tensor, seed: int) -> None:
+        """Fit it on all training images, uint8 (N, C, H, W); what it gives are buffers.
+
+        ValueError where the images do not do.
+        """
+
+
 class Compilable(Protocol):
     """A model that can compile its parts with torch.compile."""
 
@@ -191,6 +201,13 @@ class _Loop:
         torch.manual_seed(derive_seed(self.seed, "initial weights"))
         self.model = channels_last(self._build().to(self.device))
         if fresh:
+            if hasattr(self.model, "prepare"):
+                try:
+                    cast(Preparable, self.model).prepare(
+                        self.images, derive_seed(self.seed, "prepare")
+                    )
+                except ValueError as error:
+                    raise ConfigError(str(error)) from error
             torch.manual_seed(derive_seed(self.seed, "initialise"))
             cast(Trainable, self.model).initialise(self.batch(0))
         self.optimiser = self._build_optimiser()

@@ -21,9 +21,11 @@ from oodbench.errors import OodbenchError, StoreError, UnknownNameError
 from oodbench.leaderboards import group_runs, make_rows
 from oodbench.storage import atomic_file
 from oodbench.store import RECORD, SCHEMA, DamagedEntryError, Entry, Key, Store, read_record
-from oodbench.upkeep import needed
+from oodbench.upkeep import needed, with_diagnoses
 
-MEMBER = re.compile(r"((?:run|score|measure|fit)/[0-9a-f]{2}/[0-9a-f]{64})/([A-Za-z0-9_][\w.-]*)")
+MEMBER = re.compile(
+    r"((?:run|score|measure|fit|diagnosis)/[0-9a-f]{2}/[0-9a-f]{64})/([A-Za-z0-9_][\w.-]*)"
+)
 #: The last member: how many entries there should be before it.
 END = "oodbench-end.json"
 
@@ -57,7 +59,7 @@ def export_store(
         atomic_file(target) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
-        for path, entry in sorted(needed(store, chosen).items()):
+        for path, entry in sorted(with_diagnoses(store, needed(store, chosen)).items()):
             if entry.stage == "fit" and not fits:
                 continue
             try:

@@ -17,7 +17,7 @@ from oodbench.canonical import JSON
 from oodbench.errors import StoreError
 from oodbench.sourcecode import changed_sources
 from oodbench.storage import TEMPORARY, LocalStorage, disk_error, iterate_prefixes
-from oodbench.store import RECORD, STAGES, DamagedEntryError, Entry, Store
+from oodbench.store import RECORD, STAGES, DamagedEntryError, Entry, Store, entry_path
 
 DAY = 86_400.0
 DAMAGED = ".damaged-"
@@ -80,6 +80,15 @@ def needed(store: Store, roots: Iterable[Entry]) -> dict[str, Entry]:
     return found
 
 
+def with_diagnoses(store: Store, kept: dict[str, Entry]) -> dict[str, Entry]:
+    """`kept`, by path, and the diagnoses of the fits in it."""
+    found = dict(kept)
+    for entry in store.entries("diagnosis"):
+        if entry_path("fit", str(entry.parts["fit"])) in kept:
+            found[entry.path] = entry
+    return found
+
+
 def _digests(value: JSON) -> Iterator[str]:
     if isinstance(value, dict):
         value = list(value.values())
@@ -110,7 +119,7 @@ def collect(store: Store, keep_days: float) -> list[Waste]:
     if not isinstance(store.storage, LocalStorage):
         raise StoreError(f"{store.storage.location} is a URL; gc works on a folder")
     root, before = store.storage.root, time.time() - keep_days * DAY
-    keep = needed(store, store.entries("run"))
+    keep = with_diagnoses(store, needed(store, store.entries("run")))
     found = []
     for stage in STAGES:
         for folder in sorted(root.glob(f"{stage}/*/*")):

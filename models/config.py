@@ -9,7 +9,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from oodbench.models.allocation import allocate
 
 if TYPE_CHECKING:
     from oodbench.models.biva import BIVA
@@ -108,20 +120,67 @@ class FreeBits(Frozen):
     falling_epochs: Annotated[int, Field(ge=0)] = 200
 
 
+class TeacherSettings(Frozen):
+    """The teacher of a simplex witness (`oodbench.models.teacher`).
+
+    K = `components`, ε = `smoothing` (both derived from the printed I_T and energy); the mixture is
+    fitted on at most `images` training images, `restarts` times.
+    """
+
+    components: Annotated[int, Field(ge=2, le=1000)] = 10
+    smoothing: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    pca: Annotated[int, Field(ge=1, le=1000)] = 50
+    restarts: Annotated[int, Field(ge=1, le=100)] = 3
+    images: PositiveInt = 10_000
+
+
+class WitnessSettings(Frozen):
+    """A simplex witness on the mean of the top layer (RST-VAE, `oodbench.models.witness`).
+
+    The loss is NLL + `kl_weight` × KL + `weight` × L_TS, the paper's α_KL and λ_TS, whose values
+    are ours; with weight 0 the witness only looks on.  `gain` is β (derived: 5).  During the first
+    `prefit_epochs` the loss is the squared distance of the mean from the exact code instead.
+    """
+
+    teacher: TeacherSettings = TeacherSettings()
+    gain: PositiveFloat = 5.0
+    weight: Annotated[float, Field(ge=0)] = 10.0
+    kl_weight: Annotated[float, Field(ge=0)] = 1.0
+    prefit_epochs: Annotated[int, Field(ge=0)] = 0
+
+
 class Objective(Frozen):
     """What training minimises: the negative ELBO, or the informative loss (LLRada paper, Eq. 10).
 
     `lower`: how the layers below the branching point are drawn from p in the informative loss.
+    `witness` adds the alignment loss of a simplex witness.
     """
 
     kind: Literal["elbo", "informative"] = "elbo"
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     free_bits: FreeBits | None = None
     lower: Literal["sample", "mode"] = "sample"
+    witness: WitnessSettings | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without a witness that is not set, so that older fits keep their keys."""
+        return {k: v for k, v in handler(self).items() if v is not None or k != "witness"}
+
+
+class Allocation(Frozen):
+    """Latent sizes from a budget: `oodbench.models.allocation`, `ratio` between adjacent layers."""
+
+    budget: PositiveInt
+    ratio: PositiveFloat
+    layers: PositiveInt
 
 
 class HierarchicalConfig(Frozen):
     """What every hierarchical VAE is configured by, layers listed from the image upwards.
+
+    `dims` replaces the sizes of the layers' latents and is itself forgotten: a budget that gives
+    the sizes of another recipe gives its configuration.
 
     `generative_skips`: a block on the way down takes the output of a block of the stage above
     through a convolution, 1×1 where the maps are equal (``conv1x1``); ``drop`` leaves the equal
@@ -129,6 +188,7 @@ class HierarchicalConfig(Frozen):
     """
 
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    dims: Annotated[Allocation | None, Field(exclude=True)] = None
     likelihood: Likelihood
     objective: Objective = Objective()
     activation: Literal["relu", "elu", "silu", "leaky-relu"] = "relu"
@@ -136,6 +196,25 @@ class HierarchicalConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_norm: bool = True
     generative_skips: Literal["conv1x1", "drop", "none"] = "conv1x1"
+
+    @model_validator(mode="after")
+    def _allocated(self) -> HierarchicalConfig:
+        if self.dims is None:
+            return self
+        if self.dims.layers != len(self.layers):
+            raise ValueError(
+                f"dims is for {self.dims.layers} layers and the model has {len(self.layers)}; set"
+                f" dims.layers to {len(self.layers)} or list as many layers"
+            )
+        sizes = allocate(self.dims.budget, self.dims.ratio, self.dims.layers)
+        resized = [
+            layer.model_copy(update={"latent": layer.latent.model_copy(update={"dim": size})})
+            for layer, size in zip(self.layers, sizes, strict=True)
+        ]
+        # The model is frozen, and still being made.
+        object.__setattr__(self, "layers", tuple(resized))
+        object.__setattr__(self, "dims", None)
+        return self
 
 
 class HVAEConfig(HierarchicalConfig):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from oodbench.models.gaussian import Gaussian, kl_analytic, kl_sample, standard
 from oodbench.models.noise import FreshNoise, Noise
+from oodbench.models.objectives import Branches
 
 if TYPE_CHECKING:
     from oodbench.models.config import ConvVAEConfig
@@ -144,6 +145,20 @@ class ConvVAE(nn.Module):
         kl = kl_analytic(q, standard(tuple(q.mean.shape), q.mean)).sum(1).mean()
         loss = nll + kl
         return {"loss": loss, "elbo": -loss.detach(), "nll": nll.detach(), "kl": kl.detach()}
+
+    @torch.no_grad()
+    def posteriors(self, images: Tensor, noise: Noise | None = None) -> list[Gaussian]:
+        """q(z|x), (B, latent), of uint8 images, as the one layer of a hierarchical VAE."""
+        return [self.posterior(images)]
+
+    @torch.no_grad()
+    def all_branches(self, images: Tensor, noise: Noise | None = None) -> Branches:
+        """NLL and KL of one draw of z, as the branch k = 0 of a hierarchical VAE of one layer."""
+        noise = noise or FreshNoise(images.shape[0], images.device)
+        q = self.posterior(images)
+        z = q.mean + q.scale * noise.normal("z", tuple(q.mean.shape[1:]))
+        kl = kl_sample(z, q, standard(tuple(q.mean.shape), q.mean))
+        return Branches((0,), -self.log_likelihood(images, z)[None], [{0: kl}], 1, {0: q})
 
     @torch.no_grad()
     def sample(self, n: int, noise: Noise | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from which L>k = −NLL_k − Σ_(l>k) KL_l (Havtorn et al. 2021; Li et al. 2022
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -19,9 +20,10 @@ from oodbench.models.config import HierarchicalConfig
 from oodbench.models.descent import Descent, Draw, Encoding, Inferred, KLForm, Slot, stack
 from oodbench.models.gaussian import Gaussian
 from oodbench.models.likelihoods import build_likelihood
-from oodbench.models.noise import FreshNoise, Noise
+from oodbench.models.noise import AtMeans, FreshNoise, Noise
 from oodbench.models.objectives import Branches, objective_loss
 from oodbench.models.stage import GenerativeStage
+from oodbench.models.teacher import Witness
 from oodbench.models.weightnorm import initialising
 
 
@@ -46,6 +48,10 @@ class HierarchicalModel(nn.Module):
         head = stages[0].out_shape
         self.likelihood = build_likelihood(config.likelihood, head, shape, config.weight_norm)
         self.activate_head = self.likelihood.activate and not stages[0].linear
+        self.witness: Witness | None = None
+        if config.objective.witness is not None:
+            units = math.prod(stages[-1].latent)
+            self.witness = Witness(config.objective.witness, shape, units)
 
     def stage(self, index: int) -> GenerativeStage:
         """Stage of layer index + 1."""
@@ -90,11 +96,11 @@ class HierarchicalModel(nn.Module):
         """
         raise NotImplementedError
 
-    def posterior_means(
+    def layer_posteriors(
         self, encoding: Encoding, inferred: dict[int, Gaussian]
-    ) -> dict[int, Tensor]:
-        """Means (B, units) of q(z_l|·) by layer index; `inferred`: q in the lowest branch."""
-        return {index: q.mean.flatten(1) for index, q in inferred.items()}
+    ) -> dict[int, Gaussian]:
+        """q(z_l|·) by layer index, of the shape of the latents; `inferred`: the lowest branch's."""
+        return inferred
 
     # ------------------------------------------------------------------ branches
     def decode(
@@ -153,14 +159,20 @@ class HierarchicalModel(nn.Module):
         )
         log_prob = self.likelihood.log_prob(stack(parameters), x.repeat(len(ks), 1, 1, 1))
         nll = -log_prob.view(len(ks), -1)
-        means = self.posterior_means(encoding, posteriors)
-        return Branches(tuple(ks), nll, terms, self.layers, means)
+        found = self.layer_posteriors(encoding, posteriors)
+        flat = {i: Gaussian(q.mean.flatten(1), q.scale.flatten(1)) for i, q in found.items()}
+        return Branches(tuple(ks), nll, terms, self.layers, flat)
 
     # ------------------------------------------------------------------ public use
     def compile_parts(self) -> None:
         """Compile the networks with torch.compile; results may then differ in rounding."""
         for module in [*self.stages, self.likelihood]:
             module.compile()
+
+    def prepare(self, images: Tensor, seed: int) -> None:
+        """Fit the witness's teacher, where there is one, on all training images (N, C, H, W)."""
+        if self.witness is not None:
+            self.witness.teacher.fit(images, seed)
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
@@ -175,7 +187,8 @@ class HierarchicalModel(nn.Module):
         `epoch` counts from 1 and drives warm-up and free bits.
         """
         noise = FreshNoise(images.shape[0], images.device)
-        return objective_loss(self, self.likelihood.observe(images, noise), noise, epoch)
+        target = None if self.witness is None else self.witness.teacher(images)
+        return objective_loss(self, self.likelihood.observe(images, noise), noise, epoch, target)
 
     @torch.no_grad()
     def log_prob(self, images: Tensor, noise: Noise | None = None, samples: int = 1) -> Tensor:
@@ -223,3 +236,21 @@ class HierarchicalModel(nn.Module):
         x = self.likelihood.observe(images, noise)
         out = self.branches(x, noise, tuple(range(self.layers)), encoder_lower="mode")
         return [out.means[index] for index in range(self.layers)]
+
+    @torch.no_grad()
+    def posteriors(self, images: Tensor, noise: Noise | None = None) -> list[Gaussian]:
+        """q(z_l|·), l = 1 … L, mean and scale (B, units), of uint8 images (B, C, H, W).
+
+        Every latent that q is conditioned on is at its mean.
+        """
+        noise = AtMeans(noise or FreshNoise(images.shape[0], images.device))
+        out = self.branches(self.likelihood.observe(images, noise), noise)
+        return [out.posteriors[index] for index in range(self.layers)]
+
+    @torch.no_grad()
+    def all_branches(self, images: Tensor, noise: Noise | None = None) -> Branches:
+        """The branches k = 0 … L − 1 of uint8 images (B, C, H, W), layers l ≤ k at their means."""
+        noise = noise or FreshNoise(images.shape[0], images.device)
+        x = self.likelihood.observe(images, noise)
+        ks = tuple(range(self.layers))
+        return self.branches(x, noise, ks, lower="mode", encoder_lower="mode")

@@ -82,8 +82,8 @@ class HVAE(HierarchicalModel):
         """Every channel, but for the top layer."""
         return 0 if index == self.layers - 1 else self.stage(index).latent[0]
 
-    def posterior_means(
+    def layer_posteriors(
         self, encoding: Encoding, inferred: dict[int, Gaussian]
-    ) -> dict[int, Tensor]:
+    ) -> dict[int, Gaussian]:
         """Of every layer in the last branch, where the layers below may be at their means."""
-        return {index: q[-1].mean.flatten(1) for index, q in enumerate(encoding.q)}
+        return {index: q[-1] for index, q in enumerate(encoding.q)}

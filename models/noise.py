@@ -47,3 +47,25 @@ class FreshNoise:
     def scope(self, name: str) -> FreshNoise:
         """Itself: every draw is new."""
         return self
+
+
+class AtMeans:
+    """Draws that put every Gaussian at its mean; uniform draws, which make an image, are `noise`'s.
+
+    With it the mean of q(z_l|·) is a function of the image as observed, in every model.
+    """
+
+    def __init__(self, noise: Noise) -> None:
+        self.noise = noise
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) zeros."""
+        return torch.zeros_like(self.noise.uniform(name, shape))
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) independent U[0, 1)."""
+        return self.noise.uniform(name, shape)
+
+    def scope(self, name: str) -> AtMeans:
+        """The means of another draw's uniform numbers."""
+        return AtMeans(self.noise.scope(name))

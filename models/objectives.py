@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from oodbench.models.config import FreeBits
+from oodbench.models.gaussian import Gaussian
 from oodbench.models.noise import Noise
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Branches:
 
     `nll` (K, B) float64: NLL_k.  `kl[i][l]`: elementwise KL of layer l + 1 in branch ks[i],
     (B, *latent shape), for the layers above k.  `layers`: the number of layers L.
-    `means[l]`: mean of q(z_(l+1)|·), (B, units), of the layers that were inferred; for
+    `posteriors[l]`: q(z_(l+1)|·), mean and scale (B, units), of the layers that were inferred; for
     diagnostics.  `reverse_kl` (K, B) float64: KL>k of a top-down model, where it was asked for.
     """
 
@@ -36,8 +37,13 @@ class Branches:
     nll: Tensor
     kl: list[dict[int, Tensor]]
     layers: int
-    means: dict[int, Tensor] = field(default_factory=dict)
+    posteriors: dict[int, Gaussian] = field(default_factory=dict)
     reverse_kl: Tensor | None = None
+
+    @property
+    def means(self) -> dict[int, Tensor]:
+        """Means (B, units) of `posteriors`."""
+        return {index: q.mean for index, q in self.posteriors.items()}
 
     def kl_layers(self) -> Tensor:
         """(K, B, L) float64: the KL of every layer of every branch, 0 for the layers l ≤ k."""
@@ -85,11 +91,13 @@ def floored_kl(element: Tensor, floor: float, settings: FreeBits) -> Tensor:
 
 
 def objective_loss(
-    model: HierarchicalModel, x: Tensor, noise: Noise, epoch: int
+    model: HierarchicalModel, x: Tensor, noise: Noise, epoch: int, target: Tensor | None = None
 ) -> dict[str, Tensor]:
     """The loss that the model's configuration names, mean over the batch, nats per image.
 
-    Beside ``loss`` the means to log: ``elbo``, ``nll_k`` of every branch, ``kl_l`` of every layer.
+    `target` (B, K): what the teacher of the model's witness says of the images, where it has one.
+    Beside ``loss`` the means to log: ``elbo``, ``nll_k`` of every branch, ``kl_l`` of every layer,
+    ``l_ts`` of a witness.
     """
     settings = model.config.objective
     informative = settings.kind == "informative"
@@ -110,11 +118,35 @@ def objective_loss(
         ]
         penalty = torch.stack([part.mean() for part in parts]).sum()
     reconstruction = out.nll.mean()
-    loss = reconstruction + warmup_weight(epoch, settings.warmup_epochs) * penalty
+    penalty = warmup_weight(epoch, settings.warmup_epochs) * penalty
+    witness: dict[str, Tensor] = {}
+    if target is None:
+        loss = reconstruction + penalty
+    else:
+        mean = out.posteriors[model.layers - 1].mean
+        loss, witness = _witnessed(model, reconstruction, penalty, epoch, target, mean)
     logged = {"loss": loss, "elbo": -(out.nll[0] + kl.sum(-1)).mean().detach()}
     logged |= {f"nll_{k}": out.nll[i].mean().detach() for i, k in enumerate(ks)}
     logged |= {f"kl_{i + 1}": kl[:, i].mean().detach() for i in range(model.layers)}
-    return logged
+    return logged | witness
+
+
+def _witnessed(
+    model: HierarchicalModel,
+    reconstruction: Tensor,
+    penalty: Tensor,
+    epoch: int,
+    target: Tensor,
+    mean: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """NLL + α_KL KL + λ_TS L_TS, or the distance from the exact code while it is prefitted."""
+    assert model.witness is not None
+    settings = model.witness.settings
+    alignment = model.witness.alignment(target, mean).mean()
+    logged = {"l_ts": alignment.detach()}
+    if epoch <= settings.prefit_epochs:
+        return model.witness.distance(target, mean).mean(), logged
+    return reconstruction + settings.kl_weight * penalty + settings.weight * alignment, logged
 
 
 def bits_per_dim(nats: float, dims: int) -> float:

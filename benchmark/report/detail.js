@@ -1,11 +1,12 @@
 // What a row opens: drawn when it is opened, from the block that the page holds for its detector.
 
 const METRICS = ["AUROC", "AUPRC", "FPR80", "FPR95"];
-const SIDES = { id_test: "ID test", id_train: "ID train", ood_test: "OOD test" };
+const SIDES = { id_test: "ID test", id_train: "ID train", ood_test: "OOD test", diagnose: "diagnosed (ID test)" };
 const DIAGNOSTICS = {
   bits_per_dim: "bits/dim", bits_per_dim_k: "bits/dim of L>k, k = 0, 1, …",
   nll_bits_per_dim_k: "bits/dim of NLL_k, k = 0, 1, …", kl_nats: "KL per layer, nats",
-  active_units: "active units per layer", images: "images",
+  active_units: "active units per layer", information_nats: "I(x;z) per layer ≥, nats",
+  G_T_nats: "G_T per layer, nats", fitted_G_T_nats: "G_T of a fitted readout, nats", images: "images",
 };
 const COSTS = {
   passes: "passes per image", train_seconds: "training, seconds", members: "fits",

@@ -9,6 +9,7 @@ import numpy as np
 
 from oodbench.canonical import JSON
 from oodbench.datasets.imageset import ImageSet
+from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import StoreError
 from oodbench.jobkeys import subset_indices
 from oodbench.leaderboards import METRICS, Group
@@ -23,6 +24,10 @@ from oodbench.tables.pairwise import PairedScores
 COPIED = ("pair", "detector", "category", "cite", "recipe", "scale", "variant", "layers",
           "configuration", "n", "available", "notes", "duplicates", "cost")  # fmt: skip
 
+#: What is shown of a stored diagnosis, a value per layer.
+DIAGNOSED = ("kl_nats", "active_units", "information_nats", "I_T_nats", "L_TS_nats", "G_T_nats",
+             "fitted_G_T_nats")  # fmt: skip
+
 
 class Details:
     """Makes the details of one group of runs after the other; `pictures` per set and end."""
@@ -30,6 +35,7 @@ class Details:
     def __init__(self, store: Store, thumbnails: Thumbnails, pictures: int) -> None:
         self.store, self.thumbnails, self.pictures = store, thumbnails, pictures
         self.scores, self.steps = PairedScores(store), Steps(store)
+        self.diagnoses = StoredDiagnoses(store)
 
     def of(self, group: Group, names: Sequence[str]) -> dict[str, JSON]:
         """Everything about a group that is not in the table, for the scores named."""
@@ -44,13 +50,21 @@ class Details:
                 "seed": entry.record["seed"],
                 "key": entry.digest,
                 "created": entry.record["created"],
-                "diagnostics": entry.record["diagnostics"],
+                "diagnostics": self._diagnostics(entry),
                 "steps": cast("list[JSON]", self.steps.behind(entry)),
             }
             for entry in group.entries
         ]
         out["scores"] = {name: self._score(group, name) for name in names}
         return out
+
+    def _diagnostics(self, run: Entry) -> dict[str, JSON]:
+        """Those of the run's record, and beside them what `oodbench diagnose` found."""
+        found = dict(cast("Mapping[str, JSON]", run.record["diagnostics"]))
+        rows = self.diagnoses.of(run)
+        if rows:
+            found["diagnose"] = {name: [row[name] for row in rows] for name in DIAGNOSED}
+        return found
 
     def _score(self, group: Group, name: str) -> dict[str, JSON]:
         records = [_score_record(entry, name) for entry in group.entries]

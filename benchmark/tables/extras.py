@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from oodbench.canonical import JSON
 from oodbench.errors import UnknownNameError
 from oodbench.tables.board import TRIVIAL, Board, Place
 from oodbench.tables.marks import Family, verdict
+
+if TYPE_CHECKING:
+    from oodbench.diagnosis import StoredDiagnoses
 
 Value: TypeAlias = "float | str | None"
 
@@ -79,9 +82,19 @@ def parse_columns(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def chosen_extras(names: Sequence[str], board: Board, trivial: Family | None) -> list[Extra]:
-    """The columns of the named sets; `trivial` holds the tests where that set is among them."""
-    found = {**EXTRAS, "reverse": (_reverse(board),)}
+def chosen_extras(
+    names: Sequence[str],
+    board: Board,
+    trivial: Family | None,
+    diagnoses: StoredDiagnoses | None = None,
+) -> list[Extra]:
+    """The columns of the named sets; `trivial` holds the tests where that set is among them.
+
+    Where runs of the board were diagnosed, ``diagnostics`` has the columns of `diagnoses` too.
+    """
+    found: dict[str, Sequence[Extra]] = {**EXTRAS, "reverse": (_reverse(board),)}
+    if diagnoses is not None:
+        found["diagnostics"] = (*EXTRAS["diagnostics"], *_diagnosed(board, diagnoses))
     extras = [extra for name in names for extra in found.get(name, ())]
     if trivial is None:
         return extras
@@ -94,6 +107,27 @@ def chosen_extras(names: Sequence[str], board: Board, trivial: Family | None) ->
         return verdict(family, index[id(place)]) or None
 
     return [*extras, Extra("Beats trivial?", "beats_trivial", beats, per_score=True)]
+
+
+def _diagnosed(board: Board, diagnoses: StoredDiagnoses) -> Sequence[Extra]:
+    """I(x;z) and G_T of layers 1, 2, … as `oodbench diagnose` left them, for the first seed."""
+    groups = {id(p.group): p.group for row in board.rows for p in row.places.values()}
+    rows = {key: diagnoses.of(group.entries[0]) for key, group in groups.items()}
+    if not any(rows.values()):
+        return ()
+
+    def column(head: str, name: str, decimals: int) -> Extra:
+        def value(place: Place) -> Value:
+            found = [float(cast(float, row[name])) for row in rows[id(place.group)]]
+            return " / ".join(f"{v:.{decimals}f}" for v in found) or None
+
+        return Extra(head, name, value)
+
+    return (
+        column("I(x;z) nats ≥", "information_nats", 2),
+        column("G_T", "G_T_nats", 2),
+        column("G_T fitted", "fitted_G_T_nats", 2),
+    )
 
 
 def _reverse(board: Board) -> Extra:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import ConfigError
 from oodbench.leaderboards import COLUMNS, Group, json_row, tidy
 from oodbench.plan import DetectorRequest
@@ -136,7 +137,8 @@ def _board(
     board = make_board(groups, request.asked, request.all_scores)
     scores = PairedScores(store)
     trivial = above_trivial(board, scores) if "trivial" in request.extras else None
-    return board, chosen_extras(request.extras, board, trivial), scores
+    diagnoses = StoredDiagnoses(store) if "diagnostics" in request.extras else None
+    return board, chosen_extras(request.extras, board, trivial, diagnoses), scores
 
 
 def _general_rows(

@@ -133,6 +133,8 @@ def _diagnostic(group: Group, query: Select) -> Number | Missing:
         if isinstance(found, list):
             index = int(query.get("index", 0))
             found = found[index] if index < len(found) else None
+        if isinstance(found, str):
+            found = _count(found)
         if not isinstance(found, int | float):
             return Missing.NOT_AVAILABLE
         values.append(float(found))
@@ -142,6 +144,12 @@ def _diagnostic(group: Group, query: Select) -> Number | Missing:
         mean, sd=sd, seeds=len(values), recipe=recipe_label(group),
         runs=tuple(entry.digest for entry in group.entries),
     )  # fmt: skip
+
+
+def _count(text: str) -> int | None:
+    """12 of ``12/20``, as active units are written."""
+    count = text.partition("/")[0]
+    return int(count) if count.isdecimal() else None
 
 
 def recipe_label(group: Group) -> str:

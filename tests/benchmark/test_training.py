@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from oodbench.baselines.hvae import VanillaHVAE
+from oodbench.canonical import JSON
 from oodbench.detector import Detector
 from oodbench.errors import PluginError, TrainingError
 from oodbench.measuring import Measured, measure
@@ -75,6 +76,32 @@ def test_a_run_cut_off_and_resumed_gives_the_same_bits(tmp_path: Path, optimiser
     assert again.resumed == 1
     assert torch.equal(weights(expected), weights(resumed))
     assert log_csv(again.rows) == log_csv(run.rows)
+
+
+def test_a_resumed_run_has_the_teacher_of_its_first_start(tmp_path: Path) -> None:
+    """What `prepare` fits is in the checkpoint, and depends on the seed alone."""
+    small: JSON = {"components": 4, "pca": 6, "restarts": 1}
+    overrides: dict[str, JSON] = {
+        "model": {"objective": {"witness": {"teacher": small}}}, "training": {"epochs": 1},
+    }  # fmt: skip
+    chosen = resolve(find_recipe("rst-D"), "smoke", "rst", overrides)
+    parts = (lambda: chosen.config.build(SHAPE), pixels(200), chosen.training)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+
+    def whole(folder: Path) -> dict[str, torch.Tensor]:
+        runtime = Runtime()
+        model, _ = train(*parts, seed=0, scratch=folder, runtime=runtime, progress=QUIET)
+        return model.state_dict()
+
+    loop = _Loop(*parts, 0, tmp_path / "a", Runtime())
+    loop.resume()
+    loop._one_step(0)
+    loop.state.step = 1
+    loop.save()
+    resumed, expected = whole(tmp_path / "a"), whole(tmp_path / "b")
+    assert float(expected["witness.teacher.axes"].abs().sum()) > 0
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
 
 
 def test_a_damaged_checkpoint_is_dropped(tmp_path: Path) -> None:
