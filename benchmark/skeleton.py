@@ -75,11 +75,13 @@ def check_name(name: str) -> str:
 
 
 def _rendered(name: str, module: str) -> dict[str, str]:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, StrictUndefined, select_autoescape
 
     # Plain text, not HTML; every value has passed `check_name`.
     environment = Environment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=select_autoescape(("html",)),
     )
     folder = files("oodbench") / "skeletons" / "detector"
     words = name.split("-")
