@@ -7,7 +7,7 @@ same network, teacher and witness with λ_TS = 0: the witness has not been train
 
 The paper reports no OOD scores; L = −ELBO is that of any VAE, higher = more OOD.  The certificate
 stands among the diagnostics of a run: I_T, L_TS, G_T of the measured images (nats).
-Cost per image: two encoder passes and one decoder pass.
+Cost per image: two encoder and two decoder passes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class WitnessedVAE(HierarchicalVAE):
 
     measure_name = "witnessed-vae"
     revision = 1
-    cost = "2e + g"
+    cost = "2e + 2g"
     score_patterns: ClassVar[Sequence[str]] = ("L",)
+    unoriented: ClassVar[Mapping[str, str]] = {
+        "L": "a Bernoulli likelihood sees draws of black and white, to which grey waves are noise"
+    }
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the one trained model; ConfigError where its recipe gives it no witness."""

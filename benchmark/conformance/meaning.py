@@ -48,7 +48,8 @@ def orientation(subject: Subject) -> str:
         elif name not in oracles:
             settled[name] = metrics["auroc"]
     if not settled:
-        raise NotConforming("`unoriented` lists every score; at least one must have a sign")
+        said = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+        raise NotApplicable(f"NOT CHECKED, by its own word: {said}")
     for name, auroc in settled.items():
         # A few groups have no narrow interval.
         if not (auroc["low"] > 0.5 or (name in groups and auroc["value"] > 0.9)):

@@ -83,7 +83,7 @@ def _brightness(image: np.ndarray, share: float, _: np.random.Generator) -> np.n
 def _jpeg(image: np.ndarray, quality: float, _: np.random.Generator) -> np.ndarray:
     file = io.BytesIO()
     _picture(image).save(file, format="JPEG", quality=int(quality))
-    return _pixels(Image.open(file))
+    return _pixels(Image.open(file, formats=["JPEG"]))
 
 
 def _posterize(image: np.ndarray, bits: float, _: np.random.Generator) -> np.ndarray:

@@ -72,7 +72,7 @@ def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, n
 
 def test_no_recipe_for_a_shape_says_which_there_are() -> None:
     with pytest.raises(ConfigError, match=r"images of 3×64×64; give --recipe.*F3 \(1×28×28\)"):
-        default_recipe("x", (3, 64, 64), "vanilla", "small")
+        default_recipe("photos", (3, 64, 64), "vanilla", "small")
 
 
 def write(folder: Path, **changes: object) -> Path:

@@ -24,6 +24,8 @@ CASES = [
 def built(name: str, variant: str) -> torch.nn.Module:
     torch.manual_seed(0)
     model = resolve(recipe_files()[name], "smoke", variant).build(SHAPE)
+    if hasattr(model, "prepare"):
+        model.prepare(images(64), 0)
     model.initialise(images(64))  # type: ignore[operator]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -83,7 +85,7 @@ def test_samples_are_images(name: str, variant: str) -> None:
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_the_loss_moves_every_parameter(name: str, variant: str) -> None:
     model = built(name, variant).train()
-    out = model.loss(images(16), 1)  # type: ignore[operator]
+    out = model.loss(images(16), 9)  # type: ignore[operator]
     out["loss"].backward()
     still = [
         label for label, parameter in model.named_parameters()
