@@ -166,6 +166,7 @@ def _print_tables(
 ) -> None:  # fmt: skip
     from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
     from oodbench.tables.board import shown_scores
+    from oodbench.tables.classifiers import classifiers_table
 
     out = console()
     groups = group_runs(entries)  # type: ignore[arg-type]
@@ -188,6 +189,6 @@ def _print_tables(
         out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
                                   caption(seeds, own)))  # fmt: skip
         out.print()
-    models = diagnostics_table(groups)
-    if models is not None:
-        out.print(models)
+    for models in (diagnostics_table(groups), classifiers_table(groups)):
+        if models is not None:
+            out.print(models)

@@ -69,8 +69,9 @@ class Detector:
     `revision` is part of every cache key: bump it when results change.  `scores` names the score
     functions of a detector that has several; a detector with one score leaves it empty.
     An ensemble says how many `members` it wants: independent fits of its recipe, which the store
-    shares with every other detector on that recipe.  `companions` names further variants of the
-    recipe, each fitted once, such as the background model of a likelihood ratio.
+    shares with every other detector on that recipe; the recipe's `measure.members` goes before.
+    `companions` names further variants of the recipe, each fitted once, such as the background
+    model of a likelihood ratio.
     `groups` maps a score that judges b images together to b: `scores` repeats the value of a group
     on its members, the groups being those of `oodbench.metrics.group_members`.  Of the scores that
     `oracles` lists, the one with the best AUROC is printed as well, under a name of its own; that
@@ -86,7 +87,7 @@ class Detector:
     score_patterns: ClassVar[Sequence[str]] = ()
     measure_name: ClassVar[str] = ""
     recipe_variant: ClassVar[str] = ""
-    members: ClassVar[int] = 1
+    members: int = 1
     companions: ClassVar[Sequence[str]] = ()
     groups: ClassVar[Mapping[str, int]] = {}
     diagnose_training: ClassVar[bool] = True
@@ -95,7 +96,10 @@ class Detector:
     companion_recipes: Sequence[Recipe] = ()
 
     def fit(self, train: ImageSet, context: FitContext) -> None:
-        """Learn from the ID training images; the default has nothing to learn."""
+        """Learn from the ID training images; the default has nothing to learn.
+
+        `train.labels` is None unless the category is labels or prior (`oodbench.entitlement`).
+        """
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the trained models of the recipe, members first, then companions."""
@@ -114,7 +118,9 @@ class Detector:
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Take the statistics of a seeded subset of the ID training images, before any scoring.
 
-        Only for scores that compare an image with what is typical of the training images.
+        Only for scores that compare an image with what is typical of the training images.  A
+        detector of the category labels or prior finds their labels under ``label`` beside them, as
+        `diagnose` does for ID images.
         """
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:

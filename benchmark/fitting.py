@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.canonical import JSON
 from oodbench.detector import FitContext
+from oodbench.entitlement import handed
 from oodbench.errors import plugin_contract
 from oodbench.sourcecode import source_record
 from oodbench.store import Entry, Key
@@ -33,11 +34,8 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
     recipe = fit.recipe
     if recipe is None:
         context = FitContext(device, keys.job.seed, progress.say, scratch)
-        images = keys.train
-        if keys.detector.category != "labels":
-            images = images.without_labels()
         with plugin_contract(keys.detector, "fit"):
-            keys.detector.fit(images, context)
+            keys.detector.fit(handed(keys.detector, keys.train), context)
         files = {"state.safetensors": pack_tensors(keys.detector.state_dict())}
         record: dict[str, JSON] = {"seconds": time.monotonic() - started}
     else:
@@ -47,6 +45,7 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
             keys.train.images,
             recipe.training,
             seed=fit.seed,
+            supervision=keys.supervision(recipe),
             scratch=scratch,
             runtime=runtime,
             progress=progress,

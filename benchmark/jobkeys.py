@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import wants_noise
+from oodbench.entitlement import WITH_LABELS, check_disjoint, labels_for
 from oodbench.plan import Job, make_detector
 from oodbench.progress import Progress
 from oodbench.store import Key, Store
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from oodbench.datasets.imageset import ImageSet
     from oodbench.datasets.spec import DatasetName
+    from oodbench.feed import Supervision
     from oodbench.pairs import Pair
     from oodbench.recipes import Recipe
 
@@ -77,7 +79,31 @@ class JobKeys:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""
         ood = self.load(pair.ood, "test")
         check_compatible(self.test, ood)
+        for recipe in self.recipes:
+            outliers = self.outliers(recipe)
+            if outliers is not None:
+                check_disjoint(outliers, ood)
         return ood
+
+    def outliers(self, recipe: Recipe) -> ImageSet | None:
+        """The set that the recipe declares as outliers, None where it declares none."""
+        wanted = recipe.training.outliers
+        if wanted is None or wanted.kind != "set":
+            return None
+        outliers = self.load(wanted.name, wanted.split)
+        check_compatible(self.test, outliers)
+        return outliers
+
+    def supervision(self, recipe: Recipe) -> Supervision:
+        """What a fit of the recipe is given beside the training images."""
+        from oodbench.feed import Supervision
+
+        outliers = self.outliers(recipe)
+        if outliers is not None:
+            outliers.verify()
+        return Supervision(
+            labels_for(recipe, self.train), None if outliers is None else outliers.images
+        )
 
     @cached_property
     def train(self) -> ImageSet:
@@ -103,6 +129,11 @@ class JobKeys:
     def has_fit(self) -> bool:
         """Whether anything is learned."""
         return self.recipe is not None or type(self.detector).learns()
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The recipe and those of the companions; none for a detector without."""
+        return [self.recipe, *self.detector.companion_recipes] if self.recipe else []
 
     # ------------------------------------------------------------------ keys
     def member_seed(self, member: int) -> int:
@@ -130,15 +161,27 @@ class JobKeys:
         """Model or detector, recipe, training images, seed."""
         parts: dict[str, JSON]
         if fit.recipe is not None:
-            parts = fit.recipe.fit_parts()
+            parts = self.fit_parts(fit.recipe)
         else:
             parts = {"detector": self.detector.name, "revision": self.detector.revision}
-            if self.detector.category == "labels":
+            if self.detector.category in WITH_LABELS:
                 from oodbench.datasets.imageset import label_fingerprint
 
                 parts["labels"] = label_fingerprint(self.train.labels)
         parts |= {"train": self.train.fingerprint, "seed": fit.seed}
         return Key("fit", parts)
+
+    def fit_parts(self, recipe: Recipe) -> dict[str, JSON]:
+        """What the key of a fit holds of a recipe, with the labels and outliers it is given."""
+        parts = recipe.fit_parts()
+        labels, outliers = labels_for(recipe, self.train), self.outliers(recipe)
+        if labels is not None:
+            from oodbench.datasets.imageset import label_fingerprint
+
+            parts["labels"] = label_fingerprint(labels)
+        if outliers is not None:
+            parts["outliers"] = outliers.fingerprint
+        return parts
 
     def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
         """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
@@ -192,10 +235,12 @@ class JobKeys:
         if self.has_fit:
             parts["train"] = self.train.fingerprint
         if self.recipe is not None:
-            parts["fit"] = self.recipe.fit_parts()
+            parts["fit"] = self.fit_parts(self.recipe)
             parts["measure"] = self.recipe.measure.model_dump(mode="json")
         if self.detector.companion_recipes:
-            parts["companions"] = [r.fit_parts() for r in self.detector.companion_recipes]
+            parts["companions"] = [
+                self.fit_parts(recipe) for recipe in self.detector.companion_recipes
+            ]
         return digest(parts)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON
 from oodbench.detector import Detector
+from oodbench.entitlement import WITH_LABELS
 from oodbench.errors import DataError, OodbenchError, PluginError, plugin_contract
 from oodbench.fitting import attach, peak_memory_mb
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
@@ -157,8 +158,9 @@ class _Evaluation:
 
             if self.detector.calibrates():
                 reference = self._measurement(self.keys.train, self.keys.train_subset)
+                known = self._statistics(reference) | self._labels(self.keys.train, reference)
                 with plugin_contract(self.detector, "calibrate"):
-                    self.detector.calibrate(self._statistics(reference))
+                    self.detector.calibrate(known)
             statistics = self._statistics(self._measurement(images, self.keys.subset(images)))
             with plugin_contract(self.detector, "scores"):
                 scored = self.detector.scores(statistics)
@@ -223,17 +225,29 @@ class _Evaluation:
             return {}
         found: dict[str, JSON] = {}
         for name, images in (("id_test", self.keys.test), ("ood_test", ood)):
-            found[name] = self._diagnose(self._measurement(images, self.keys.subset(images)))
+            measured = self._measurement(images, self.keys.subset(images))
+            found[name] = self._diagnose(images, measured)
         if self.detector.diagnose_training:
             train = self._measurement(self.keys.train, self.keys.train_subset)
-            found["id_train"] = self._diagnose(train)
+            found["id_train"] = self._diagnose(self.keys.train, train)
         return found
 
-    def _diagnose(self, entry: Entry) -> dict[str, JSON]:
+    def _labels(self, images: ImageSet, entry: Entry) -> dict[str, np.ndarray]:
+        """Labels of the measured ID images under ``label``, where the detector may have them."""
+        own = images is self.keys.test or images is self.keys.train
+        if not own or images.labels is None or self.detector.category not in WITH_LABELS:
+            return {}
+        from oodbench.payload import unpack_table
+
+        index = entry.parse("statistics.parquet", unpack_table)["index"]
+        return {"label": images.labels[index.astype(int)]}
+
+    def _diagnose(self, images: ImageSet, entry: Entry) -> dict[str, JSON]:
         from oodbench.payload import unpack_tensors
 
         totals = {}
         if "totals.safetensors" in cast("Mapping[str, JSON]", entry.record["files"]):
             stored = entry.parse("totals.safetensors", unpack_tensors)
             totals = {name: value.numpy() for name, value in stored.items()}
-        return self.detector.diagnose(self._statistics(entry), totals, self.keys.test.shape)
+        known = self._statistics(entry) | self._labels(images, entry)
+        return self.detector.diagnose(known, totals, self.keys.test.shape)

@@ -12,7 +12,7 @@ import numpy as np
 from oodbench.canonical import canonical_json
 
 
-def _unchecked() -> None:
+def unchecked() -> None:
     """Images that were not read from the cache have nothing to be checked against."""
 
 
@@ -32,7 +32,7 @@ class ImageSet:
     labels: np.ndarray | None = None
     expected: int = 0
     note: str = ""
-    verify: Callable[[], None] = field(default=_unchecked, compare=False, repr=False)
+    verify: Callable[[], None] = field(default=unchecked, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)

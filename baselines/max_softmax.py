@@ -1,0 +1,22 @@
+"""CP: the probability of the predicted class.
+
+Hendrycks, Gimpel, ICLR 2017 (arXiv 1610.02136).  Score = 1 − max_y p(y|x), higher = more OOD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from oodbench.baselines.classifier import ClassifierDetector, doubt
+from oodbench.detector import register
+
+
+@register("max-softmax", category="labels", cite="arXiv 1610.02136", title="CP")
+class MaxSoftmax(ClassifierDetector):
+    """1 − max_y p(y|x)."""
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """1 − max_y p(y|x)."""
+        return doubt(statistics["logits"])

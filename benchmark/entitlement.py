@@ -1,0 +1,108 @@
+"""Who may be handed what: labels and outliers by a detector's category.
+
+| category               | ID images | ID labels | declared outliers | OOD test images |
+|------------------------|-----------|-----------|-------------------|-----------------|
+| unsupervised, ensemble | yes       | no        | no                | no              |
+| labels                 | yes       | yes       | no                | no              |
+| prior                  | yes       | yes       | yes               | no              |
+
+What a detector may not have is not passed to it, nor to the models of its recipe.  OOD test images
+are measured batch by batch like any other, without a sign of where they come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from oodbench.errors import ConfigError, DataError, PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from oodbench.datasets.imageset import ImageSet
+    from oodbench.detector import Detector
+    from oodbench.recipes import Recipe
+
+WITH_LABELS = ("labels", "prior")
+WITH_OUTLIERS = ("prior",)
+
+
+def takes_labels(recipe: Recipe) -> bool:
+    """Whether the recipe's model asks for the labels of the training images."""
+    return bool(getattr(type(recipe.config), "needs_labels", False))
+
+
+def takes_outliers(recipe: Recipe) -> bool:
+    """Whether the recipe's model, as configured, asks for outliers."""
+    return bool(getattr(recipe.config, "needs_outliers", False))
+
+
+def check_recipe(detector: Detector, recipe: Recipe) -> None:
+    """PluginError where the recipe hands its model more than the detector's category allows.
+
+    ConfigError where the model and the training settings disagree about outliers.
+    """
+    where = f"detector {detector.name!r} of the category {detector.category}"
+    if takes_labels(recipe) and detector.category not in WITH_LABELS:
+        raise PluginError(
+            f"{where} stands on the recipe {recipe.label}, which learns from labels; register it"
+            f" with one of the categories {', '.join(WITH_LABELS)}"
+        )
+    if recipe.training.outliers is not None and detector.category not in WITH_OUTLIERS:
+        raise PluginError(
+            f"{where} stands on the recipe {recipe.label}, which learns from outliers; register"
+            f" it with the category {', '.join(WITH_OUTLIERS)}"
+        )
+    if takes_outliers(recipe) != (recipe.training.outliers is not None):
+        has = "no outliers" if takes_outliers(recipe) else "outliers that the model does not take"
+        raise ConfigError(
+            f"recipe {recipe.label}, variant {recipe.variant!r}: training has {has}; set"
+            " model.exposure and training.outliers together"
+        )
+
+
+def handed(detector: Detector, train: ImageSet) -> ImageSet:
+    """The training images as `fit` is given them: labels only where the category has them.
+
+    Without `verify`, which knows the files of the set.
+    """
+    from oodbench.datasets.imageset import unchecked
+
+    given = replace(train, verify=unchecked)
+    return given if detector.category in WITH_LABELS else given.without_labels()
+
+
+def labels_for(recipe: Recipe, train: ImageSet) -> np.ndarray | None:
+    """The labels for a model that asks for them; DataError where the set has none."""
+    if not takes_labels(recipe):
+        return None
+    if train.labels is None:
+        raise DataError(
+            f"{train.name} has no labels, and the recipe {recipe.label} learns from them; choose an"
+            " ID set with labels, or detectors of another category"
+        )
+    return train.labels
+
+
+def check_disjoint(outliers: ImageSet, ood: ImageSet) -> None:
+    """DataError where declared outliers come from the OOD set, or share an image with it."""
+    base = outliers.name.split("@")[0]
+    if outliers.fingerprint == ood.fingerprint or base == ood.name.split("@")[0]:
+        raise DataError(
+            f"the outliers {outliers.name} are the OOD set of the pair; declare another set in"
+            " training.outliers"
+        )
+    shared = len(image_hashes(outliers.images) & image_hashes(ood.images))
+    if shared:
+        raise DataError(
+            f"the outliers {outliers.name} {outliers.split} share {shared:,} images with the OOD"
+            f" set {ood.name}; declare another set in training.outliers"
+        )
+
+
+def image_hashes(images: np.ndarray) -> set[bytes]:
+    """A hash of every image of (N, C, H, W)."""
+    import hashlib
+
+    return {hashlib.sha256(image.tobytes()).digest() for image in images}
