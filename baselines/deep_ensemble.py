@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from oodbench.models.image_classifier import ImageClassifier
@@ -47,4 +46,4 @@ class DeepEnsemble(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 − max_y of the mean probability."""
-        return np.asarray(1.0 - statistics["probability"].max(axis=1))
+        return 1.0 - statistics["probability"].max(axis=1)

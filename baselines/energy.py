@@ -7,11 +7,13 @@ outliers.  Score = −logsumexp_y f_y(x), higher = more OOD.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @register("energy", category="labels", cite="arXiv 2010.03759", title="EN")
@@ -20,4 +22,6 @@ class Energy(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−logsumexp_y f_y(x)."""
+        import numpy as np
+
         return np.asarray(-np.logaddexp.reduce(statistics["logits"], axis=1))

@@ -7,11 +7,13 @@ The second baseline of Ren et al. 2019 (arXiv 1906.02845) on a classifier as in 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from oodbench.baselines.classifier import ClassifierDetector, log_softmax
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @register("entropy-softmax", category="labels", cite="arXiv 1906.02845", title="CP (Ent)")
@@ -20,5 +22,9 @@ class SoftmaxEntropy(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Entropy in nats."""
+        import numpy as np
+
+        from oodbench.baselines.softmax_scores import log_softmax
+
         log_p = log_softmax(statistics["logits"])
         return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1))

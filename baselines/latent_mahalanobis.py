@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from oodbench.detector import Detector, register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from oodbench.models.conv_vae import ConvVAE
@@ -39,6 +38,8 @@ class LatentMahalanobis(Detector):
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Mean and covariance of the training images' codes."""
+        import numpy as np
+
         code = statistics["code"]
         self.mean = code.mean(axis=0)
         covariance = np.cov(code, rowvar=False, bias=True).reshape(code.shape[1], -1)
@@ -47,4 +48,5 @@ class LatentMahalanobis(Detector):
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """½ of the squared distance."""
         away = statistics["code"] - self.mean
-        return np.asarray(0.5 * ((away @ self.precision) * away).sum(axis=1))
+        distance: np.ndarray = 0.5 * ((away @ self.precision) * away).sum(axis=1)
+        return distance

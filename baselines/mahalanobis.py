@@ -18,13 +18,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.baselines.input_step import gradient_sign
 from oodbench.detector import register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 EPSILONS = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
@@ -77,6 +76,7 @@ class RelativeMahalanobis(LastStage):
 class TunedMahalanobis(ClassifierDetector):
     """Every ε and stage; the best one is known only with the OOD images."""
 
+    recipe_variant = "classifier-tuned"
     measure_name = "mahalanobis-grid"
     cost = "f + 6 S (2 f + b)"
     score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "best (ε, stage)")

@@ -6,11 +6,13 @@ Hendrycks et al., ICML 2022 (arXiv 1911.11132).  Score = −max_y f_y(x), higher
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @register("max-logit", category="labels", cite="arXiv 1911.11132", title="MaxLogit")
@@ -19,4 +21,4 @@ class MaxLogit(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−max_y f_y(x)."""
-        return np.asarray(-statistics["logits"].max(axis=1))
+        return -statistics["logits"].max(axis=1)

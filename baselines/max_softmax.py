@@ -6,11 +6,13 @@ Hendrycks, Gimpel, ICLR 2017 (arXiv 1610.02136).  Score = 1 − max_y p(y|x), hi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from oodbench.baselines.classifier import ClassifierDetector, doubt
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @register("max-softmax", category="labels", cite="arXiv 1610.02136", title="CP")
@@ -19,4 +21,6 @@ class MaxSoftmax(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 − max_y p(y|x)."""
+        from oodbench.baselines.softmax_scores import doubt
+
         return doubt(statistics["logits"])

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 NEIGHBOURS = 50
@@ -48,4 +47,5 @@ class NearestNeighbours(ClassifierDetector):
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Distance to the k-th nearest."""
         distances, _ = self.search.kneighbors(statistics["features"])
-        return np.asarray(distances[:, -1])
+        nearest: np.ndarray = distances[:, -1]
+        return nearest

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from oodbench.baselines.classifier import ClassifierDetector, doubt
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.baselines.input_step import gradient_sign
 from oodbench.detector import register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from oodbench.models.image_classifier import ImageClassifier
@@ -59,6 +58,8 @@ class ODIN(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 − max_y softmax(f(x')/T)_y."""
+        from oodbench.baselines.softmax_scores import doubt
+
         return doubt(statistics["moved"] / TEMPERATURE)
 
 
@@ -66,6 +67,7 @@ class ODIN(ClassifierDetector):
 class TunedODIN(ClassifierDetector):
     """All points of the grid; the best one is known only with the OOD images."""
 
+    recipe_variant = "classifier-tuned"
     measure_name = "odin-grid"
     cost = "4 (f + b) + 12 f"
     score_patterns: ClassVar[Sequence[str]] = ("ODIN T ε", "best (T, ε)")
@@ -85,6 +87,10 @@ class TunedODIN(ClassifierDetector):
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score at every point of the grid."""
+        import numpy as np
+
+        from oodbench.baselines.softmax_scores import doubt
+
         points = list(product(TEMPERATURES, EPSILONS))
         parts = np.split(statistics["moved"], len(points), axis=1)
         values = [doubt(part / point[0]) for part, point in zip(parts, points, strict=True)]

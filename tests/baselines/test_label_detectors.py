@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from torch.nn import functional as F
 
 from oodbench.baselines import mahalanobis, odin
-from oodbench.baselines.classifier import ClassifierDetector, calibration_error, softmax
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.baselines.cp_ood import OutlierClass
 from oodbench.baselines.deep_ensemble import DeepEnsemble
 from oodbench.baselines.energy import Energy
@@ -22,6 +22,7 @@ from oodbench.baselines.max_logit import MaxLogit
 from oodbench.baselines.max_softmax import MaxSoftmax
 from oodbench.baselines.nearest_neighbours import NearestNeighbours
 from oodbench.baselines.odin import ODIN, TunedODIN
+from oodbench.baselines.softmax_scores import calibration_error, softmax
 from oodbench.baselines.vib import VIB
 from oodbench.detector import DETECTORS, Detector
 from oodbench.models.config import ConvVAEConfig
