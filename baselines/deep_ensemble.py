@@ -46,4 +46,5 @@ class DeepEnsemble(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 − max_y of the mean probability."""
-        return 1.0 - statistics["probability"].max(axis=1)
+        largest: np.ndarray = statistics["probability"].max(axis=1)
+        return 1.0 - largest

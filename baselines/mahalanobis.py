@@ -6,7 +6,8 @@ spatially averaged features, μ_c and the shared Σ those of the training set
 `mahalanobis` reads the last stage and does not move the input: no OOD image is needed.  The paper
 moves the input by ε against the distance's gradient in every stage, and chooses ε and the weights
 of the stages with OOD images: `mahalanobis-tuned` prints ε and stages one by one, the best of them
-an oracle choice.
+an oracle choice; `mahalanobis-validated` chooses one of them on another OOD set, which the recipe
+declares.
 `relative-mahalanobis`: M less the distance to the Gaussian of all classes together, Ren et al. 2021
 (arXiv 2106.09022).
 Cost per image: one forward pass; tuned, with S stages, f + 6 S (2 f + b).
@@ -19,6 +20,7 @@ from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.baselines.input_step import gradient_sign
 from oodbench.detector import register
 
@@ -73,10 +75,11 @@ class RelativeMahalanobis(LastStage):
 
 
 @register("mahalanobis-tuned", category="prior", cite="arXiv 1807.03888", title="MD, tuned on OOD")
-class TunedMahalanobis(ClassifierDetector):
+class TunedMahalanobis(Grid, ClassifierDetector):
     """Every ε and stage; the best one is known only with the OOD images."""
 
     recipe_variant = "classifier-tuned"
+    oracle_name = "best (ε, stage)"
     measure_name = "mahalanobis-grid"
     cost = "f + 6 S (2 f + b)"
     score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "best (ε, stage)")
@@ -108,14 +111,19 @@ class TunedMahalanobis(ClassifierDetector):
         network = self.recipe.config.network  # type: ignore[attr-defined]
         return int(network.stages)
 
-    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def grid(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The distance at every ε in every stage."""
-        return dict(zip(self.score_names(), statistics["distance"].T, strict=True))
+        return dict(zip(self.grid_names(), statistics["distance"].T, strict=True))
 
-    def score_names(self) -> list[str]:
+    def grid_names(self) -> list[str]:
         """One name for every ε and stage."""
         return [f"MD ε={e:g} stage {s + 1}" for e, s in product(EPSILONS, range(self.stages))]
 
-    def oracles(self) -> dict[str, list[str]]:
-        """The best of them."""
-        return {"best (ε, stage)": self.score_names()}
+
+@register("mahalanobis-validated", category="prior", cite="arXiv 1807.03888", title="MD, validated")
+class ValidatedMahalanobis(ChosenOnValidation, TunedMahalanobis):
+    """The ε and stage that are best on the validation set."""
+
+    recipe_variant = "classifier-validated"
+    score_patterns = ("MD",)
+    chosen_name = "MD"

@@ -21,4 +21,5 @@ class MaxLogit(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−max_y f_y(x)."""
-        return -statistics["logits"].max(axis=1)
+        largest: np.ndarray = statistics["logits"].max(axis=1)
+        return -largest

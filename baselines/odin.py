@@ -4,7 +4,8 @@ Liang, Li, Srikant, ICLR 2018 (arXiv 1706.02690), Eq. 1 and 2: with logits f and
     x' = x − ε · sign(∇_x CE(f(x)/T, y*)),   score = 1 − max_y softmax(f(x')/T)_y,
 higher = more OOD; x in [0, 1], so that ε is in units of the pixels, whatever the network's scaling.
 `odin` takes T = 1000, ε = 0.0014, for which no OOD image is needed.  The paper chose T and ε with
-OOD images: `odin-tuned` prints a grid, its best point an oracle choice.
+OOD images: `odin-tuned` prints a grid, its best point an oracle choice; `odin-validated` chooses
+from it on another OOD set, which the recipe declares.
 Cost per image: two forward passes and a backward pass; with the grid 4 (f + b) + 12 f.
 """
 
@@ -15,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.baselines.input_step import gradient_sign
 from oodbench.detector import register
 
@@ -64,10 +66,11 @@ class ODIN(ClassifierDetector):
 
 
 @register("odin-tuned", category="prior", cite="arXiv 1706.02690", title="ODIN, tuned on OOD")
-class TunedODIN(ClassifierDetector):
+class TunedODIN(Grid, ClassifierDetector):
     """All points of the grid; the best one is known only with the OOD images."""
 
     recipe_variant = "classifier-tuned"
+    oracle_name = "best (T, ε)"
     measure_name = "odin-grid"
     cost = "4 (f + b) + 12 f"
     score_patterns: ClassVar[Sequence[str]] = ("ODIN T ε", "best (T, ε)")
@@ -85,7 +88,7 @@ class TunedODIN(ClassifierDetector):
             moved += [self.model(x - epsilon * sign) for epsilon in EPSILONS]
         return {"logits": self.model(x), "moved": torch.cat(moved, dim=1)}
 
-    def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def grid(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The score at every point of the grid."""
         import numpy as np
 
@@ -94,12 +97,17 @@ class TunedODIN(ClassifierDetector):
         points = list(product(TEMPERATURES, EPSILONS))
         parts = np.split(statistics["moved"], len(points), axis=1)
         values = [doubt(part / point[0]) for part, point in zip(parts, points, strict=True)]
-        return dict(zip(self.score_names(), values, strict=True))
+        return dict(zip(self.grid_names(), values, strict=True))
 
-    def score_names(self) -> list[str]:
+    def grid_names(self) -> list[str]:
         """One name for every point of the grid."""
         return [f"ODIN T={t:g} ε={e:g}" for t, e in product(TEMPERATURES, EPSILONS)]
 
-    def oracles(self) -> dict[str, list[str]]:
-        """The best point of the grid."""
-        return {"best (T, ε)": self.score_names()}
+
+@register("odin-validated", category="prior", cite="arXiv 1706.02690", title="ODIN, validated")
+class ValidatedODIN(ChosenOnValidation, TunedODIN):
+    """The point of the grid that is best on the validation set."""
+
+    recipe_variant = "classifier-validated"
+    score_patterns = ("ODIN",)
+    chosen_name = "ODIN"

@@ -123,6 +123,14 @@ class Detector:
         `diagnose` does for ID images.
         """
 
+    def choose(self, inside: Mapping[str, np.ndarray], outside: Mapping[str, np.ndarray]) -> str:
+        """Choose a parameter of the scores on a validation OOD set; returns the choice in words.
+
+        `inside` are the statistics of a seeded subset of the ID training images, `outside` those of
+        the set that the recipe declares in `measure.validation`.  Category prior only.
+        """
+        raise NotImplementedError
+
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """(N,) scores from the statistics of N images, higher = more OOD."""
         raise NotImplementedError
@@ -159,6 +167,11 @@ class Detector:
     def calibrates(cls) -> bool:
         """Whether the class has a `calibrate` of its own."""
         return cls.calibrate is not Detector.calibrate
+
+    @classmethod
+    def chooses(cls) -> bool:
+        """Whether the class has a `choose` of its own."""
+        return cls.choose is not Detector.choose
 
     @classmethod
     def learns(cls) -> bool:

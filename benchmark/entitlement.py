@@ -1,10 +1,11 @@
 """Who may be handed what: labels and outliers by a detector's category.
 
-| category               | ID images | ID labels | declared outliers | OOD test images |
-|------------------------|-----------|-----------|-------------------|-----------------|
-| unsupervised, ensemble | yes       | no        | no                | no              |
-| labels                 | yes       | yes       | no                | no              |
-| prior                  | yes       | yes       | yes               | no              |
+| category               | ID images | ID labels | declared outliers,    | OOD test images |
+|                        |           |           | validation OOD images |                 |
+|------------------------|-----------|-----------|-----------------------|-----------------|
+| unsupervised, ensemble | yes       | no        | no                    | no              |
+| labels                 | yes       | yes       | no                    | no              |
+| prior                  | yes       | yes       | yes                   | no              |
 
 What a detector may not have is not passed to it, nor to the models of its recipe.  OOD test images
 are measured batch by batch like any other, without a sign of where they come from.
@@ -54,6 +55,16 @@ def check_recipe(detector: Detector, recipe: Recipe) -> None:
             f"{where} stands on the recipe {recipe.label}, which learns from outliers; register"
             f" it with the category {', '.join(WITH_OUTLIERS)}"
         )
+    if type(detector).chooses() and detector.category not in WITH_OUTLIERS:
+        raise PluginError(
+            f"{where} chooses on validation OOD images; register it with the category"
+            f" {', '.join(WITH_OUTLIERS)}"
+        )
+    if type(detector).chooses() and recipe is detector.recipe and recipe.measure.validation is None:
+        raise ConfigError(
+            f"recipe {recipe.label}, variant {recipe.variant!r}: {detector.name} chooses on a"
+            " validation OOD set; declare one in measure.validation"
+        )
     if takes_outliers(recipe) != (recipe.training.outliers is not None):
         has = "no outliers" if takes_outliers(recipe) else "outliers that the model does not take"
         raise ConfigError(
@@ -86,18 +97,21 @@ def labels_for(recipe: Recipe, train: ImageSet) -> np.ndarray | None:
 
 
 def check_disjoint(outliers: ImageSet, ood: ImageSet) -> None:
-    """DataError where declared outliers come from the OOD set, or share an image with it."""
+    """DataError where declared images come from the OOD set, or share an image with it.
+
+    `outliers`: those that a model learns from, or those that a detector chooses on.
+    """
     base = outliers.name.split("@")[0]
     if outliers.fingerprint == ood.fingerprint or base == ood.name.split("@")[0]:
         raise DataError(
-            f"the outliers {outliers.name} are the OOD set of the pair; declare another set in"
-            " training.outliers"
+            f"{outliers.name}, declared as outliers or for validation, is the OOD set of the pair;"
+            " declare another set in the recipe"
         )
     shared = len(image_hashes(outliers.images) & image_hashes(ood.images))
     if shared:
         raise DataError(
-            f"the outliers {outliers.name} {outliers.split} share {shared:,} images with the OOD"
-            f" set {ood.name}; declare another set in training.outliers"
+            f"{outliers.name} {outliers.split}, declared as outliers or for validation, shares"
+            f" {shared:,} images with the OOD set {ood.name}; declare another set in the recipe"
         )
 
 

@@ -79,10 +79,9 @@ class JobKeys:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""
         ood = self.load(pair.ood, "test")
         check_compatible(self.test, ood)
-        for recipe in self.recipes:
-            outliers = self.outliers(recipe)
-            if outliers is not None:
-                check_disjoint(outliers, ood)
+        for declared in (self.validation, *map(self.outliers, self.recipes)):
+            if declared is not None:
+                check_disjoint(declared, ood)
         return ood
 
     def outliers(self, recipe: Recipe) -> ImageSet | None:
@@ -90,9 +89,21 @@ class JobKeys:
         wanted = recipe.training.outliers
         if wanted is None or wanted.kind != "set":
             return None
-        outliers = self.load(wanted.name, wanted.split)
-        check_compatible(self.test, outliers)
-        return outliers
+        return self._declared(wanted.name, wanted.split)
+
+    @cached_property
+    def validation(self) -> ImageSet | None:
+        """The OOD set that the detector chooses on, None where it does not."""
+        if self.recipe is None or not type(self.detector).chooses():
+            return None
+        assert self.recipe.measure.validation is not None
+        return self._declared(self.recipe.measure.validation.name,
+                              self.recipe.measure.validation.split)  # fmt: skip
+
+    def _declared(self, name: str, split: str) -> ImageSet:
+        declared = self.load(name, split)
+        check_compatible(self.test, declared)
+        return declared
 
     def supervision(self, recipe: Recipe) -> Supervision:
         """What a fit of the recipe is given beside the training images."""
@@ -193,7 +204,9 @@ class JobKeys:
             "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
         }
         if self.recipe is not None:
-            parts["settings"] = self.recipe.measure.model_dump(mode="json")
+            settings = self.recipe.measure.model_dump(mode="json")
+            # It decides on scores, not on what is measured.
+            parts["settings"] = {k: v for k, v in settings.items() if k != "validation"}
         environment = self.detector.environment()
         if environment:
             parts["environment"] = dict(environment)
@@ -210,6 +223,11 @@ class JobKeys:
         }
         if self.detector.calibrates():
             parts["reference"] = self.measure_key(self.train, self.train_subset).digest
+        if self.validation is not None:
+            parts["validation"] = [
+                self.measure_key(self.train, self.train_subset).digest,
+                self.measure_key(self.validation, self.subset(self.validation)).digest,
+            ]
         return Key("score", parts)
 
     def run_key(self, ood: ImageSet) -> Key:
@@ -234,6 +252,8 @@ class JobKeys:
         }
         if self.has_fit:
             parts["train"] = self.train.fingerprint
+        if self.validation is not None:
+            parts["validation"] = self.validation.fingerprint
         if self.recipe is not None:
             parts["fit"] = self.fit_parts(self.recipe)
             parts["measure"] = self.recipe.measure.model_dump(mode="json")

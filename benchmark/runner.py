@@ -20,7 +20,7 @@ from oodbench.fitting import attach, peak_memory_mb
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import cost, notes, results
+from oodbench.runrecord import chosen, cost, notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -161,6 +161,7 @@ class _Evaluation:
                 known = self._statistics(reference) | self._labels(self.keys.train, reference)
                 with plugin_contract(self.detector, "calibrate"):
                     self.detector.calibrate(known)
+            choice = self._choose()
             statistics = self._statistics(self._measurement(images, self.keys.subset(images)))
             with plugin_contract(self.detector, "scores"):
                 scored = self.detector.scores(statistics)
@@ -173,10 +174,21 @@ class _Evaluation:
                         f" ({count},)"
                     )
                 columns[column_name(name)] = scores
-            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}"}
+            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}", **choice}
             return self.store.write(key, {"scores.parquet": pack_table(columns)}, record)
 
         return self._obtain(self.keys.score_key(images), make)
+
+    def _choose(self) -> dict[str, JSON]:
+        """Let the detector choose on its validation set; the choice, for the record."""
+        validation = self.keys.validation
+        if validation is None:
+            return {}
+        inside = self._measurement(self.keys.train, self.keys.train_subset)
+        outside = self._measurement(validation, self.keys.subset(validation))
+        with plugin_contract(self.detector, "choose"):
+            choice = self.detector.choose(self._statistics(inside), self._statistics(outside))
+        return {"choice": choice, "validation": f"{validation.name} {validation.split}"}
 
     def _run(self, key: Key, pair: Pair, ood: ImageSet) -> Entry:
         from oodbench.metrics import equal_size
@@ -206,7 +218,8 @@ class _Evaluation:
             "n": len(id_index),
             "available": {"id": counts[0], "ood": counts[1]},
             "notes": [
-                note for images in (self.keys.test, ood) for note in notes(self.keys, images)
+                *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
+                *chosen(self.detector, id_entry.record),
             ],
             "scores": scored,
             "score_order": list(scored),

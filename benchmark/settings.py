@@ -114,13 +114,23 @@ class Refit(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-5
 
 
+class Validation(BaseModel):
+    """An OOD set on which a detector of the category prior chooses; never that of its pair."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1)]
+    split: Literal["train", "test"] = "test"
+
+
 class Measuring(BaseModel):
     """How images are measured; part of the key of a measurement.
 
     `lower`: how z≤k is drawn from p; `encoder_lower`: how z≤k is passed up the encoder on the way
     to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L;
     `max_images`: a split that holds more is measured on a seeded subset of that size; `members`:
-    how many models an ensemble has whose size the recipe decides.
+    how many models an ensemble has whose size the recipe decides; `validation`: the OOD set for
+    detectors that choose on one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -131,10 +141,11 @@ class Measuring(BaseModel):
     max_images: Images | None = None
     refit: Refit | None = None
     members: Annotated[int, Field(ge=2, le=100)] | None = None
+    validation: Validation | None = None
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _without_unset(handler(self), "max_images", "refit", "members")
+        return _without_unset(handler(self), "max_images", "refit", "members", "validation")
 
 
 def _without_unset(settings: dict[str, object], *names: str) -> dict[str, object]:

@@ -190,11 +190,11 @@ def test_what_reaches_a_model_in_training(tmp_path: Path, monkeypatch: pytest.Mo
 def test_outliers_share_nothing_with_the_ood_set() -> None:
     outliers, other = image_set("a"), image_set("b", seed=1)
     check_disjoint(outliers, other)
-    with pytest.raises(DataError, match="are the OOD set of the pair"):
+    with pytest.raises(DataError, match="is the OOD set of the pair"):
         check_disjoint(outliers, replace(other, name="a@invert"))
     mixed = np.concatenate([other.images, outliers.images[3:5]])
     joined = ImageSet("c", "test", mixed, fingerprint(mixed, []))
-    with pytest.raises(DataError, match="share 2 images with the OOD set c"):
+    with pytest.raises(DataError, match="shares 2 images with the OOD set c"):
         check_disjoint(outliers, joined)
 
 
@@ -204,7 +204,8 @@ def test_a_pair_whose_ood_set_is_the_outliers_is_refused(tmp_path: Path) -> None
     request, pair = parse_detector("outlier-exposure"), get_pair("digits-photos")
     outcome = perform(bench, Job(request, "digits", (pair,), "smoke", 0, changes))
     assert [str(error) for error in outcome.failures] == [
-        "the outliers photos are the OOD set of the pair; declare another set in training.outliers"
+        "photos, declared as outliers or for validation, is the OOD set of the pair; declare"
+        " another set in the recipe"
     ]
     assert not list(bench.store.entries("fit"))
 
