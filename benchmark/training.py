@@ -263,13 +263,8 @@ class _Loop:
                 self.state.seconds = before + now - started
                 if self.state.step % self.steps_per_epoch == 0:
                     self._close_epoch()
-                task.advance(
-                    1,
-                    {
-                        "epoch": f"{self._epoch(step)}/{self.settings.epochs}",
-                        "bits/dim": self._shown(),
-                    },
-                )
+                epoch = f"{self._epoch(step)}/{self.settings.epochs}"
+                task.advance(1, {"epoch": epoch} | self._shown())
                 if now - saved_at >= self.runtime.checkpoint_seconds:
                     self.save()
                     saved_at = time.monotonic()
@@ -326,12 +321,19 @@ class _Loop:
                 f" {step + 1} of {self.steps}; lower training.lr or set training.clip in the recipe"
             )
 
-    def _shown(self) -> str:
-        done = (self.state.step - 1) % self.steps_per_epoch + 1
-        total = self.state.sums.get("elbo")
-        if total is None and self.state.rows:
-            return f"{self.state.rows[-1].get('bits_per_dim', math.nan):.3f}"
-        return "" if total is None else f"{-total / done / (self.dims * math.log(2)):.3f}"
+    def _shown(self) -> dict[str, str]:
+        """Bits/dim of a model with an ELBO, else the loss: the mean of the epoch so far."""
+        if not self.state.sums:
+            row = self.state.rows[-1] if self.state.rows else {}
+            found = {"bits/dim": row.get("bits_per_dim"), "loss": row.get("loss")}
+        else:
+            done = (self.state.step - 1) % self.steps_per_epoch + 1
+            means = {name: total / done for name, total in self.state.sums.items()}
+            elbo = means.get("elbo")
+            bits = None if elbo is None else -elbo / (self.dims * math.log(2))
+            found = {"bits/dim": bits, "loss": means["loss"]}
+        name = "loss" if found["bits/dim"] is None else "bits/dim"
+        return {} if found[name] is None else {name: f"{found[name]:.3f}"}
 
     def _close_epoch(self) -> None:
         means = {name: value / self.steps_per_epoch for name, value in self.state.sums.items()}

@@ -5,7 +5,8 @@ const SIDES = { id_test: "ID test", id_train: "ID train", ood_test: "OOD test" }
 const DIAGNOSTICS = {
   bits_per_dim: "bits/dim", bits_per_dim_k: "bits/dim of L>k, k = 0, 1, …",
   nll_bits_per_dim_k: "bits/dim of NLL_k, k = 0, 1, …", kl_nats: "KL per layer, nats",
-  active_units: "active units per layer", images: "images",
+  active_units: "active units per layer", accuracy: "accuracy of the classifier",
+  calibration_error: "expected calibration error", images: "images",
 };
 const COSTS = {
   passes: "passes per image", train_seconds: "training, seconds", members: "fits",

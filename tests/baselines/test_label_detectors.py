@@ -17,6 +17,7 @@ from oodbench.baselines.cp_ood import OutlierClass
 from oodbench.baselines.deep_ensemble import DeepEnsemble
 from oodbench.baselines.energy import Energy
 from oodbench.baselines.entropy_softmax import SoftmaxEntropy
+from oodbench.baselines.grad_norm import GradNorm
 from oodbench.baselines.latent_mahalanobis import LatentMahalanobis
 from oodbench.baselines.max_logit import MaxLogit
 from oodbench.baselines.max_softmax import MaxSoftmax
@@ -154,6 +155,16 @@ def test_the_grid_of_distances(model: ImageClassifier) -> None:
     assert x.grad is not None
     moved = model.distances(x.detach() - 0.005 * x.grad.sign())[:, 1]
     np.testing.assert_allclose(scores["MD ε=0.005 stage 2"], moved.detach().numpy())
+
+
+def test_the_norm_of_the_gradient_is_that_of_autograd(model: ImageClassifier) -> None:
+    expected = []
+    for image in pixels(6):
+        log_p = model.logits(image[None]).log_softmax(1)
+        divergence = F.kl_div(log_p, torch.full_like(log_p, 0.1), reduction="sum")
+        (gradient,) = torch.autograd.grad(divergence, model.head.weight)
+        expected.append(-float(gradient.abs().sum()))
+    np.testing.assert_allclose(on(GradNorm(), model, 6), expected, rtol=1e-4)
 
 
 # ---------------------------------------------------------------------- ensembles, neighbours, VAEs
