@@ -74,15 +74,15 @@ class RelativeMahalanobis(LastStage):
         return statistics["relative"]
 
 
-@register("mahalanobis-tuned", category="prior", cite="arXiv 1807.03888", title="MD, tuned on OOD")
+@register("mahalanobis-tuned", category="prior", cite="arXiv 1807.03888", title="MD, grid")
 class TunedMahalanobis(Grid, ClassifierDetector):
     """Every ε and stage; the best one is known only with the OOD images."""
 
     recipe_variant = "classifier-tuned"
-    oracle_name = "best (ε, stage)"
+    oracle_name = "tuned on OOD: best (ε, stage)"
     measure_name = "mahalanobis-grid"
     cost = "f + 6 S (2 f + b)"
-    score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "best (ε, stage)")
+    score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "tuned on OOD: best (ε, stage)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and `distance` (B, ε × stages), each stage moved by its own gradient."""

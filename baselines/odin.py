@@ -65,15 +65,15 @@ class ODIN(ClassifierDetector):
         return doubt(statistics["moved"] / TEMPERATURE)
 
 
-@register("odin-tuned", category="prior", cite="arXiv 1706.02690", title="ODIN, tuned on OOD")
+@register("odin-tuned", category="prior", cite="arXiv 1706.02690", title="ODIN, grid")
 class TunedODIN(Grid, ClassifierDetector):
     """All points of the grid; the best one is known only with the OOD images."""
 
     recipe_variant = "classifier-tuned"
-    oracle_name = "best (T, ε)"
+    oracle_name = "tuned on OOD: best (T, ε)"
     measure_name = "odin-grid"
     cost = "4 (f + b) + 12 f"
-    score_patterns: ClassVar[Sequence[str]] = ("ODIN T ε", "best (T, ε)")
+    score_patterns: ClassVar[Sequence[str]] = ("ODIN T ε", "tuned on OOD: best (T, ε)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K), and those of the perturbations of every point of the grid in turn."""
