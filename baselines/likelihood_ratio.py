@@ -4,9 +4,10 @@ Ren et al., NeurIPS 2019 (arXiv 1906.02845): θ0 has the architecture of θ and 
 whose values are replaced by uniform ones with probability μ, with weight decay λ;
     LLR(x) = log p_θ(x) − log p_θ0(x),  nats;  score = −LLR, higher = more OOD.
 μ and λ are fixed here (0.3 and 0 for grey images, 0.1 and 10 for colour), so that no OOD image is
-needed; `lr-pixelcnn-grid` prints the published grid, from which the paper chose with a second OOD
-set: category prior, its best one an oracle.  LR (BC) takes the logit of a classifier of training
-images against mutated ones for the ratio.
+needed; `lr-pixelcnn-grid` prints the published grid, its best point an oracle choice, and
+`lr-pixelcnn-validated` chooses from it with a second OOD set, as the paper does: both of category
+prior.  LR (BC) takes the logit of a classifier of training images against mutated ones for the
+ratio.
 Cost per image: two forward passes; one for LR (BC).
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from oodbench.baselines.density import BitsPerDim, Density
+from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.baselines.vae import BoundedDensity
 from oodbench.detector import Detector, register
 
@@ -56,9 +58,13 @@ class LikelihoodRatio(BitsPerDim):
         }
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """−LLR against every background."""
-        ratios = statistics["background"] - statistics["log_prob"][:, None]
-        return dict(zip(self.score_names(), ratios.T, strict=True))
+        """−LLR."""
+        return {"LR": self.ratios(statistics)[:, 0]}
+
+    def ratios(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N, K): −LLR against every background."""
+        found: np.ndarray = statistics["background"] - statistics["log_prob"][:, None]
+        return found
 
     def score_names(self) -> list[str]:
         """LR alone."""
@@ -87,21 +93,33 @@ class VAERatio(LikelihoodRatio):
 
 
 @register("lr-pixelcnn-grid", category="prior", cite="arXiv 1906.02845", title="LR (PC), grid")
-class PixelCNNRatioGrid(LikelihoodRatio):
+class PixelCNNRatioGrid(Grid, LikelihoodRatio):
     """All nine (μ, λ) of the published grid."""
 
     recipe_variant = "lr-pixelcnn"
     companions = tuple(f"lr-pixelcnn-m{rate}-l{decay}" for rate, decay in GRID)
     cost = "10 f"
-    score_patterns = ("LR μ λ", "best (μ, λ)")
+    score_patterns: ClassVar[Sequence[str]] = ("LR μ λ", "best (μ, λ)")
+    oracle_name = "best (μ, λ)"
 
-    def score_names(self) -> list[str]:
+    def grid(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """−LLR at every point."""
+        return dict(zip(self.grid_names(), self.ratios(statistics).T, strict=True))
+
+    def grid_names(self) -> list[str]:
         """One name for every point of the grid."""
         return [f"LR μ={rate} λ={decay}" for rate, decay in GRID]
 
-    def oracles(self) -> dict[str, list[str]]:
-        """The best point of the grid."""
-        return {"best (μ, λ)": self.score_names()}
+
+@register(
+    "lr-pixelcnn-validated", category="prior", cite="arXiv 1906.02845", title="LR (PC), validated"
+)
+class PixelCNNRatioValidated(ChosenOnValidation, PixelCNNRatioGrid):
+    """The point of the grid that is best on the validation set."""
+
+    recipe_variant = "lr-pixelcnn-validated"
+    score_patterns = ("LR",)
+    chosen_name = "LR"
 
 
 @register("lr-bc", cite="arXiv 1906.02845", title="LR (BC)")

@@ -117,6 +117,7 @@ def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
 def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bool) -> None:
     from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
     from oodbench.tables.board import shown_scores
+    from oodbench.tables.classifiers import classifiers_table
 
     out = console()
     groups = group_runs(entries)
@@ -136,6 +137,6 @@ def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bo
         out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
                                   caption(seeds, own)))  # fmt: skip
         out.print()
-    models = diagnostics_table(groups)
-    if models is not None:
-        out.print(models)
+    for models in (diagnostics_table(groups), classifiers_table(groups)):
+        if models is not None:
+            out.print(models)

@@ -30,7 +30,8 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
               help="CSV: one line per number, or as the table is printed.")  # fmt: skip
 @click.option("--compare", "paper", type=click.Choice(["paper"]),
               help="Ours, its interval, the paper's, the difference.")  # fmt: skip
-@click.option("--columns", "extras", default="", metavar="cost,diagnostics,reverse,trivial",
+@click.option("--columns", "extras", default="",
+              metavar="cost,diagnostics,classifier,reverse,trivial",
               help="More columns of the general layout.")  # fmt: skip
 @click.option("--all-scores", is_flag=True,
               help="General layout: also L>k, KL<=k, KL>k and LLR_ada_eq11.")  # fmt: skip
@@ -99,6 +100,7 @@ def _plain(
         to_json,
     )  # fmt: skip
     from oodbench.tables.board import shown_scores
+    from oodbench.tables.classifiers import classifiers_table
 
     tables = [
         (g, make_rows(g, shown_scores(g, asked.get(str(g.first["detector"])), True)))
@@ -117,9 +119,9 @@ def _plain(
             part = [row for row in rows if row.pair == pair]
             own = [g for g in groups if g.first["pair"] == pair]
             printer.print(score_table(pair, part, caption(own[0], own)))
-        models = diagnostics_table(groups)
-        if models is not None:
-            printer.print(models)
+        for models in (diagnostics_table(groups), classifiers_table(groups)):
+            if models is not None:
+                printer.print(models)
     return captured.get()
 
 

@@ -74,8 +74,9 @@ class Detector:
     `revision` is part of every cache key: bump it when results change.  `scores` names the score
     functions of a detector that has several; a detector with one score leaves it empty.
     An ensemble says how many `members` it wants: independent fits of its recipe, which the store
-    shares with every other detector on that recipe.  `companions` names further variants of the
-    recipe, each fitted once, such as the background model of a likelihood ratio.
+    shares with every other detector on that recipe; the recipe's `measure.members` goes before.
+    `companions` names further variants of the recipe, each fitted once, such as the background
+    model of a likelihood ratio.
     `groups` maps a score that judges b images together to b: `scores` repeats the value of a group
     on its members, the groups being those of `oodbench.metrics.group_members`.  Of the scores that
     `oracles` lists, the one with the best AUROC is printed as well, under a name of its own; that
@@ -101,7 +102,7 @@ class Detector:
     score_patterns: ClassVar[Sequence[str]] = ()
     measure_name: ClassVar[str] = ""
     recipe_variant: ClassVar[str] = ""
-    members: ClassVar[int] = 1
+    members: int = 1
     companions: ClassVar[Sequence[str]] = ()
     groups: ClassVar[Mapping[str, int]] = {}
     one_sided: ClassVar[str] = ""
@@ -115,7 +116,10 @@ class Detector:
     companion_recipes: Sequence[Recipe] = ()
 
     def fit(self, train: ImageSet, context: FitContext) -> None:
-        """Learn from the ID training images; the default has nothing to learn."""
+        """Learn from the ID training images; the default has nothing to learn.
+
+        `train.labels` is None unless the category is labels or prior (`oodbench.entitlement`).
+        """
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the trained models of the recipe, members first, then companions."""
@@ -134,8 +138,18 @@ class Detector:
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Take the statistics of a seeded subset of the ID training images, before any scoring.
 
-        Only for scores that compare an image with what is typical of the training images.
+        Only for scores that compare an image with what is typical of the training images.  A
+        detector of the category labels or prior finds their labels under ``label`` beside them, as
+        `diagnose` does for ID images.
         """
+
+    def choose(self, inside: Mapping[str, np.ndarray], outside: Mapping[str, np.ndarray]) -> str:
+        """Choose a parameter of the scores on a validation OOD set; returns the choice in words.
+
+        `inside` are the statistics of a seeded subset of the ID training images, `outside` those of
+        the set that the recipe declares in `measure.validation`.  Category prior only.
+        """
+        raise NotImplementedError
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """(N,) scores from the statistics of N images, higher = more OOD."""
@@ -173,6 +187,11 @@ class Detector:
     def calibrates(cls) -> bool:
         """Whether the class has a `calibrate` of its own."""
         return cls.calibrate is not Detector.calibrate
+
+    @classmethod
+    def chooses(cls) -> bool:
+        """Whether the class has a `choose` of its own."""
+        return cls.choose is not Detector.choose
 
     @classmethod
     def learns(cls) -> bool:

@@ -5,6 +5,7 @@
     id_scores.parquet      the sorted scores of the ID test images, for p-values
     id_images.bin          the hashes of the ID test images, by which one is known again
     reference.parquet      statistics of training images, where the detector compares with them
+    inside, outside        of training and of validation images, where it chooses on them
 
 Nothing in it is code.  The threshold is a quantile of the ID test scores: no OOD image is seen.
 The checksums find damage and edits; they do not say who made the folder.
@@ -104,8 +105,8 @@ def _payload(learned: Learned, score: str) -> dict[str, bytes]:
     files = {f"fit-{n}.safetensors": data for n, (_, data) in enumerate(learned.fits)}
     files["id_scores.parquet"] = pack_table({"score": np.sort(learned.scores[score])})
     files["id_images.bin"] = learned.keys.test.hashes()
-    if learned.reference is not None:
-        files["reference.parquet"] = learned.reference
+    for name, statistics in learned.compared.items():
+        files[f"{name}.parquet"] = pack_table(statistics)
     return files
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from oodbench.canonical import JSON
 from oodbench.detector import Detector, FitContext
+from oodbench.entitlement import handed
 from oodbench.errors import PluginError, plugin_contract
 from oodbench.seeding import derive_seed
 from oodbench.sourcecode import source_record
@@ -50,6 +51,7 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
                 keys.train.images,
                 recipe.training,
                 seed=fit.seed,
+                supervision=keys.supervision(recipe),
                 scratch=scratch,
                 runtime=runtime,
                 progress=progress,
@@ -81,9 +83,7 @@ def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
 
 def learn(keys: JobKeys, context: FitContext) -> None:
     """The detector's own `fit`, on the images that it is given."""
-    images = keys.train
-    if keys.detector.category != "labels":
-        images = images.without_labels()
+    images = handed(keys.detector, keys.train)
     if keys.fit_subset:
         generator = np.random.default_rng(derive_seed("fit", context.seed, len(images)))
         images = images.subset(np.sort(generator.permutation(len(images))[: keys.fit_subset]))
@@ -128,6 +128,20 @@ def attach(keys: JobKeys) -> None:
         except RuntimeError as error:
             raise entry.damaged("its weights are of another model") from error
     detector.attach(models)
+
+
+def prepare(detector: Detector, compared: Mapping[str, Mapping[str, np.ndarray]]) -> str | None:
+    """Hand over what the scores compare with (`runner.Learned.compared`).
+
+    Returns what the detector chose on its validation set, None where it has none.
+    """
+    if "reference" in compared:
+        with plugin_contract(detector, "calibrate"):
+            detector.calibrate(compared["reference"])
+    if "outside" not in compared:
+        return None
+    with plugin_contract(detector, "choose"):
+        return detector.choose(compared["inside"], compared["outside"])
 
 
 def trained(

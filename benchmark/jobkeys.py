@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import Detector, wants_noise
+from oodbench.entitlement import WITH_LABELS, check_disjoint, labels_for
 from oodbench.plan import Job, make_detector
 from oodbench.progress import Progress
 from oodbench.store import Key, Store
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from oodbench.datasets.imageset import ImageSet
     from oodbench.datasets.spec import DatasetName
+    from oodbench.feed import Supervision
     from oodbench.pairs import Pair
     from oodbench.recipes import Recipe
 
@@ -79,7 +81,42 @@ class JobKeys:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""
         ood = self.load(pair.ood, "test")
         check_compatible(self.test, ood)
+        for declared in (self.validation, *map(self.outliers, self.recipes)):
+            if declared is not None:
+                check_disjoint(declared, ood)
         return ood
+
+    def outliers(self, recipe: Recipe) -> ImageSet | None:
+        """The set that the recipe declares as outliers, None where it declares none."""
+        wanted = recipe.training.outliers
+        if wanted is None or wanted.kind != "set":
+            return None
+        return self._declared(wanted.name, wanted.split)
+
+    @cached_property
+    def validation(self) -> ImageSet | None:
+        """The OOD set that the detector chooses on, None where it does not."""
+        if self.recipe is None or not type(self.detector).chooses():
+            return None
+        assert self.recipe.measure.validation is not None
+        return self._declared(self.recipe.measure.validation.name,
+                              self.recipe.measure.validation.split)  # fmt: skip
+
+    def _declared(self, name: str, split: str) -> ImageSet:
+        declared = self.load(name, split)
+        check_compatible(self.test, declared)
+        return declared
+
+    def supervision(self, recipe: Recipe) -> Supervision:
+        """What a fit of the recipe is given beside the training images."""
+        from oodbench.feed import Supervision
+
+        outliers = self.outliers(recipe)
+        if outliers is not None:
+            outliers.verify()
+        return Supervision(
+            labels_for(recipe, self.train), None if outliers is None else outliers.images
+        )
 
     @cached_property
     def train(self) -> ImageSet:
@@ -117,6 +154,11 @@ class JobKeys:
         """The detector whose fits and measurements are used: its own class, or what it reads."""
         return self.detector.reads or type(self.detector)
 
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The recipe and those of the companions; none for a detector without."""
+        return [self.recipe, *self.detector.companion_recipes] if self.recipe else []
+
     # ------------------------------------------------------------------ keys
     def member_seed(self, member: int) -> int:
         """Training seed of a member: those of one run are disjoint from those of the next seed."""
@@ -143,19 +185,31 @@ class JobKeys:
         """Model or detector, recipe, training images, seed."""
         parts: dict[str, JSON]
         if fit.recipe is not None:
-            parts = fit.recipe.fit_parts()
+            parts = self.fit_parts(fit.recipe)
         else:
             parts = {"detector": self.source.name, "revision": self.source.revision}
             if self.fit_subset:
                 parts["images"] = self.fit_subset
             if self.detector.environment():
                 parts["environment"] = dict(self.detector.environment())
-            if self.detector.category == "labels":
+            if self.detector.category in WITH_LABELS:
                 from oodbench.datasets.imageset import label_fingerprint
 
                 parts["labels"] = label_fingerprint(self.train.labels)
         parts |= {"train": self.train.fingerprint, "seed": fit.seed}
         return Key("fit", parts)
+
+    def fit_parts(self, recipe: Recipe) -> dict[str, JSON]:
+        """What the key of a fit holds of a recipe, with the labels and outliers it is given."""
+        parts = recipe.fit_parts()
+        labels, outliers = labels_for(recipe, self.train), self.outliers(recipe)
+        if labels is not None:
+            from oodbench.datasets.imageset import label_fingerprint
+
+            parts["labels"] = label_fingerprint(labels)
+        if outliers is not None:
+            parts["outliers"] = outliers.fingerprint
+        return parts
 
     def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
         """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
@@ -167,7 +221,9 @@ class JobKeys:
             "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
         }
         if self.recipe is not None:
-            parts["settings"] = self.recipe.measure.model_dump(mode="json")
+            settings = self.recipe.measure.model_dump(mode="json")
+            # It decides on scores, not on what is measured.
+            parts["settings"] = {k: v for k, v in settings.items() if k != "validation"}
         environment = self.detector.environment()
         if environment:
             parts["environment"] = dict(environment)
@@ -184,6 +240,11 @@ class JobKeys:
         }
         if self.detector.calibrates():
             parts["reference"] = self.measure_key(self.train, self.train_subset).digest
+        if self.validation is not None:
+            parts["validation"] = [
+                self.measure_key(self.train, self.train_subset).digest,
+                self.measure_key(self.validation, self.subset(self.validation)).digest,
+            ]
         return Key("score", parts)
 
     def run_key(self, ood: ImageSet) -> Key:
@@ -210,11 +271,15 @@ class JobKeys:
             parts["reads"] = [self.source.name, self.source.revision]
         if self.has_fit:
             parts["train"] = self.train.fingerprint
+        if self.validation is not None:
+            parts["validation"] = self.validation.fingerprint
         if self.recipe is not None:
-            parts["fit"] = self.recipe.fit_parts()
+            parts["fit"] = self.fit_parts(self.recipe)
             parts["measure"] = self.recipe.measure.model_dump(mode="json")
         if self.detector.companion_recipes:
-            parts["companions"] = [r.fit_parts() for r in self.detector.companion_recipes]
+            parts["companions"] = [
+                self.fit_parts(recipe) for recipe in self.detector.companion_recipes
+            ]
         return digest(parts)
 
 

@@ -312,7 +312,7 @@ def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
 
 def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
     diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
-    if not diagnostics:
+    if "bits_per_dim" not in diagnostics.get("id_test", {}):
         return None
     test, train = diagnostics["id_test"], diagnostics.get("id_train", {})
     cost = cast("Mapping[str, float]", record["cost"])

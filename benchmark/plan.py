@@ -135,8 +135,10 @@ def plan_jobs(
 def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Recipe | None]:
     """The detector with its resolved recipe, where it stands on one.
 
-    Raises UnknownNameError on a recipe or a score that does not exist, before anything is trained.
+    Raises UnknownNameError on a recipe or a score that does not exist, and what
+    `oodbench.entitlement.check_recipe` raises, before anything is trained.
     """
+    from oodbench.entitlement import check_recipe
     from oodbench.recipes import default_recipe, find_recipe, resolve
 
     cls = job.request.detector
@@ -150,6 +152,9 @@ def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Reci
     detector.companion_recipes = [
         resolve(file, job.scale, companion, job.overrides) for companion in cls.companions
     ]
+    for recipe in (detector.recipe, *detector.companion_recipes):
+        check_recipe(detector, recipe)
+    detector.members = detector.recipe.measure.members or detector.members
     columns = [column_name(score) for score in detector.score_names()]
     select_scores(job.request, [*columns, *detector.oracles()])
     return detector, detector.recipe

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON
 from oodbench.detector import Detector
+from oodbench.entitlement import WITH_LABELS
 from oodbench.errors import DataError, OodbenchError, PluginError, plugin_contract
-from oodbench.fitting import attach, peak_memory_mb
+from oodbench.fitting import attach, peak_memory_mb, prepare
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import cost, duplicates, fit_notes, notes, results
+from oodbench.runrecord import chosen, cost, duplicates, fit_notes, notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -60,15 +61,15 @@ def perform(bench: Bench, job: Job) -> Outcome:
 class Learned:
     """What a job knows of its ID set: the scores of the ID test images, and the entries behind.
 
-    `fits` in the order of `JobKeys.fits`; `reference` are the statistics of training images that
-    the detector compares with, None where it does not.
+    `fits` in the order of `JobKeys.fits`; `compared` are the statistics that its scores compare
+    with, by what they are: ``reference`` for `calibrate`, ``inside`` and ``outside`` for `choose`.
     """
 
     keys: JobKeys
     scores: Mapping[str, np.ndarray]
     measurement: Key
     fits: Sequence[tuple[Key, bytes]]
-    reference: bytes | None
+    compared: Mapping[str, Mapping[str, np.ndarray]]
 
 
 def learn(bench: Bench, job: Job) -> Learned:
@@ -110,10 +111,10 @@ class _Evaluation:
         return out
 
     def learned(self) -> Learned:
-        """The ID side, with the files of fits and reference read and checked."""
+        """The ID side, with the files of fits read and checked."""
         from oodbench.payload import unpack_table
 
-        keys, fits, reference = self.keys, [], None
+        keys, fits = self.keys, []
         self._attach()
         scores = self._scores(keys.test).parse("scores.parquet", unpack_table)
         for key in keys.fit_keys() if keys.has_fit else []:
@@ -122,10 +123,8 @@ class _Evaluation:
                 raise DamagedEntryError(f"{key.path} is gone")
             file = "state" if keys.recipe is None else "weights"
             fits.append((key, entry.read(f"{file}.safetensors")))
-        if self.detector.calibrates():
-            reference = self._measurement(keys.train, keys.train_subset).read("statistics.parquet")
         measurement = keys.measure_key(keys.test, keys.subset(keys.test))
-        return Learned(keys, scores, measurement, fits, reference)
+        return Learned(keys, scores, measurement, fits, self._compared())
 
     def _obtain(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
         return self.store.obtain(key, make, self.bench.progress.say)
@@ -199,10 +198,10 @@ class _Evaluation:
 
             from oodbench.payload import pack_table
 
-            if self.detector.calibrates():
-                reference = self._measurement(self.keys.train, self.keys.train_subset)
-                with plugin_contract(self.detector, "calibrate"):
-                    self.detector.calibrate(self._statistics(reference))
+            choice: dict[str, JSON] = {}
+            chosen = prepare(self.detector, self._compared())
+            if chosen is not None and (validation := self.keys.validation) is not None:
+                choice = {"choice": chosen, "validation": f"{validation.name} {validation.split}"}
             statistics = self._statistics(self._measurement(images, self.keys.subset(images)))
             with plugin_contract(self.detector, "scores"):
                 scored = self.detector.scores(statistics)
@@ -215,10 +214,23 @@ class _Evaluation:
                         f" ({count},)"
                     )
                 columns[column_name(name)] = scores
-            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}"}
+            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}", **choice}
             return self.store.write(key, {"scores.parquet": pack_table(columns)}, record)
 
         return self._obtain(self.keys.score_key(images), make)
+
+    def _compared(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """What the scores compare with, measured where it is missing (`Learned.compared`)."""
+        keys, found = self.keys, {}
+        if self.detector.calibrates() or keys.validation is not None:
+            training = self._measurement(keys.train, keys.train_subset)
+            inside = self._statistics(training)
+        if self.detector.calibrates():
+            found["reference"] = inside | self._labels(keys.train, training)
+        if keys.validation is not None:
+            outside = self._measurement(keys.validation, keys.subset(keys.validation))
+            found |= {"inside": inside, "outside": self._statistics(outside)}
+        return found
 
     def _run(self, key: Key, pair: Pair, ood: ImageSet) -> Entry:
         from oodbench.metrics import equal_size
@@ -250,6 +262,7 @@ class _Evaluation:
             "notes": [
                 *fit_notes(self.keys),
                 *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
+                *chosen(self.detector, id_entry.record),
             ],
             "duplicates": [*duplicates(self.keys, ood)],
             "scores": scored,
@@ -269,17 +282,29 @@ class _Evaluation:
             return {}
         found: dict[str, JSON] = {}
         for name, images in (("id_test", self.keys.test), ("ood_test", ood)):
-            found[name] = self._diagnose(self._measurement(images, self.keys.subset(images)))
+            measured = self._measurement(images, self.keys.subset(images))
+            found[name] = self._diagnose(images, measured)
         if self.detector.diagnose_training:
             train = self._measurement(self.keys.train, self.keys.train_subset)
-            found["id_train"] = self._diagnose(train)
+            found["id_train"] = self._diagnose(self.keys.train, train)
         return found
 
-    def _diagnose(self, entry: Entry) -> dict[str, JSON]:
+    def _labels(self, images: ImageSet, entry: Entry) -> dict[str, np.ndarray]:
+        """Labels of the measured ID images under ``label``, where the detector may have them."""
+        own = images is self.keys.test or images is self.keys.train
+        if not own or images.labels is None or self.detector.category not in WITH_LABELS:
+            return {}
+        from oodbench.payload import unpack_table
+
+        index = entry.parse("statistics.parquet", unpack_table)["index"]
+        return {"label": images.labels[index.astype(int)]}
+
+    def _diagnose(self, images: ImageSet, entry: Entry) -> dict[str, JSON]:
         from oodbench.payload import unpack_tensors
 
         totals = {}
         if "totals.safetensors" in cast("Mapping[str, JSON]", entry.record["files"]):
             stored = entry.parse("totals.safetensors", unpack_tensors)
             totals = {name: value.numpy() for name, value in stored.items()}
-        return self.detector.diagnose(self._statistics(entry), totals, self.keys.test.shape)
+        known = self._statistics(entry) | self._labels(images, entry)
+        return self.detector.diagnose(known, totals, self.keys.test.shape)

@@ -82,6 +82,13 @@ def shown_notes(record: Mapping[str, JSON]) -> list[str]:
     return [*cast("list[str]", record["notes"]), *cast("list[str]", record.get("duplicates", []))]
 
 
+def chosen(detector: Detector, record: Mapping[str, JSON]) -> list[str]:
+    """What a detector chose on its validation set, from the record of its scores."""
+    if "choice" not in record:
+        return []
+    return [f"{detector.title}: {record['choice']}, chosen on {record['validation']}"]
+
+
 def cost(keys: JobKeys) -> dict[str, JSON]:
     """Passes and milliseconds per image, and what the training took."""
     found: dict[str, JSON] = {"passes": keys.detector.cost}

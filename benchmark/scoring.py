@@ -198,7 +198,7 @@ def _attached(
     manifest: Mapping[str, JSON], files: Mapping[str, bytes], where: Path, device: str
 ) -> Detector:
     """The detector with its weights and its reference."""
-    from oodbench.fitting import trained
+    from oodbench.fitting import prepare, trained
     from oodbench.payload import unpack_table, unpack_tensors
 
     detector = _registered(manifest, where)
@@ -207,6 +207,7 @@ def _attached(
     if recipes:
         members = int(cast(int, manifest["members"]))
         detector.recipe, detector.companion_recipes = recipes[0], recipes[members:]
+        detector.members = members
         shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
         detector.attach([
             trained(recipe, shape, state, device)
@@ -215,11 +216,11 @@ def _attached(
     elif weights:
         with plugin_contract(detector, "load_state_dict"):
             detector.load_state_dict(weights[0])
-    if "reference.parquet" in files:
-        reference = unpack_table(files["reference.parquet"])
-        reference.pop("index")
-        with plugin_contract(detector, "calibrate"):
-            detector.calibrate(reference)
+    prepare(detector, {
+        name: unpack_table(files[f"{name}.parquet"])
+        for name in ("reference", "inside", "outside")
+        if f"{name}.parquet" in files
+    })  # fmt: skip
     return detector
 
 

@@ -11,11 +11,50 @@ from pydantic import (
     PositiveFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
 #: A count; the bound keeps a slip of the keyboard from filling the memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Images = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Augmentation(BaseModel):
+    """Random changes of a training image, anew at every access.
+
+    `flip`: mirrored left to right with probability ½; `shift`: moved by up to so many pixels each
+    way, zeros moving in, which is a random crop of the padded image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    flip: bool = False
+    shift: Annotated[int, Field(ge=0, le=1_000)] = 0
+
+
+class Outliers(BaseModel):
+    """Images beside the training set that a model of the category prior is shown as outliers.
+
+    ``mutated``: the training batch, every value replaced by a uniform one with probability `rate`
+    (1 is uniform noise).  ``set``: the `split` of the data set `name`, which must share no image
+    with the OOD set of a pair.  `ratio`: outliers per training image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["mutated", "set"]
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.3
+    name: str = ""
+    split: Literal["train", "test"] = "train"
+    ratio: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @model_validator(mode="after")
+    def _set_has_a_name(self) -> Outliers:
+        if (self.kind == "set") != bool(self.name):
+            raise ValueError("outliers of kind set need the name of a data set; others have none")
+        if self.kind == "mutated" and self.ratio != 1:
+            raise ValueError("mutated outliers are as many as the training images; leave out ratio")
+        return self
 
 
 class Training(BaseModel):
@@ -26,7 +65,9 @@ class Training(BaseModel):
     lets the learning rate fall to `final_lr` × lr over the run; it rises linearly over the first
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
     `mutation`: probability with which a value of a training image is replaced by a uniform one,
-    anew at every access (background models of likelihood ratios).
+    anew at every access (background models of likelihood ratios).  `momentum` is that of
+    ``sgd``, after Nesterov.
+    `outliers` are given to models that ask for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -35,7 +76,7 @@ class Training(BaseModel):
     batch_size: Count = 128
     epoch_images: Images | None = None
     max_images: Images | None = None
-    optimiser: Literal["adam", "adamax", "rmsprop"] = "adam"
+    optimiser: Literal["adam", "adamax", "rmsprop", "sgd"] = "adam"
     lr: PositiveFloat = 3e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
@@ -49,10 +90,13 @@ class Training(BaseModel):
     mutation: Annotated[float, Field(gt=0, le=1)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    augment: Augmentation | None = None
+    outliers: Outliers | None = None
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _without_unset(handler(self), "mutation")
+        return _without_unset(handler(self), "mutation", "momentum", "augment", "outliers")
 
 
 class Refit(BaseModel):
@@ -70,12 +114,23 @@ class Refit(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-5
 
 
+class Validation(BaseModel):
+    """An OOD set on which a detector of the category prior chooses; never that of its pair."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1)]
+    split: Literal["train", "test"] = "test"
+
+
 class Measuring(BaseModel):
     """How images are measured; part of the key of a measurement.
 
     `lower`: how z≤k is drawn from p; `encoder_lower`: how z≤k is passed up the encoder on the way
     to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L;
-    `max_images`: a split that holds more is measured on a seeded subset of that size.
+    `max_images`: a split that holds more is measured on a seeded subset of that size; `members`:
+    how many models an ensemble has whose size the recipe decides; `validation`: the OOD set for
+    detectors that choose on one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -85,10 +140,12 @@ class Measuring(BaseModel):
     importance_samples: Count = 1
     max_images: Images | None = None
     refit: Refit | None = None
+    members: Annotated[int, Field(ge=2, le=100)] | None = None
+    validation: Validation | None = None
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _without_unset(handler(self), "max_images", "refit")
+        return _without_unset(handler(self), "max_images", "refit", "members", "validation")
 
 
 def _without_unset(settings: dict[str, object], *names: str) -> dict[str, object]:

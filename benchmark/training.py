@@ -13,17 +13,18 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oodbench.errors import ConfigError, TrainingError
+from oodbench.feed import NOTHING, Feed, Supervision
 from oodbench.interruption import held, pending, stop
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
@@ -41,8 +42,25 @@ class Trainable(Protocol):
     def initialise(self, images: Tensor) -> None:
         """Data-dependent initialisation on the first batch, uint8 (B, C, H, W)."""
 
-    def loss(self, images: Tensor, epoch: int) -> dict[str, Tensor]:
-        """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1."""
+    def loss(self, images: Tensor, epoch: int, **given: Tensor) -> dict[str, Tensor]:
+        """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1.
+
+        `given`: ``labels`` (B,) int64 and ``outliers`` (M, C, H, W) uint8, where handed over.
+        """
+
+
+@runtime_checkable
+class Completable(Protocol):
+    """A model that takes a last look at its training images when its weights are final."""
+
+    def complete(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Images (B, C, H, W) uint8 and their labels (B,), each training image once."""
+
+
+class Classifying(Protocol):
+    """A model that is trained with labels 0 … classes − 1."""
+
+    classes: int
 
 
 class Preparable(Protocol):
@@ -120,15 +138,17 @@ def train(
     scratch: Path,
     runtime: Runtime,
     progress: Progress,
+    supervision: Supervision = NOTHING,
 ) -> tuple[nn.Module, TrainingRun]:
     """Train the model that `build` makes on uint8 `images` (N, C, H, W); resume from `scratch`.
 
-    Returns the model in evaluation mode and the run's log.  Raises TrainingError on a non-finite
-    loss; the last checkpoint stays.  A signal that `oodbench.interruption` holds back stops the
-    loop after its step, with a checkpoint.
+    `supervision` holds what the model's loss is given beside images.  Returns the model in
+    evaluation mode and the run's log.  Raises TrainingError on a non-finite loss; the last
+    checkpoint stays.  A signal that `oodbench.interruption` holds back stops the loop after its
+    step, with a checkpoint.
     """
     tune_allocator()
-    loop = _Loop(build, images, settings, seed, scratch, runtime)
+    loop = _Loop(build, images, settings, seed, scratch, runtime, supervision)
     loop.resume()
     return loop.run(progress), loop.state
 
@@ -142,40 +162,17 @@ class _Loop:
         seed: int,
         scratch: Path,
         runtime: Runtime,
+        supervision: Supervision = NOTHING,
     ) -> None:
         self.settings, self.seed, self.scratch, self.runtime = settings, seed, scratch, runtime
         self.device = torch.device(runtime.device)
-        count = len(images)
-        if settings.max_images is not None and settings.max_images < count:
-            chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
-            images = images[np.sort(chosen[: settings.max_images])]
-        self.images = torch.from_numpy(np.array(images, order="C")).to(self.device)
-        per_epoch = settings.epoch_images or len(self.images)
+        self.feed = Feed(images, settings, seed, self.device, supervision)
+        per_epoch = settings.epoch_images or len(self.feed.images)
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
         self.steps = self.steps_per_epoch * settings.epochs
-        self.dims = math.prod(self.images.shape[1:])
+        self.dims = math.prod(self.feed.images.shape[1:])
         self._build = build
         self.state = TrainingRun()
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
-
-    # ------------------------------------------------------------------ data
-    def _permutation(self, number: int) -> Tensor:
-        if self._order[0] != number:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", number))
-            order = torch.randperm(len(self.images), generator=generator)
-            self._order = (number, order.to(self.device))
-        return self._order[1]
-
-    def batch(self, step: int) -> Tensor:
-        """Images of `step` (from 0): the stream of shuffled passes, cut into full batches."""
-        size, total = self.settings.batch_size, len(self.images)
-        start, parts, left = step * size, list[Tensor](), size
-        while left:
-            number, offset = divmod(start, total)
-            index = self._permutation(number)[offset : offset + left]
-            parts.append(index)
-            start, left = start + len(index), left - len(index)
-        return self.images[torch.cat(parts) if len(parts) > 1 else parts[0]]
 
     # ------------------------------------------------------------------ checkpoints
     def resume(self) -> None:
@@ -200,16 +197,18 @@ class _Loop:
         """Initial weights and an optimiser; `fresh` runs the data-dependent initialisation."""
         torch.manual_seed(derive_seed(self.seed, "initial weights"))
         self.model = channels_last(self._build().to(self.device))
+        if self.feed.labels is not None:
+            self.feed.check_labels(cast(Classifying, self.model).classes)
         if fresh:
             if hasattr(self.model, "prepare"):
                 try:
                     cast(Preparable, self.model).prepare(
-                        self.images, derive_seed(self.seed, "prepare")
+                        self.feed.images, derive_seed(self.seed, "prepare")
                     )
                 except ValueError as error:
                     raise ConfigError(str(error)) from error
             torch.manual_seed(derive_seed(self.seed, "initialise"))
-            cast(Trainable, self.model).initialise(self.batch(0))
+            cast(Trainable, self.model).initialise(self.feed.batch(0))
         self.optimiser = self._build_optimiser()
         self.average = _copy(self.model) if self.settings.ema else None
 
@@ -218,6 +217,11 @@ class _Loop:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if s.optimiser == "adamax":
             return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+        if s.optimiser == "sgd":
+            momentum = s.momentum or 0.0
+            return torch.optim.SGD(
+                parameters, s.lr, momentum, weight_decay=s.weight_decay, nesterov=momentum > 0
+            )
         if s.optimiser == "rmsprop":
             return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
         return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
@@ -276,13 +280,8 @@ class _Loop:
                 self.state.seconds = before + now - started
                 if self.state.step % self.steps_per_epoch == 0:
                     self._close_epoch()
-                task.advance(
-                    1,
-                    {
-                        "epoch": f"{self._epoch(step)}/{self.settings.epochs}",
-                        "bits/dim": self._shown(),
-                    },
-                )
+                epoch = f"{self._epoch(step)}/{self.settings.epochs}"
+                task.advance(1, {"epoch": epoch} | self._shown())
                 if now - saved_at >= self.runtime.checkpoint_seconds:
                     self.save()
                     saved_at = time.monotonic()
@@ -291,7 +290,11 @@ class _Loop:
                     stop(f"training: step {self.state.step} of {self.steps} is saved")
         if self.average is not None:
             self.model.load_state_dict(self.average)
-        return self.model.eval()
+        self.model.eval()
+        if isinstance(self.model, Completable) and self.feed.labels is not None:
+            with torch.no_grad():
+                self.model.complete(self.feed.each_once())
+        return self.model
 
     def _epoch(self, step: int) -> int:
         return step // self.steps_per_epoch + 1
@@ -304,10 +307,8 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
-            images = self.batch(step)
-            if self.settings.mutation is not None:
-                images = mutated(images, self.settings.mutation)
-            logged = cast(Trainable, self.model).loss(images, self._epoch(step))
+            images, given = self.feed.step(step)
+            logged = cast(Trainable, self.model).loss(images, self._epoch(step), **given)
         torch.autograd.backward(logged["loss"])
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -337,12 +338,19 @@ class _Loop:
                 f" {step + 1} of {self.steps}; lower training.lr or set training.clip in the recipe"
             )
 
-    def _shown(self) -> str:
-        done = (self.state.step - 1) % self.steps_per_epoch + 1
-        total = self.state.sums.get("elbo")
-        if total is None and self.state.rows:
-            return f"{self.state.rows[-1].get('bits_per_dim', math.nan):.3f}"
-        return "" if total is None else f"{-total / done / (self.dims * math.log(2)):.3f}"
+    def _shown(self) -> dict[str, str]:
+        """Bits/dim of a model with an ELBO, else the loss: the mean of the epoch so far."""
+        if not self.state.sums:
+            row = self.state.rows[-1] if self.state.rows else {}
+            found = {"bits/dim": row.get("bits_per_dim"), "loss": row.get("loss")}
+        else:
+            done = (self.state.step - 1) % self.steps_per_epoch + 1
+            means = {name: total / done for name, total in self.state.sums.items()}
+            elbo = means.get("elbo")
+            bits = None if elbo is None else -elbo / (self.dims * math.log(2))
+            found = {"bits/dim": bits, "loss": means["loss"]}
+        name = "loss" if found["bits/dim"] is None else "bits/dim"
+        return {} if found[name] is None else {name: f"{found[name]:.3f}"}
 
     def _close_epoch(self) -> None:
         means = {name: value / self.steps_per_epoch for name, value in self.state.sums.items()}
@@ -358,16 +366,6 @@ class _Loop:
         self.state.sums = {}
         with atomic_file(self.scratch / "log.csv") as file:
             file.write(log_csv(self.state.rows))
-
-
-def mutated(images: Tensor, rate: float) -> Tensor:
-    """uint8 `images` with every value replaced by a uniform one with probability `rate`.
-
-    Adding a uniform number modulo 256 (Ren et al. 2019, code) is the same in distribution.
-    """
-    hit = torch.rand(images.shape, device=images.device) < rate
-    u = torch.randint(0, 256, images.shape, dtype=torch.uint8, device=images.device)
-    return torch.where(hit, u, images)
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:

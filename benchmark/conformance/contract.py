@@ -12,6 +12,7 @@ from oodbench.conformance.outcome import NotApplicable, NotConforming, check
 from oodbench.conformance.subject import Subject, seeded
 from oodbench.conformance.toy import contrast_noise, extremes, waves
 from oodbench.detector import CATEGORIES, ONE_SIDED, FitContext, wants_noise
+from oodbench.entitlement import WITH_LABELS
 from oodbench.errors import ConfigError, DataError, OodbenchError
 from oodbench.seeding import KeyedNoise
 
@@ -153,7 +154,7 @@ def other_shapes(subject: Subject) -> str:
     detector, keys = subject.cls(), subject.keys()
     images, labels = waves(40, shape)
     train = type(keys.test)(
-        "waves", "train", images, "", labels if detector.category == "labels" else None
+        "waves", "train", images, "", labels if detector.category in WITH_LABELS else None
     )
     scratch = subject.folder / "other-shapes"
     scratch.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from oodbench.conformance.invariance import fresh
 from oodbench.conformance.outcome import NotApplicable, NotConforming, check
 from oodbench.conformance.subject import Subject, first_line, largest_difference, seeded
 from oodbench.conformance.watch import Watch
+from oodbench.entitlement import WITH_LABELS
 from oodbench.errors import OodbenchError
 from oodbench.fitting import learned_state
 from oodbench.payload import pack_tensors, unpack_tensors
@@ -79,7 +80,7 @@ def tensors_only(subject: Subject) -> str:
     " learns, calibrates and measures",
     guards="a detector that has seen the OOD set, the test split or labels",
     mend="use the images that fit is given and nothing else; labels are handed out to detectors of"
-    ' the category "labels"',
+    " the categories labels and prior",
 )
 def sight(subject: Subject) -> str:
     """What the audit hook saw."""
@@ -89,7 +90,7 @@ def sight(subject: Subject) -> str:
     _blame("measure", subject.measure_watch)
     subject.scores(statistics)
     _blame("calibrate", subject.measure_watch)
-    labelled = subject.cls.category == "labels"
+    labelled = subject.cls.category in WITH_LABELS
     return "opened nothing" + ("; labels are handed out, as declared" if labelled else "")
 
 

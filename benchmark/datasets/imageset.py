@@ -13,7 +13,7 @@ from oodbench.canonical import canonical_json
 from oodbench.datasets.duplicates import image_hashes
 
 
-def _unchecked() -> None:
+def unchecked() -> None:
     """Images that were not read from the cache have nothing to be checked against."""
 
 
@@ -34,7 +34,7 @@ class ImageSet:
     labels: np.ndarray | None = None
     expected: int = 0
     note: str = ""
-    verify: Callable[[], None] = field(default=_unchecked, compare=False, repr=False)
+    verify: Callable[[], None] = field(default=unchecked, compare=False, repr=False)
     stored_hashes: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:

@@ -6,7 +6,8 @@ const DIAGNOSTICS = {
   bits_per_dim: "bits/dim", bits_per_dim_k: "bits/dim of L>k, k = 0, 1, …",
   nll_bits_per_dim_k: "bits/dim of NLL_k, k = 0, 1, …", kl_nats: "KL per layer, nats",
   active_units: "active units per layer", information_nats: "I(x;z) per layer ≥, nats",
-  G_T_nats: "G_T per layer, nats", fitted_G_T_nats: "G_T of a fitted readout, nats", images: "images",
+  G_T_nats: "G_T per layer, nats", fitted_G_T_nats: "G_T of a fitted readout, nats", accuracy: "accuracy of the classifier",
+  calibration_error: "expected calibration error", images: "images",
 };
 const COSTS = {
   passes: "passes per image", train_seconds: "training, seconds", members: "fits",

@@ -55,6 +55,17 @@ def _diagnostic(side: str, name: str) -> Callable[[Place], Value]:
     return value
 
 
+def _percent(name: str) -> Callable[[Place], Value]:
+    """A share of the ID test images, as a percentage."""
+    share = _diagnostic("id_test", name)
+
+    def value(place: Place) -> Value:
+        found = share(place)
+        return 100.0 * found if isinstance(found, float) else None
+
+    return value
+
+
 EXTRAS: Mapping[str, Sequence[Extra]] = {
     "cost": (
         Extra("Train s", "train_seconds", _cost("train_seconds"), 0),
@@ -68,6 +79,10 @@ EXTRAS: Mapping[str, Sequence[Extra]] = {
         Extra("bits/dim test", "bits_per_dim_test", _diagnostic("id_test", "bits_per_dim"), 3),
         Extra("KL nats", "kl_nats", _diagnostic("id_test", "kl_nats")),
         Extra("Active", "active_units", _diagnostic("id_test", "active_units")),
+    ),
+    "classifier": (
+        Extra("Accuracy", "accuracy", _percent("accuracy")),
+        Extra("ECE", "calibration_error", _percent("calibration_error")),
     ),
 }
 NAMES = (*EXTRAS, "reverse", "trivial")

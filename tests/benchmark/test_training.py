@@ -128,7 +128,7 @@ def test_every_image_is_seen_once_a_pass(tmp_path: Path) -> None:
         lambda: chosen.config.build(SHAPE), np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
         .repeat(8, 2).repeat(8, 3), chosen.training, 0, tmp_path, Runtime(),
     )  # fmt: skip
-    drawn = torch.cat([loop.batch(step)[:, 0, 0, 0] for step in range(13)])[:400]
+    drawn = torch.cat([loop.feed.batch(step)[:, 0, 0, 0] for step in range(13)])[:400]
     assert sorted(drawn[:200].tolist()) == sorted(drawn[200:].tolist()) == list(range(200))
     assert drawn[:200].tolist() != drawn[200:].tolist()
 

@@ -1,0 +1,50 @@
+"""DE: the averaged prediction of classifiers that differ in seed and order of the data.
+
+Lakshminarayanan, Pritzel, Blundell, NeurIPS 2017 (arXiv 1612.01474), without adversarial training.
+Score = 1 − max_y of the mean probability, higher = more OOD.  The recipe says how many members;
+their fits are those that `max-softmax` and the other detectors on the recipe use.
+Cost per image: a forward pass of every member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oodbench.models.image_classifier import ImageClassifier
+
+
+@register("deep-ensemble", category="labels", cite="arXiv 1612.01474", title="DE")
+class DeepEnsemble(ClassifierDetector):
+    """1 − max_y of the mean probability."""
+
+    recipe_variant = "classifier-ensemble"
+    measure_name = "deep-ensemble"
+    cost = "M f"
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the members."""
+        self.models = [cast("ImageClassifier", model) for model in models]
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """probability (B, K): the mean of p(y|x) over the members."""
+        import torch
+
+        each = [model.logits(images).double().softmax(1) for model in self.models]
+        return {"probability": torch.stack(each).mean(0)}
+
+    def probabilities(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The mean of the members' probabilities."""
+        return statistics["probability"]
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """1 − max_y of the mean probability."""
+        largest: np.ndarray = statistics["probability"].max(axis=1)
+        return 1.0 - largest

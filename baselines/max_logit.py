@@ -1,0 +1,25 @@
+"""MaxLogit: the largest logit.
+
+Hendrycks et al., ICML 2022 (arXiv 1911.11132).  Score = −max_y f_y(x), higher = more OOD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@register("max-logit", category="labels", cite="arXiv 1911.11132", title="MaxLogit")
+class MaxLogit(ClassifierDetector):
+    """−max of the logits."""
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """−max_y f_y(x)."""
+        largest: np.ndarray = statistics["logits"].max(axis=1)
+        return -largest

@@ -1,0 +1,51 @@
+"""KNN: the distance to the k-th nearest training image, in the classifier's features.
+
+Sun, Ming, Zhu, Li, ICML 2022 (arXiv 2204.06507): Euclidean distance of features scaled to length 1,
+k = 50; higher = more OOD.  The training images are the seeded subset that is measured for
+calibration (at most 10,000); with fewer than k of them k is their number.
+Cost per image: one forward pass and a search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+NEIGHBOURS = 50
+
+
+@register("knn", category="labels", cite="arXiv 2204.06507", title="KNN")
+class NearestNeighbours(ClassifierDetector):
+    """Distance to the 50th nearest training image."""
+
+    measure_name = "classifier-features"
+    cost = "f + search"
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """logits (B, K) and features (B, D) of length 1."""
+        from torch.nn import functional as F
+
+        from oodbench.models.image_classifier import scaled
+
+        features = self.model.features(scaled(images))[-1]
+        return {"logits": self.model.head(features), "features": F.normalize(features.double())}
+
+    def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
+        """Keep the features of the training images."""
+        from sklearn.neighbors import NearestNeighbors
+
+        known = statistics["features"]
+        self.search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known))).fit(known)
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Distance to the k-th nearest."""
+        distances, _ = self.search.kneighbors(statistics["features"])
+        nearest: np.ndarray = distances[:, -1]
+        return nearest

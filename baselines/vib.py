@@ -1,0 +1,40 @@
+"""VIB: the rate of a classifier with an information bottleneck.
+
+Alemi, Fischer, Dillon 2018 (arXiv 1807.00906).  Score = KL(q(z|x) ‖ r(z)), nats, r = N(0, I),
+higher = more OOD.  Cost per image: one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.detector import register
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oodbench.models.vib import VIBClassifier
+
+
+@register("vib", category="labels", cite="arXiv 1612.00410; arXiv 1807.00906", title="VIB")
+class VIB(ClassifierDetector):
+    """The rate."""
+
+    recipe_variant = "vib"
+    measure_name = "vib"
+
+    def attach(self, models: Sequence[torch.nn.Module]) -> None:
+        """Take the classifier."""
+        self.bottleneck = cast("VIBClassifier", models[0])
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """rate (B,), nats; logits (B, K) at the mean of q(z|x)."""
+        q = self.bottleneck.posterior(images)
+        return {"rate": self.bottleneck.rate(q), "logits": self.bottleneck.head(q.mean)}
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The rate."""
+        return statistics["rate"]

@@ -1,0 +1,63 @@
+"""A classifier through a variational information bottleneck.
+
+Alemi, Fischer, Dillon, Murphy, ICLR 2017 (arXiv 1612.00410), Eq. 17:
+    E_q(z|x) [−log p(y|z)] + β · KL(q(z|x) ‖ r(z)),  r = N(0, I),
+with q a diagonal Gaussian and a linear p(y|z).  The KL term is the *rate*; Alemi, Fischer, Dillon
+2018 (arXiv 1807.00906) read it as a measure of how far an image is from the training set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from oodbench.models.backbones import make_backbone
+from oodbench.models.gaussian import Gaussian, from_raw, kl_analytic, standard
+from oodbench.models.image_classifier import scaled, standardised
+
+if TYPE_CHECKING:
+    from oodbench.models.label_config import VIBConfig
+
+
+class VIBClassifier(nn.Module):
+    """Backbone, mean and scale of z, and a linear layer to the logits."""
+
+    def __init__(self, config: VIBConfig, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.shape, self.classes = config, shape, config.classes
+        self.backbone = make_backbone(config.network, shape)
+        self.posterior_head = nn.Linear(self.backbone.sizes[-1], 2 * config.latent)
+        self.head = nn.Linear(config.latent, config.classes)
+
+    def posterior(self, images: Tensor) -> Gaussian:
+        """q(z|x) (B, latent) of uint8 images (B, C, H, W)."""
+        h = self.backbone(standardised(scaled(images)))[-1]
+        return from_raw(self.posterior_head(h))
+
+    def rate(self, q: Gaussian) -> Tensor:
+        """KL(q ‖ N(0, I)), nats, (B,)."""
+        return kl_analytic(q, standard(tuple(q.mean.shape), q.mean)).sum(1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits at the mean of q(z|x), of uint8 images (B, C, H, W)."""
+        out: Tensor = self.head(self.posterior(images).mean)
+        return out
+
+    def initialise(self, images: Tensor) -> None:
+        """Nothing depends on the data."""
+
+    def loss(self, images: Tensor, epoch: int, *, labels: Tensor) -> dict[str, Tensor]:
+        """The bound with one sample of z, mean over the batch."""
+        q = self.posterior(images)
+        logits = self.head(q.mean + q.scale * torch.randn_like(q.mean))
+        error, rate = F.cross_entropy(logits, labels), self.rate(q).mean()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return {
+            "loss": error + self.config.rate_weight * rate,
+            "cross_entropy": error.detach(),
+            "rate": rate.detach(),
+            "accuracy": accuracy,
+        }

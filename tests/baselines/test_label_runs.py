@@ -1,0 +1,63 @@
+"""Whole runs of detectors with labels and prior knowledge on the embedded digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from oodbench.store import Store
+
+Command = Callable[..., CompletedProcess[str]]
+SEPARATE = {"CP": 90, "CP (Ent)": 90, "EN": 90, "ODIN": 90, "MD": 95, "DE": 90, "CP (Cal)": 90,
+            "OE": 90, "KNN": 75}  # fmt: skip
+
+
+def test_digits_are_told_from_photographs(tmp_path: Path, command: Command) -> None:
+    names = ("max-softmax", "entropy-softmax", "energy", "odin", "mahalanobis", "deep-ensemble",
+             "cp-calibrated", "outlier-exposure", "knn")  # fmt: skip
+    chosen = [part for name in names for part in ("--detector", name)]
+    done = command("run", "--pair", "digits-photos", "--scale", "smoke", *chosen)
+    assert done.returncode == 0, done.stderr
+    assert "Classifiers" in done.stdout
+    store = Store(tmp_path / "results" / "store")
+    # One classifier for all that need no other, one more member of the ensemble.
+    variants = sorted(str(entry.record["variant"]) for entry in store.entries("fit"))
+    assert len(variants) == 4
+    assert {"cp-calibrated", "outlier-exposure"} < set(variants)
+    rows = json.loads(command("leaderboard", "--format", "json").stdout)
+    found = {row["detector"]: row for row in rows}
+    for name, least in SEPARATE.items():
+        assert found[name]["metrics"]["auroc"]["value"] > least, name
+        assert found[name]["category"] == ("prior" if name in ("CP (Cal)", "OE") else "labels")
+    runs = {str(run.record["detector"]): run.record for run in store.entries("run")}
+    for name in names:
+        assert runs[name]["diagnostics"]["id_test"]["accuracy"] > 0.8, name  # type: ignore[index]
+        assert runs[name]["diagnostics"]["ood_test"] == {}, name  # type: ignore[index]
+        assert runs[name]["cost"]["passes"], name  # type: ignore[index]
+
+
+def test_what_was_tuned_on_ood_images_says_so_in_every_format(command: Command) -> None:
+    done = command("run", "--pair", "digits-photos", "--scale", "smoke", "--detector", "odin-tuned")
+    assert done.returncode == 0, done.stderr
+    shown = ["leaderboard", "--pair", "digits-photos", "--all-scores", "--format"]
+    for format_ in ("table", "markdown", "latex", "html", "csv"):
+        out = command(*shown, format_).stdout
+        lines = [line for line in out.splitlines() if "tuned on OOD" in line]
+        assert lines, format_
+        assert all("oracle" in line for line in lines), format_
+        assert "prior" in out, format_
+    categories = {
+        row["score"]: row["category"] for row in json.loads(command(*shown, "json").stdout)
+    }
+    assert categories.pop("tuned on OOD: best (T, ε)") == "oracle"
+    assert set(categories.values()) == {"prior"}
+
+
+def test_images_without_labels_are_refused_in_one_line(command: Command) -> None:
+    done = command("run", "--in-dist", "photos", "--ood", "digits", "--scale", "smoke",
+                   "--detector", "max-softmax")  # fmt: skip
+    assert done.returncode == 2
+    expected = "photos has no labels, and the recipe classifier-D-smoke learns from them"
+    assert done.stderr.strip().splitlines()[-1].startswith(f"oodbench: error: {expected}")
