@@ -130,9 +130,12 @@ def run(
         import pandas as pd
 
         from oodbench.missing import missing_of_all
+        from oodbench.runner import Outcome
 
-        steps = [(step.text, step.images, step.seconds) for step in missing_of_all(bench, jobs)]
-        return pd.DataFrame(steps, columns=["step", "images", "seconds"])
+        steps, failures = missing_of_all(bench, jobs)
+        raise_failures(Outcome(failures=failures))
+        rows = [(step.text, step.images, step.seconds) for step in steps]
+        return pd.DataFrame(rows, columns=["step", "images", "seconds"])
     outcome = run_jobs(bench, jobs)
     frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
     _warn_of_changes(outcome.entries)

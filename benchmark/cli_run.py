@@ -12,6 +12,7 @@ from oodbench.clitools import console, data_option, plugin_option, store_option
 
 if TYPE_CHECKING:
     from oodbench.jobkeys import Bench
+    from oodbench.missing import Step
     from oodbench.plan import Job
     from oodbench.selection import Selection
     from oodbench.store import Entry
@@ -94,13 +95,20 @@ def run(
 
 
 def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
+    from oodbench.executors.local import raise_failures
     from oodbench.missing import missing_of_all
+    from oodbench.runner import Outcome
 
-    steps = missing_of_all(bench, jobs)
+    steps, failures = missing_of_all(bench, jobs)
     for step in steps:
         cost = [f"{step.images:,} images"] if step.images else []
         cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
         click.echo(step.text + (f" ({', '.join(cost)})" if cost else ""))
+    _print_sum(steps)
+    raise_failures(Outcome(failures=failures))
+
+
+def _print_sum(steps: Sequence[Step]) -> None:
     if not steps:
         click.echo("nothing is missing")
         return

@@ -134,6 +134,16 @@ class JobKeys:
         limit = self.detector.fit_images
         return limit if limit is not None and limit < len(self.train) else 0
 
+    def compared(self) -> list[tuple[ImageSet, int]]:
+        """Images beside the test sets that are measured for a run, with the size of the subset."""
+        found, cls = [], type(self.detector)
+        diagnosed = self.detector.diagnose_training and cls.diagnose is not Detector.diagnose
+        if cls.calibrates() or diagnosed or self.validation is not None:
+            found.append((self.train, self.train_subset))
+        if self.validation is not None:
+            found.append((self.validation, self.subset(self.validation)))
+        return found
+
     def count(self, images: ImageSet) -> int:
         """How many images of a test split are measured: all, or the recipe's `max_images`."""
         limit = self.recipe.measure.max_images if self.recipe is not None else None

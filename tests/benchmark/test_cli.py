@@ -88,7 +88,8 @@ def test_dry_run_says_what_is_missing(finished: tuple[Path, str]) -> None:
     both = process(folder, *ARGUMENTS, "--detector", "vanilla-hvae", "--detector",
                    "typicality-hvae", "--seeds", "1", "--dry-run").stdout  # fmt: skip
     assert both.count("fit ") == 1
-    assert both.count("measure digits") == 1
+    assert both.count("measure digits with") == 1
+    assert both.count("measure digits train with") == 1
     assert "rank typicality-hvae" in both
     again = process(folder, *ARGUMENTS, "--first-seed", "7", "--dry-run").stdout
     assert re.search(
@@ -298,3 +299,16 @@ def test_one_failing_pair_does_not_stop_the_others(tmp_path: Path, command: Comm
     stored = [json.loads(p.read_text()) for p in
               (tmp_path / "results" / "store" / "run").rglob("record.json")]  # fmt: skip
     assert [entry["record"]["pair"] for entry in stored] == ["digits-photos"]
+
+
+def test_a_dry_run_tells_of_every_job_also_where_one_lacks_its_images(tmp_path: Path) -> None:
+    pairs = ("--pair", "mnist-fashionmnist", "--pair", "china-flower")
+    done = process(
+        tmp_path, "run", *pairs, "--detector", "png-length", "--dry-run",
+        prelude="import os; os.environ.pop('OODBENCH_DATA', None)",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "measure flower with png-length on china, seed 0" in done.stdout
+    assert "steps are missing" in done.stdout
+    assert "mnist" in done.stderr
+    assert "Traceback" not in done.stderr
