@@ -53,7 +53,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Logits (B, 256, C, H, W) of p(x|z) from z (B, latent)."""
+    """Logits (B, H, W, C, 256) of p(x|z) from z (B, latent).
+
+    The 256 of a number come last, so that a softmax reads them side by side.
+    """
 
     def __init__(self, config: ConvVAEConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -82,8 +85,8 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        out: Tensor = self.layers(z[:, :, None, None])
-        return out.view(-1, VALUES, *self.shape)
+        out: Tensor = self.layers(z[:, :, None, None]).permute(0, 2, 3, 1)
+        return out.unflatten(3, (VALUES, self.shape[0])).transpose(3, 4)
 
 
 class ConvVAE(nn.Module):
@@ -108,9 +111,10 @@ class ConvVAE(nn.Module):
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,) float64."""
-        logits = self.decoder(z).float()
-        elements = F.cross_entropy(logits, images.long(), reduction="none")
-        return -elements.flatten(1).sum(1, dtype=torch.float64)
+        logits = self.decoder(z).float().reshape(-1, VALUES)
+        values = images.permute(0, 2, 3, 1).long()
+        elements = F.cross_entropy(logits, values.flatten(), reduction="none")
+        return -elements.view(len(images), -1).sum(1, dtype=torch.float64)
 
     def bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int = 1) -> Tensor:
         """log 1/S Σ_s p(x, z_s) / q(z_s), z_s ~ q: a lower bound on log p(x) in expectation.
@@ -165,9 +169,10 @@ class ConvVAE(nn.Module):
         """n images from the prior, (n, C, H, W) uint8."""
         noise = noise or FreshNoise(n, next(self.parameters()).device)
         z = noise.normal("z", (self.config.latent,))
-        cumulative = torch.softmax(self.decoder(z).float(), dim=1).cumsum(dim=1)
-        u = noise.uniform("pixel", self.shape).unsqueeze(1)
-        return (cumulative < u).sum(1).clamp(max=VALUES - 1).to(torch.uint8)
+        cumulative = torch.softmax(self.decoder(z).float(), dim=-1).cumsum(dim=-1)
+        u = noise.uniform("pixel", self.shape).permute(0, 2, 3, 1).unsqueeze(-1)
+        values = (cumulative < u).sum(-1).clamp(max=VALUES - 1).to(torch.uint8)
+        return values.permute(0, 3, 1, 2).contiguous()
 
 
 def gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:

@@ -50,8 +50,10 @@ def one_image(
             own.encoder(image.float() / 255.0) if settings.what == "encoder" else free
         )
         eps = noise.scope(f"step{step}").normal("z", (5,))
-        logits = own.decoder(mean + torch.exp(0.5 * log_variance) * eps)
-        nll = torch.nn.functional.cross_entropy(logits, image.long(), reduction="sum")
+        logits = own.decoder(mean + torch.exp(0.5 * log_variance) * eps).movedim(-1, 1)
+        nll = torch.nn.functional.cross_entropy(
+            logits, image.movedim(1, -1).long(), reduction="sum"
+        )
         kl = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum()
         optimiser.zero_grad()
         (nll + kl).backward()

@@ -30,7 +30,7 @@ def test_maps_of_any_size_come_back_to_the_image(
 ) -> None:
     assert map_sizes(levels, shape) == sizes
     model = built(shape, levels=levels)
-    assert model.decoder(torch.randn(2, 4)).shape == (2, 256, *shape)
+    assert model.decoder(torch.randn(2, 4)).shape == (2, *shape[1:], shape[0], 256)
     mean, log_variance = model.encoder(torch.rand(2, *shape))
     assert mean.shape == log_variance.shape == (2, 4)
 
@@ -71,7 +71,10 @@ def test_the_256_values_of_a_number_have_probability_one() -> None:
     with torch.no_grad():
         joint = model.log_likelihood(images, z)
         logits = model.decoder(z[:1])
-    others = torch.log_softmax(logits.double(), 1)[0].gather(0, base.long())[0]
+    # The probabilities of the layer's own output, its channels being value · C + c.
+    raw = model.decoder.layers(z[:1, :, None, None]).detach().view(256, 3, 4, 4)
+    torch.testing.assert_close(logits[0].permute(3, 2, 0, 1), raw)
+    others = torch.log_softmax(raw.double(), 0).gather(0, base.long())[0]
     others[1, 2, 3] = 0
     assert torch.exp(joint - others.sum()).sum().item() == pytest.approx(1.0, abs=1e-4)
 
