@@ -11,11 +11,6 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.detector import Detector
 
-#: Reason why the conformance suite's noise settles no sign; on digits and photographs it is tested.
-SURE_OF_CONTRAST: Mapping[str, str] = {
-    "*": "features grow with contrast, and with them how sure a classifier is, whatever it learned"
-}
-
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -32,6 +27,10 @@ class ClassifierDetector(Detector):
     measure_name = "classifier"
     cost = "f"
     diagnose_training = False
+    unoriented = {  # noqa: RUF012
+        "*": "features grow with contrast, and with them how sure a classifier is, whatever it"
+        " learned; digits against photographs settle the sign"
+    }
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""

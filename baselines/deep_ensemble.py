@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.baselines.classifier import SURE_OF_CONTRAST, ClassifierDetector
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ class DeepEnsemble(ClassifierDetector):
 
     recipe_variant = "classifier-ensemble"
     measure_name = "deep-ensemble"
-    unoriented = SURE_OF_CONTRAST
     cost = "M f"
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:

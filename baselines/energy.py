@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import SURE_OF_CONTRAST, ClassifierDetector
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ class Energy(ClassifierDetector):
 
     revision = 2
     measure_revision = 1
-    unoriented = SURE_OF_CONTRAST
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−logsumexp_y f_y(x)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import SURE_OF_CONTRAST, ClassifierDetector
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class GradNorm(ClassifierDetector):
     """− L1 norm of the gradient in the last layer's weights."""
 
     measure_name = "grad-norm"
-    unoriented = SURE_OF_CONTRAST
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and `size` (B,), the L1 norm of the features."""

@@ -64,6 +64,8 @@ class LastStage(ClassifierDetector):
 class Mahalanobis(LastStage):
     """The distance in the last stage."""
 
+    unoriented = {}  # noqa: RUF012
+
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c)."""
         return statistics["distance"]
@@ -80,10 +82,6 @@ class MahalanobisDenseNet(Mahalanobis):
 class RelativeMahalanobis(LastStage):
     """The distance less that to all classes together."""
 
-    unoriented: ClassVar[Mapping[str, str]] = {
-        "*": "what is far from every class is far from all of them together too"
-    }
-
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Difference of the distances."""
         return statistics["relative"]
@@ -97,6 +95,7 @@ class TunedMahalanobis(Grid, ClassifierDetector):
     oracle_name = "tuned on OOD: best (ε, stage)"
     measure_name = "mahalanobis-grid"
     cost = "2 f + L (7 f + b)"
+    unoriented = {}  # noqa: RUF012
     score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "tuned on OOD: best (ε, stage)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-from oodbench.baselines.classifier import SURE_OF_CONTRAST, ClassifierDetector
+from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.detector import register
 
@@ -59,7 +59,6 @@ class ODIN(ClassifierDetector):
 
     measure_name = "odin"
     cost = "3 f + b"
-    unoriented = SURE_OF_CONTRAST
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) of the images, `moved` (B, K) of their perturbations."""
@@ -84,7 +83,6 @@ class TunedODIN(Grid, ClassifierDetector):
     oracle_name = "tuned on OOD: best (T, ε)"
     measure_name = "odin-grid"
     cost = "4 (f + b) + 13 f"
-    unoriented = SURE_OF_CONTRAST
     score_patterns: ClassVar[Sequence[str]] = ("ODIN T ε", "tuned on OOD: best (T, ε)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import SURE_OF_CONTRAST
 from oodbench.baselines.penultimate import PenultimateDetector
 from oodbench.detector import register
 
@@ -25,8 +24,6 @@ PERCENTILE = 0.9
 @register("react", category="labels", cite="arXiv 2111.12797", title="ReAct")
 class RectifiedActivations(PenultimateDetector):
     """Energy of clipped features."""
-
-    unoriented = SURE_OF_CONTRAST
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Take the percentile of the training images' activations."""

@@ -19,7 +19,7 @@ BUILT_IN = [
 
 #: Grey waves and noise are alike to a Bernoulli likelihood; digits and photographs are not.
 SIGN_BY_DIGITS = {"rst-plain-vae", "rst-prefit", "rst-vae"}
-#: Classifiers are sure of noise of high contrast; the sign is tested in test_label_runs.py.
+#: Classifiers may be sure of noise of high contrast; test_label_runs.py tests the sign.
 SURE_OF_CONTRAST = {
     "ash", "deep-ensemble", "energy", "entropy-softmax", "grad-norm", "max-logit", "max-softmax",
     "odin", "odin-tuned", "odin-validated", "react", "relative-mahalanobis",
