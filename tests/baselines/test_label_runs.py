@@ -42,9 +42,9 @@ def test_digits_are_told_from_photographs(tmp_path: Path, command: Command) -> N
 
 
 def test_the_rate_grows_with_contrast(command: Command) -> None:
-    """What activates little is sent near the prior, what activates more away from it.
+    """What activates more than any training image is sent further from the prior.
 
-    On digits against photographs the rate is reversed: those activate less than any digit.
+    Digits against photographs do not show it: there the rate, with the published sign, is reversed.
     """
     done = command("run", "--in-dist", "digits@contrast(0.3)", "--ood", "digits", "--scale",
                    "smoke", "--detector", "vib")  # fmt: skip
