@@ -27,6 +27,10 @@ class ClassifierDetector(Detector):
     measure_name = "classifier"
     cost = "f"
     diagnose_training = False
+    unoriented = {  # noqa: RUF012
+        "*": "features grow with contrast, and with them how sure a classifier is, whatever it"
+        " learned; digits against photographs settle the sign"
+    }
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""

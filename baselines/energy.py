@@ -1,7 +1,7 @@
 """EN: the energy of the logits.
 
 Liu, Wang, Owens, Li, NeurIPS 2020 (arXiv 2010.03759), Eq. 4 with T = 1, without the fine-tuning on
-outliers.  Score = −logsumexp_y f_y(x), higher = more OOD.
+outliers.  Score = −logsumexp_y f_y(x), higher = more OOD; computed by pytorch-ood.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 class Energy(ClassifierDetector):
     """−logsumexp of the logits."""
 
+    revision = 2
+    measure_revision = 1
+
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−logsumexp_y f_y(x)."""
-        import numpy as np
+        import torch
+        from pytorch_ood.detector import EnergyBased
 
-        return np.asarray(-np.logaddexp.reduce(statistics["logits"], axis=1))
+        found: np.ndarray = EnergyBased.score(torch.tensor(statistics["logits"])).numpy()
+        return found

@@ -6,22 +6,21 @@ spatially averaged features, μ_c and the shared Σ those of the training set
 `mahalanobis` reads the last stage and does not move the input: no OOD image is needed.  The paper
 moves the input by ε against the distance's gradient in every stage, and chooses ε and the weights
 of the stages with OOD images: `mahalanobis-tuned` prints ε and stages one by one, the best of them
-an oracle choice; `mahalanobis-validated` chooses one of them on another OOD set, which the recipe
-declares.
+an oracle choice, without weights: what is fitted on OOD test images is no detector.
+`oodbench.baselines.mahalanobis_validated` takes another OOD set for both.
 `relative-mahalanobis`: M less the distance to the Gaussian of all classes together, Ren et al. 2021
 (arXiv 2106.09022).
-Cost per image: one forward pass; tuned, with S stages, f + 6 S (2 f + b).
+Cost per image: one forward pass; tuned, with L stages, 2 f + L (7 f + b).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.classifier import ClassifierDetector
-from oodbench.baselines.grid import ChosenOnValidation, Grid
-from oodbench.baselines.input_step import gradient_sign
+from oodbench.baselines.grid import Grid
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -29,6 +28,18 @@ if TYPE_CHECKING:
     import torch
 
 EPSILONS = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
+
+
+def gradient_sign(
+    x: torch.Tensor, objective: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """sign(∂ objective / ∂x) of x (B, C, H, W), where the objective (B,) treats images alone."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad():
+        free = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(free).sum(), free)
+    return gradient.sign()
 
 
 class LastStage(ClassifierDetector):
@@ -52,6 +63,8 @@ class LastStage(ClassifierDetector):
 @register("mahalanobis", category="labels", cite="arXiv 1807.03888", title="MD")
 class Mahalanobis(LastStage):
     """The distance in the last stage."""
+
+    unoriented = {}  # noqa: RUF012
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c)."""
@@ -81,7 +94,8 @@ class TunedMahalanobis(Grid, ClassifierDetector):
     recipe_variant = "classifier-tuned"
     oracle_name = "tuned on OOD: best (ε, stage)"
     measure_name = "mahalanobis-grid"
-    cost = "f + 6 S (2 f + b)"
+    cost = "2 f + L (7 f + b)"
+    unoriented = {}  # noqa: RUF012
     score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "tuned on OOD: best (ε, stage)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
@@ -106,7 +120,7 @@ class TunedMahalanobis(Grid, ClassifierDetector):
 
     @property
     def stages(self) -> int:
-        """S, from the recipe's network."""
+        """L, from the recipe's network."""
         assert self.recipe is not None
         network = self.recipe.config.network  # type: ignore[attr-defined]
         return int(network.stages)
@@ -118,12 +132,3 @@ class TunedMahalanobis(Grid, ClassifierDetector):
     def grid_names(self) -> list[str]:
         """One name for every ε and stage."""
         return [f"MD ε={e:g} stage {s + 1}" for e, s in product(EPSILONS, range(self.stages))]
-
-
-@register("mahalanobis-validated", category="prior", cite="arXiv 1807.03888", title="MD, validated")
-class ValidatedMahalanobis(ChosenOnValidation, TunedMahalanobis):
-    """The ε and stage that are best on the validation set."""
-
-    recipe_variant = "classifier-validated"
-    score_patterns = ("MD",)
-    chosen_name = "MD"

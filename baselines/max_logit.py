@@ -1,6 +1,7 @@
 """MaxLogit: the largest logit.
 
-Hendrycks et al., ICML 2022 (arXiv 1911.11132).  Score = −max_y f_y(x), higher = more OOD.
+Hendrycks et al., ICML 2022 (arXiv 1911.11132).  Score = −max_y f_y(x), higher = more OOD; computed
+by pytorch-ood.
 """
 
 from __future__ import annotations
@@ -21,5 +22,8 @@ class MaxLogit(ClassifierDetector):
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−max_y f_y(x)."""
-        largest: np.ndarray = statistics["logits"].max(axis=1)
-        return -largest
+        import torch
+        from pytorch_ood.detector import MaxLogit as Library
+
+        found: np.ndarray = Library.score(torch.tensor(statistics["logits"])).numpy()
+        return found

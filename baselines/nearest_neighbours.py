@@ -2,7 +2,7 @@
 
 Sun, Ming, Zhu, Li, ICML 2022 (arXiv 2204.06507): Euclidean distance of features scaled to length 1,
 k = 50; higher = more OOD.  The training images are the seeded subset that is measured for
-calibration (at most 10,000); with fewer than k of them k is their number.
+calibration (at most 10,000); with fewer than k of them k is their number.  pytorch-ood searches.
 Cost per image: one forward pass and a search.
 """
 
@@ -26,7 +26,7 @@ class NearestNeighbours(ClassifierDetector):
     """Distance to the 50th nearest training image."""
 
     measure_name = "classifier-features"
-    cost = "f + search"
+    unoriented = {}  # noqa: RUF012
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and features (B, D) of length 1."""
@@ -39,13 +39,18 @@ class NearestNeighbours(ClassifierDetector):
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Keep the features of the training images."""
-        from sklearn.neighbors import NearestNeighbors
+        import torch
+        from pytorch_ood.detector import KNN
 
-        known = statistics["features"]
-        self.search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known))).fit(known)
+        known = torch.tensor(statistics["features"])
+        self.search = KNN(None, min(NEIGHBOURS, len(known)), normalize=False)
+        # It leaves out images with negative labels, and has no other use for them.
+        self.search.fit_features(known, torch.zeros(len(known)))
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Distance to the k-th nearest."""
-        distances, _ = self.search.kneighbors(statistics["features"])
-        nearest: np.ndarray = distances[:, -1]
+        import torch
+
+        features = torch.tensor(statistics["features"])
+        nearest: np.ndarray = self.search.predict_features(features).numpy()
         return nearest

@@ -17,6 +17,7 @@ class OutlierExposure(MaxSoftmax):
     """1 − max_y p(y|x) after exposure to a declared set."""
 
     recipe_variant = "outlier-exposure"
+    unoriented = {}  # noqa: RUF012
 
 
 @register("cp-calibrated", category="prior", cite="arXiv 1906.02845", title="CP (Cal)")
@@ -24,3 +25,4 @@ class CalibratedSoftmax(MaxSoftmax):
     """1 − max_y p(y|x) after exposure to mutated images."""
 
     recipe_variant = "cp-calibrated"
+    unoriented = {}  # noqa: RUF012

@@ -25,6 +25,7 @@ class VIB(ClassifierDetector):
 
     recipe_variant = "vib"
     measure_name = "vib"
+    unoriented = {}  # noqa: RUF012
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""

@@ -71,8 +71,11 @@ class FitContext:
 class Detector:
     """Base class; see the module's docstring for what a subclass provides.
 
-    `revision` is part of every cache key: bump it when results change.  `scores` names the score
-    functions of a detector that has several; a detector with one score leaves it empty.
+    `revision` is part of every cache key: bump it when results change.  Where only scores changed,
+    `measure_revision` keeps the measurements: the revision since which they are what they are.
+    `scores` names the score functions of a detector that has several; a detector with one score
+    leaves it empty.  `scores_with_models`: `calibrate` and `scores` use the models of the recipe
+    too, which are then attached before.
     An ensemble says how many `members` it wants: independent fits of its recipe, which the store
     shares with every other detector on that recipe; the recipe's `measure.members` goes before.
     `companions` names further variants of the recipe, each fitted once, such as the background
@@ -99,8 +102,10 @@ class Detector:
     cite: ClassVar[str] = ""
     cost: ClassVar[str] = ""
     revision: ClassVar[int] = 1
+    measure_revision: ClassVar[int] = 0
     score_patterns: ClassVar[Sequence[str]] = ()
     measure_name: ClassVar[str] = ""
+    scores_with_models: ClassVar[bool] = False
     recipe_variant: ClassVar[str] = ""
     members: int = 1
     companions: ClassVar[Sequence[str]] = ()
@@ -222,6 +227,8 @@ def _adopt(name: str, value: object) -> type[Detector]:
     value.name = name
     if _measures_otherwise(value):
         value.measure_name = name
+    if "measure_name" in vars(value) and "measure_revision" not in vars(value):
+        value.measure_revision = 0
     return value
 
 

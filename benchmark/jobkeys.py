@@ -225,7 +225,7 @@ class JobKeys:
         """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
         parts: dict[str, JSON] = {
             "measure": self.source.measure_name,
-            "revision": self.source.revision,
+            "revision": self.source.measure_revision or self.source.revision,
             "images": images.fingerprint,
             "subset": subset,
             "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],

@@ -199,6 +199,8 @@ class _Evaluation:
             from oodbench.payload import pack_table
 
             choice: dict[str, JSON] = {}
+            if self.detector.scores_with_models:
+                self._attach()
             chosen = prepare(self.detector, self._compared())
             if chosen is not None and (validation := self.keys.validation) is not None:
                 choice = {"choice": chosen, "validation": f"{validation.name} {validation.split}"}

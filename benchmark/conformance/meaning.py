@@ -93,14 +93,14 @@ def _one_sided(subject: Subject) -> str:
     asserts="the passes in `cost` are those that forward hooks count while images are measured",
     guards="a table of costs that flatters",
     mend="write what is counted into `cost`: e encoder, g decoder, f whole network, b backward, S"
-    " importance samples, L layers, steps",
+    " importance samples, L layers, M members, steps",
 )
 def cost(subject: Subject) -> str:
     """Declared and counted passes per image."""
     keys, cls = subject.keys_of_fit, subject.cls
     if not cls.cost:
         raise NotApplicable("no cost is declared")
-    values: dict[str, float] = {"L": float(getattr(keys.detector, "layers", 0))}
+    values = {"L": float(getattr(keys.detector, "layers", 0)), "M": float(keys.detector.members)}
     if keys.recipe is not None:
         refit = keys.recipe.measure.refit
         values["S"] = keys.recipe.measure.importance_samples

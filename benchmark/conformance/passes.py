@@ -3,8 +3,8 @@
 A formula is a sum of products of numbers and of these symbols:
     e  from an image to latents      g  from latents to an image      f  a whole network, e + g
     b  a backward pass               S  importance samples            L  layers
-    steps  of refitting              compression  on the CPU
-of which e, g and f are counted and S, L and steps are those of the recipe.  "·" may be left out.
+    steps  of refitting              compression  on the CPU          M  members
+of which e, g and f are counted and S, L, M and steps are those of the recipe.  "·" may be left out.
 Forward calls of every module with weights are counted by hooks, as images that pass it.  A module
 belongs to e where a part of its path ends in "encoder", to g where one ends in "decoder".  Without
 such parts a network has no halves, and counts as f where all its modules see equally many images.
@@ -33,7 +33,7 @@ Terms = dict[str, float]
 def parse_cost(cost: str, values: Mapping[str, float]) -> Terms:
     """Number of passes by symbol ("e", "g", "f", "b", "compression"), 0 left out.
 
-    `values` are those of S, L and steps.  NotApplicable names what cannot be read.
+    `values` are those of S, L, M and steps.  NotApplicable names what cannot be read.
     """
     tokens, position = [], 0
     text = cost.strip()
@@ -102,8 +102,8 @@ class _Formula:
         if token in (*COUNTED, *LEFT_OUT):
             return {token: 1.0}
         raise _unreadable(
-            f"the cost {self.cost!r} has {token!r}, which is none of e, g, f, b, S, L, steps,"
-            " compression"
+            f"the cost {self.cost!r} has {token!r}, which is none of e, g, f, b, S, L, M,"
+            " steps, compression"
         )
 
 
@@ -163,14 +163,16 @@ def counted_passes(
 def _passes(model: nn.Module, count: Count, images: int) -> dict[str, tuple[float, float]]:
     halves: dict[str, list[float]] = {}
     rest: list[float] = []
+    present = set()
     for path, module in model.named_modules():
-        if module not in count.images:
-            continue
-        parts, seen = path.split("."), count.images[module] / images
+        parts = path.split(".")
         half = "e" if any(part.endswith("encoder") for part in parts) else ""
         half = half or ("g" if any(part.endswith("decoder") for part in parts) else "")
-        halves.setdefault(half, []).append(seen) if half else rest.append(seen)
-    if set(halves) == {"e", "g"}:
+        present.add(half)
+        if module in count.images:
+            seen = count.images[module] / images
+            halves.setdefault(half, []).append(seen) if half else rest.append(seen)
+    if halves and {"e", "g"} <= present:
         return {half: (min(seen), max(seen)) for half, seen in halves.items()}
     every = [*rest, *(seen for half in halves.values() for seen in half)]
     if every and min(every) != max(every):

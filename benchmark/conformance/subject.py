@@ -169,7 +169,8 @@ class Subject:
     def _learn(self) -> JobKeys:
         keys = self.keys()
         self.fitting = detector = keys.detector
-        len(keys.train)  # loads the training images, before anybody watches
+        # Before anybody watches.
+        _ = [len(images) for images in (keys.train, keys.validation) if images is not None]
         own_fit, own_attach = detector.fit, detector.attach
 
         def fit(train: ImageSet, context: FitContext) -> None:
@@ -251,11 +252,22 @@ class Subject:
             self.calibrate(keys)
 
     def calibrate(self, keys: JobKeys) -> None:
-        """Calibrate as a run does, on the statistics of a seeded subset of the training images."""
+        """Calibrate as a run does, on the statistics of a seeded subset of the training images.
+
+        A detector that chooses does so on these and on the validation set of its recipe.
+        """
+        if not keys.detector.calibrates() and keys.validation is None:
+            return
+        inside = self._measure_subset(keys, keys.train, keys.train_subset)
         if keys.detector.calibrates():
-            chosen = subset_indices(len(keys.train), keys.train_subset)
-            reference = self.measure(keys, keys.train.images, chosen)
-            keys.detector.calibrate(reference.statistics)
+            keys.detector.calibrate(inside)
+        if keys.validation is not None:
+            outside = self._measure_subset(keys, keys.validation, keys.count(keys.validation))
+            keys.detector.choose(inside, outside)
+
+    def _measure_subset(self, keys: JobKeys, images: ImageSet, size: int) -> dict[str, np.ndarray]:
+        chosen = subset_indices(len(images), size)
+        return self.measure(keys, images.images, chosen).statistics
 
 
 @contextmanager

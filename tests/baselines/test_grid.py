@@ -9,7 +9,8 @@ import pytest
 
 from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.baselines.likelihood_ratio import PixelCNNRatioGrid, PixelCNNRatioValidated
-from oodbench.baselines.mahalanobis import TunedMahalanobis, ValidatedMahalanobis
+from oodbench.baselines.mahalanobis import TunedMahalanobis
+from oodbench.baselines.mahalanobis_validated import ValidatedMahalanobis
 from oodbench.baselines.odin import TunedODIN, ValidatedODIN
 from oodbench.canonical import JSON
 from oodbench.datasets.loading import DataPlaces

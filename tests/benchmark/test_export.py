@@ -130,9 +130,10 @@ def job(name: str) -> Job:
 
 
 def with_recipe(bench: Bench, name: str) -> str:
-    """The detector on the tiny recipe, where it takes one."""
+    """The detector on the tiny recipe, where it takes one; classifiers have small ones."""
     detector, _, score = name.partition(":")
-    if not DETECTORS.get(detector).recipe_variant:
+    cls = DETECTORS.get(detector)
+    if not cls.recipe_variant or cls.category in ("labels", "prior"):
         return name
     tiny = Path(bench.store.storage.location).parent / "tiny.yaml"
     return f"{detector}@{tiny}:{score}"
@@ -172,6 +173,11 @@ def images_of(bench: Bench) -> oodbench.LoadedPair:
         "dose-hvae:DoSE-SVM",  # compares with training images
         "typicality-hvae:typicality",
         "two-and-a-companion-here:sum",
+        "knn",
+        "vim",  # compares with training images, and needs the last layer
+        "react",
+        "odin-validated:ODIN",  # chooses a point on another OOD set
+        "mahalanobis-validated:MD",  # and weights
     ],
 )
 def test_scores_are_those_of_the_benchmark(bench: Bench, name: str, tmp_path: Path) -> None:
@@ -186,6 +192,18 @@ def test_scores_are_those_of_the_benchmark(bench: Bench, name: str, tmp_path: Pa
     for images, scores in zip((pair.id_test, pair.ood_test), expected, strict=True):
         np.testing.assert_array_equal(detector.scores_of(images.images, "position"), scores)
     np.testing.assert_array_equal(detector.id_scores, np.sort(expected[0]))
+
+
+def test_what_was_chosen_on_another_set_needs_that_set_no_more(
+    bench: Bench, tmp_path: Path
+) -> None:
+    folder = export_detector(bench, job("mahalanobis-validated:MD"), tmp_path / "x")
+    held = {path.name for path in folder.iterdir()}
+    assert {"inside.parquet", "outside.parquet"} < held
+    assert "reference.parquet" not in held
+    (folder / "outside.parquet").unlink()
+    with pytest.raises(StoreError, match=r"outside\.parquet: No such file"):
+        oodbench.load_detector(folder)
 
 
 def test_a_measured_subset_keeps_its_draws(bench: Bench, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.imageset import ImageSet, fingerprint
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import DETECTORS
+from oodbench.detector import DETECTORS, _adopt
 from oodbench.jobkeys import Bench, JobKeys
 from oodbench.pairs import get_pair
 from oodbench.plan import Job, parse_detector
@@ -194,6 +194,31 @@ def test_a_revision_changes_what_it_is_the_revision_of(
         new = keys(evaluation(places))
         assert new[:-1] == base[:-1]
         assert new[-1] != base[-1]
+
+
+def test_scores_can_change_without_what_is_measured(
+    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = keys(evaluation(places))
+    cls = DETECTORS.get("dose-hvae")
+    monkeypatch.setattr(cls, "measure_revision", cls.revision)
+    assert keys(evaluation(places)) == base
+    monkeypatch.setattr(cls, "revision", 99)
+    new = keys(evaluation(places))
+    assert new[:2] == base[:2]
+    assert not set(new[2:]) & set(base[2:])
+
+
+def test_a_revision_of_measurements_is_not_inherited_with_another_measurement() -> None:
+    class Mine(DETECTORS.get("energy")):  # type: ignore[misc]
+        measure_name = "mine"
+
+    class Same(DETECTORS.get("energy")):  # type: ignore[misc]
+        def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+            return statistics["logits"][:, 0]
+
+    assert _adopt("mine-here", Mine).measure_revision == 0
+    assert _adopt("same-here", Same).measure_revision == DETECTORS.get("energy").measure_revision
 
 
 def test_what_cannot_matter_changes_no_key(places: DataPlaces, tmp_path: Path) -> None:
