@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from oodbench.jobkeys import Bench, Fit, JobKeys
 from oodbench.plan import Job
 from oodbench.store import Key
+
+if TYPE_CHECKING:
+    from oodbench.datasets.imageset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -32,21 +35,36 @@ def missing_steps(bench: Bench, job: Job) -> list[Step]:
     steps = [_missing_fit(keys, key, fit) for key, fit in keyed if store.find(key) is None]
     for pair in job.pairs:
         ood = keys.ood(pair)
-        for images in (keys.test, ood):
-            key = keys.measure_key(images, keys.subset(images))
-            if store.find(key) is None:
-                text = f"measure {images.name} with {job.label}"
-                steps.append(Step(key.digest, text, keys.count(images)))
+        steps += [step for images in (keys.test, ood) for step in _missing_measure(keys, images)]
         key = keys.run_key(ood)
         if store.find(key) is None:
             steps.append(Step(key.digest, f"rank {job.label} on {pair.name}"))
     return list({step.key: step for step in steps}.values())
 
 
+def missing_held_out(bench: Bench, job: Job) -> list[Step]:
+    """What `score_held_out` would have to measure."""
+    keys = JobKeys(bench, job)
+    return _missing_measure(keys, keys.held_out)
+
+
 def missing_of_all(bench: Bench, jobs: Sequence[Job]) -> list[Step]:
     """What all jobs together would have to make, a step that they share once."""
-    found = [step for job in jobs for step in missing_steps(bench, job)]
-    return list({step.key: step for step in reversed(found)}.values())[::-1]
+    return distinct(step for job in jobs for step in missing_steps(bench, job))
+
+
+def distinct(steps: Iterable[Step]) -> list[Step]:
+    """Every step once, where it stands first."""
+    return list({step.key: step for step in reversed(list(steps))}.values())[::-1]
+
+
+def _missing_measure(keys: JobKeys, images: ImageSet) -> list[Step]:
+    key = keys.measure_key(images, keys.subset(images))
+    if keys.bench.store.find(key) is not None:
+        return []
+    split = "" if images.split == "test" else f" {images.split}"
+    text = f"measure {images.name}{split} with {keys.job.label}"
+    return [Step(key.digest, text, keys.count(images))]
 
 
 def _missing_fit(keys: JobKeys, key: Key, fit: Fit) -> Step:

@@ -28,7 +28,7 @@ from oodbench.interruption import held, pending, stop
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.sealed import read_sealed, set_aside_file, write_sealed
-from oodbench.seeding import derive_seed
+from oodbench.seeding import derive_seed, training_split
 from oodbench.settings import Training
 from oodbench.storage import atomic_file
 
@@ -147,8 +147,7 @@ class _Loop:
         self.device = torch.device(runtime.device)
         count = len(images)
         if settings.max_images is not None and settings.max_images < count:
-            chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
-            images = images[np.sort(chosen[: settings.max_images])]
+            images = images[training_split(count, settings.max_images)[0]]
         self.images = torch.from_numpy(np.array(images, order="C")).to(self.device)
         per_epoch = settings.epoch_images or len(self.images)
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
