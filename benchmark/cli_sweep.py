@@ -147,12 +147,19 @@ def allocation(
 def _pairs(
     bench: Bench, in_dist: str, oods: Sequence[str]
 ) -> tuple[list[Pair], tuple[int, int, int]]:
-    """The pairs of the ID set, and the shape (C, H, W) of its images."""
-    from oodbench.datasets.loading import load
+    """The pairs of the ID set, and the shape (C, H, W) of its images.
+
+    DataError where a set is missing or does not fit, before anything is trained.
+    """
+    from oodbench.datasets.loading import check_compatible, load
     from oodbench.pairs import make_pair
 
     pairs = list(dict.fromkeys(make_pair(in_dist, ood) for ood in oods))
-    return pairs, load(pairs[0].in_dist, "test", bench.places, divide=True).shape
+    test = load(pairs[0].in_dist, "test", bench.places, divide=True)
+    for pair in pairs:
+        ood = load(pair.ood, "test", bench.places, like=test.shape, count=len(test))
+        check_compatible(test, ood)
+    return pairs, test.shape
 
 
 def _print_plan(bench: Bench, sweeps: Sequence[Sweep]) -> None:

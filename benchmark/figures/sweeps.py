@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from oodbench.figures.layers import nats_scale
 from oodbench.figures.style import COLOURS, DASHES, GREY, MARKERS, TEXT_WIDTH, new_figure, styled
+from oodbench.sweeps.results import short_names
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -42,15 +43,13 @@ def sweep_figure(found: Sequence[Swept]) -> Figure:
     """
     pairs = found[0].sweep.pairs
     scores = _all_scores(found)
-    titles = [one.title for one in found]
     drawn: dict[str, Artist] = {}
     count = len(pairs) + 2
     across = 2 if count == 4 else 3
     rows = -(-count // across)
     figure = new_figure(TEXT_WIDTH, HEIGHT * rows * len(found) + 0.5)
-    for number, one in enumerate(found):
+    for number, (one, name) in enumerate(zip(found, short_names(found), strict=True)):
         start = number * rows * across
-        name = one.title if titles.count(one.title) == 1 else one.label
         panels = [
             figure.add_subplot(rows * len(found), across, start + place + 1)
             for place in range(count)

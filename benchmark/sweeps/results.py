@@ -170,6 +170,12 @@ class Swept:
         return self.default.row(self.sweep.pairs[0].ood, self.default.scores()[0])
 
 
+def short_names(found: Sequence[Swept]) -> list[str]:
+    """The titles, with the recipe where two share one."""
+    titles = [one.title for one in found]
+    return [one.title if titles.count(one.title) == 1 else one.label for one in found]
+
+
 def run_sweeps(bench: Bench, sweeps: Sequence[Sweep]) -> list[Swept]:
     """Fit, measure, score and rank what is missing, then what was found.
 

@@ -10,7 +10,7 @@ from oodbench.leaderboards import CATEGORY_LEGEND, category_tag
 from oodbench.pairs import Pair
 from oodbench.runrecord import shown_notes
 from oodbench.store import Store
-from oodbench.sweeps.results import Setting, Spread, Swept
+from oodbench.sweeps.results import Setting, Spread, Swept, short_names
 from oodbench.tables.fill import head_lines
 from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
 from oodbench.tables.head_to_head import p_text
@@ -109,7 +109,10 @@ def sweep_document(found: Sequence[Swept], tested: Differences, name: str, title
         Panel(_choices(found, pair.ood, tested), literal(f"ID: {in_dist}, OOD: {pair.ood}"))
         for pair in found[0].sweep.pairs
     ]
-    panels += [Panel(_every_value(one), literal(f"{one.label}, every value")) for one in found]
+    panels += [
+        Panel(_every_value(one), literal(f"{name}, every value"))
+        for one, name in zip(found, short_names(found), strict=True)
+    ]
     return Document(name, title, tuple(panels), tuple(_notes(found, tested)))
 
 
@@ -124,23 +127,22 @@ def _choices(found: Sequence[Swept], ood: str, tested: Differences) -> Grid:
     ]
     body: list[Line] = []
     rules = set()
-    for one in found:
-        for score in one.default.scores():
-            first = score == one.default.scores()[0]
-            body.append(_choice_line(one, ood, score, tested, named=first))
+    for one, name in zip(found, short_names(found), strict=True):
+        for number, score in enumerate(one.default.scores()):
+            body.append(_choice_line(one, "" if number else name, ood, score, tested))
         rules.add(len(body) - 1)
     head = head_lines(["Model", "Score"], columns)
     return Grid("ll" + "c" * 7, tuple(head), tuple(body), frozenset(rules), frozenset({1, 3, 6}))
 
 
-def _choice_line(one: Swept, ood: str, score: str, tested: Differences, *, named: bool) -> Line:
+def _choice_line(one: Swept, name: str, ood: str, score: str, tested: Differences) -> Line:
     default, chosen, oracle = one.default, one.chosen, one.oracle(ood, score)
     left, right = default.auroc(ood, score), chosen.auroc(ood, score)
     a, b = round(left.cell.value, 1), round(right.cell.value, 1)
     differ = chosen.point.label != default.point.label
     difference = tested[one.label, ood, score]
     return (
-        Cell(literal(one.label if named else "")),
+        Cell(literal(name)),
         Cell(literal(score)),
         Cell(literal(default.point.short)),
         Cell(literal(left.text), bold=differ and a >= b),
