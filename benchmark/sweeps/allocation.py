@@ -10,8 +10,9 @@ al. 2022; the choice of r on ID data (`oodbench.sweeps.results`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from oodbench.canonical import JSON
 from oodbench.detector import DETECTORS, Detector
@@ -21,9 +22,6 @@ from oodbench.plan import DetectorRequest, parse_detector
 from oodbench.recipes import Recipe, RecipeFile, find_recipe, recipe_files, resolve
 from oodbench.resources import built_in
 from oodbench.sweeps.points import Point, Sweep
-
-if TYPE_CHECKING:
-    from oodbench.models.config import HierarchicalConfig
 
 MODELS_SWEPT = ("vanilla-hvae", "informative-hvae")
 RATIOS = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25)
@@ -69,8 +67,8 @@ def plan_allocation(
     name = request.recipe or recipe
     variant = request.detector.recipe_variant
     file = find_recipe(name) if name else uniform_recipe(shape, variant, scale, layers, pairs)
-    own = hierarchy(resolve(file, scale, variant, overrides))
-    depth = len(own.layers)
+    own = latents(resolve(file, scale, variant, overrides))
+    depth = len(own)
     if layers not in (None, depth):
         raise ConfigError(
             f"recipe {file.name} has {depth} layers at scale {scale}, not {layers}; leave out"
@@ -78,7 +76,7 @@ def plan_allocation(
         )
     if depth < 2:
         raise ConfigError(f"recipe {file.name} has one layer; a ratio needs two or more")
-    total = budget if budget is not None else sum(layer.latent.dim for layer in own.layers)
+    total = budget if budget is not None else sum(latent.dim for latent in own)
     if total < depth:
         raise ConfigError(
             f"a budget of {total} is less than one unit for each of {depth} layers; give --budget"
@@ -100,18 +98,29 @@ def _point(
     dims: JSON = {"budget": budget, "ratio": ratio, "layers": layers}
     whole = {**overrides, "model": {**model, "dims": dims}}
     recipe = resolve(file, scale, request.detector.recipe_variant, whole)
-    sizes = [layer.latent.dim for layer in hierarchy(recipe).layers]
+    sizes = [latent.dim for latent in latents(recipe)]
     return Point(ratio, str(sizes), whole)
 
 
-def hierarchy(recipe: Recipe) -> HierarchicalConfig:
-    """The configuration of a recipe's model; ConfigError where it takes no `dims`."""
+@dataclass(frozen=True)
+class Latent:
+    """The latent of a layer: `dim` channels of a feature map (conv) or units (dense)."""
+
+    kind: str
+    dim: int
+
+
+def latents(recipe: Recipe) -> list[Latent]:
+    """From the image upwards; ConfigError where the recipe's model takes no `dims`."""
     if not hasattr(recipe.config, "dims"):
         raise ConfigError(
             f"recipe {recipe.name} is of the model {recipe.config.name!r}, whose latents have no"
             " dims to allocate"
         )
-    return cast("HierarchicalConfig", recipe.config)
+    layers = recipe.config.model_dump(mode="json").get("layers", [])
+    held = [cast("Mapping[str, JSON]", layer)["latent"] for layer in cast("list[JSON]", layers)]
+    found = [cast("Mapping[str, JSON]", latent) for latent in held]
+    return [Latent(str(latent["kind"]), int(str(latent["dim"]))) for latent in found]
 
 
 def check_model(request: DetectorRequest) -> None:
@@ -163,14 +172,14 @@ def _suits(file: RecipeFile, variant: str, scale: str, layers: int | None) -> bo
     body = file.scales.get(scale, {})
     if variant not in cast("Mapping[str, JSON]", body.get("variants", {"": {}})):
         return False
-    config = resolve(file, scale, variant).config
-    found = getattr(config, "layers", ())
-    kinds = {layer.latent.kind for layer in found}
+    recipe = resolve(file, scale, variant)
+    found = latents(recipe) if hasattr(recipe.config, "dims") else []
+    kinds = {latent.kind for latent in found}
     return len(found) > 1 and len(kinds) == 1 and layers in (None, len(found))
 
 
-def _notes(own: HierarchicalConfig, file: RecipeFile, budget: int) -> list[str]:
-    kinds = [layer.latent.kind for layer in own.layers]
+def _notes(own: Sequence[Latent], file: RecipeFile, budget: int) -> list[str]:
+    kinds = [latent.kind for latent in own]
     unit = {"conv": "channels", "dense": "units"}
     if len(set(kinds)) == 1:
         return [f"{file.name}: {budget} {unit[kinds[0]]} in {len(kinds)} {kinds[0]} latents."]
