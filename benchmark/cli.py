@@ -16,6 +16,7 @@ from oodbench.cli_new import new
 from oodbench.cli_report import report
 from oodbench.cli_run import run
 from oodbench.cli_store import store_
+from oodbench.cli_sweep import sweep
 from oodbench.cli_tables import compare, leaderboard
 from oodbench.clitools import Commands, print_columns, store_option
 from oodbench.errors import OodbenchError
@@ -32,6 +33,7 @@ def oodbench() -> None:
 
 
 oodbench.add_command(run)
+oodbench.add_command(sweep)
 oodbench.add_command(list_)
 oodbench.add_command(data_)
 oodbench.add_command(leaderboard)

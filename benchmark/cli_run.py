@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from oodbench.cli_store import note_changes
-from oodbench.clitools import console, data_option, plugin_option, store_option
+from oodbench.clitools import BenchOptions, bench_options, console, make_bench, plugin_option
 
 if TYPE_CHECKING:
     from oodbench.jobkeys import Bench
@@ -46,43 +46,24 @@ if TYPE_CHECKING:
 )
 @click.option("--recipe", default="", metavar="NAME", help="Recipe for every detector, e.g. F5.")
 @click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged.")
-@data_option
-@store_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Training precision.")
-@click.option("--compile", "compile_", is_flag=True, help="Use torch.compile.")
-@click.option("--batch-size", type=click.IntRange(1), help="Images per batch while measuring.")
-@click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0, show_default=True)
+@bench_options
 @plugin_option
 @click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k, KL>k and LLR_ada_eq11.")
 @click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
-@click.option("--quiet", is_flag=True, help="No progress, only the table.")
 def run(
     pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
     detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
-    both: bool, data: tuple[str, ...], store: str, device: str, precision: str | None,
-    compile_: bool, batch_size: int | None, checkpoint_seconds: float,
-    all_scores: bool, dry_run: bool, quiet: bool,
+    both: bool, precision: str | None, all_scores: bool, dry_run: bool,
+    **how: Unpack[BenchOptions],
 ) -> None:  # fmt: skip
     """Train what is missing, measure, score, and print the table of every pair."""
-    from oodbench.datasets.loading import find_places
-    from oodbench.jobkeys import Bench
-    from oodbench.progress import Progress
     from oodbench.selection import choose
-    from oodbench.store import Store
 
     chosen = choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
     overrides = {"training": {"precision": precision}} if precision else None
     jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)
-    bench = Bench(
-        store=Store(store),
-        places=find_places(data, store),
-        progress=Progress("quiet" if quiet else None),
-        device=device,
-        compile=compile_,
-        batch_size=batch_size,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    bench = make_bench(how)
     if dry_run:
         _print_missing(bench, jobs)
         return
@@ -104,11 +85,12 @@ def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
         cost = [f"{step.images:,} images"] if step.images else []
         cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
         click.echo(step.text + (f" ({', '.join(cost)})" if cost else ""))
-    _print_sum(steps)
+    print_total(steps)
     raise_failures(Outcome(failures=failures))
 
 
-def _print_sum(steps: Sequence[Step]) -> None:
+def print_total(steps: Sequence[Step]) -> None:
+    """How many steps are missing, the images to train on, and how long that takes if known."""
     if not steps:
         click.echo("nothing is missing")
         return

@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -15,6 +15,8 @@ from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from oodbench.jobkeys import Bench
 
 
 class Commands(click.Group):
@@ -44,6 +46,55 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
         "--data", "data", multiple=True, metavar="FOLDER",
         help="Folder with <dataset>-<split>.npz arrays or torchvision roots; also OODBENCH_DATA.",
     )(function)  # fmt: skip
+
+
+class BenchOptions(TypedDict):
+    """What `bench_options` hands to a command."""
+
+    data: tuple[str, ...]
+    store: str
+    device: str
+    compile_: bool
+    batch_size: int | None
+    checkpoint_seconds: float
+    quiet: bool
+
+
+def bench_options(function: click.decorators.FC) -> click.decorators.FC:
+    """Where things are and how to run, shared by the commands that train; see `make_bench`."""
+    options = (
+        data_option,
+        store_option,
+        click.option("--device", default="auto", show_default=True,
+                     help="auto, cpu, cuda, cuda:1, …"),
+        click.option("--compile", "compile_", is_flag=True, help="Use torch.compile."),
+        click.option("--batch-size", type=click.IntRange(1),
+                     help="Images per batch while measuring."),
+        click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0,
+                     show_default=True),
+        click.option("--quiet", is_flag=True, help="No progress, only the table."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def make_bench(options: BenchOptions) -> Bench:
+    """The bench that the options of a command describe."""
+    from oodbench.datasets.loading import find_places
+    from oodbench.jobkeys import Bench
+    from oodbench.progress import Progress
+    from oodbench.store import Store
+
+    return Bench(
+        store=Store(options["store"]),
+        places=find_places(options["data"], options["store"]),
+        progress=Progress("quiet" if options["quiet"] else None),
+        device=options["device"],
+        compile=options["compile_"],
+        batch_size=options["batch_size"],
+        checkpoint_seconds=options["checkpoint_seconds"],
+    )
 
 
 def plugin_option(function: click.decorators.FC) -> click.decorators.FC:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from oodbench.errors import ConfigError
-from oodbench.seeding import derive_seed
+from oodbench.seeding import derive_seed, training_split
 from oodbench.settings import Augmentation, Outliers, Training
 
 WHOLE_PASS_BATCH = 256
@@ -49,8 +49,7 @@ class Feed:
         self.settings, self.seed, self.device = settings, seed, device
         count, labels = len(images), supervision.labels
         if settings.max_images is not None and settings.max_images < count:
-            chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
-            kept = np.sort(chosen[: settings.max_images])
+            kept, _ = training_split(count, settings.max_images)
             images, labels = images[kept], None if labels is None else labels[kept]
         self.images = _on(images, device)
         self.labels = None if labels is None else _on(labels.astype(np.int64), device)

@@ -98,7 +98,7 @@ def attach(keys: JobKeys) -> None:
     from oodbench.payload import unpack_tensors
     from oodbench.training import pick_device
 
-    say, detector = keys.bench.progress.say, keys.detector
+    bench, say, detector = keys.bench, keys.bench.progress.say, keys.detector
     made: list[Fit] = []
 
     def make(key: Key, fit: Fit) -> Entry:
@@ -106,7 +106,8 @@ def attach(keys: JobKeys) -> None:
         return make_fit(keys, key, fit)
 
     entries = [
-        keys.bench.store.obtain(keys.fit_key(fit), partial(make, fit=fit), say) for fit in keys.fits
+        bench.store.obtain(keys.fit_key(fit), partial(make, fit=fit), bench.on_wait)
+        for fit in keys.fits
     ]
     if keys.recipe is None:
         state = entries[0].parse("state.safetensors", unpack_tensors)

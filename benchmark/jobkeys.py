@@ -5,7 +5,7 @@ Nothing here trains, measures or writes; torch is not imported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,9 +31,16 @@ EQUAL_SIZE_SEED = 0
 DIAGNOSE_IMAGES = 10_000
 
 
+class BusyError(Exception):
+    """Another process is making what is needed here, and this one was not to wait for it."""
+
+
 @dataclass(frozen=True)
 class Bench:
-    """Where things are and how to run; nothing here can change a result on the CPU."""
+    """Where things are and how to run; nothing here can change a result on the CPU.
+
+    `patient`: whether to wait for a step that another process is making; else BusyError.
+    """
 
     store: Store
     places: DataPlaces
@@ -42,6 +49,13 @@ class Bench:
     compile: bool = False
     batch_size: int | None = None
     checkpoint_seconds: float = 60.0
+    patient: bool = True
+
+    def on_wait(self, message: str) -> None:
+        """What `Store.obtain` calls before it waits."""
+        if not self.patient:
+            raise BusyError(message)
+        self.progress.say(message)
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,21 @@ class JobKeys:
     def train(self) -> ImageSet:
         """The ID training split."""
         return self.load(self.job.in_dist, "train")
+
+    @cached_property
+    def held_out(self) -> ImageSet:
+        """ID images that no fit of the recipe has seen, for choices made on ID data alone.
+
+        The training images that the recipe leaves out (`Training.max_images`); where it leaves
+        none, the ID test images.
+        """
+        from oodbench.seeding import training_split
+
+        limit = self.recipe.training.max_images if self.recipe is not None else None
+        if limit is None or limit >= len(self.train):
+            return self.test
+        left = self.train.subset(training_split(len(self.train), limit)[1])
+        return replace(left, split="held-out")
 
     @property
     def train_subset(self) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from oodbench.errors import DataError, OodbenchError
 from oodbench.jobkeys import Bench, Fit, JobKeys
 from oodbench.plan import Job
 from oodbench.store import Key
+
+if TYPE_CHECKING:
+    from oodbench.datasets.imageset import ImageSet
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,20 @@ def missing_steps(bench: Bench, job: Job) -> list[Step]:
     steps = [_missing_fit(keys, key, fit) for key, fit in keyed if store.find(key) is None]
     for pair in job.pairs:
         ood = keys.ood(pair)
-        measured = [(images, keys.subset(images)) for images in (keys.test, ood)]
         run_key = keys.run_key(ood)
         unranked = store.find(run_key) is None
-        if unranked:
-            measured += keys.compared()
-        for images, subset in measured:
-            key = keys.measure_key(images, subset)
-            if store.find(key) is None:
-                name = images.name if images.split == "test" else f"{images.name} {images.split}"
-                text = f"measure {name} with {job.label}"
-                steps.append(Step(key.digest, text, subset or len(images)))
+        measured = [(images, keys.subset(images)) for images in (keys.test, ood)]
+        for images, subset in [*measured, *(keys.compared() if unranked else [])]:
+            steps += _missing_measure(keys, images, subset)
         if unranked:
             steps.append(Step(run_key.digest, f"rank {job.label} on {pair.name}"))
-    return list({step.key: step for step in steps}.values())
+    return distinct(steps)
+
+
+def missing_held_out(bench: Bench, job: Job) -> list[Step]:
+    """What `score_held_out` would have to measure."""
+    keys = JobKeys(bench, job)
+    return _missing_measure(keys, keys.held_out, keys.subset(keys.held_out))
 
 
 def missing_of_all(bench: Bench, jobs: Sequence[Job]) -> tuple[list[Step], list[OodbenchError]]:
@@ -61,7 +64,21 @@ def missing_of_all(bench: Bench, jobs: Sequence[Job]) -> tuple[list[Step], list[
             found += missing_steps(bench, job)
         except DataError as error:
             failures.append(error)
-    return list({step.key: step for step in reversed(found)}.values())[::-1], failures
+    return distinct(found), failures
+
+
+def distinct(steps: Iterable[Step]) -> list[Step]:
+    """Every step once, where it stands first."""
+    return list({step.key: step for step in reversed(list(steps))}.values())[::-1]
+
+
+def _missing_measure(keys: JobKeys, images: ImageSet, subset: int) -> list[Step]:
+    key = keys.measure_key(images, subset)
+    if keys.bench.store.find(key) is not None:
+        return []
+    split = "" if images.split == "test" else f" {images.split}"
+    text = f"measure {images.name}{split} with {keys.job.label}"
+    return [Step(key.digest, text, subset or len(images))]
 
 
 def _missing_fit(keys: JobKeys, key: Key, fit: Fit) -> Step:

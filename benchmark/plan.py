@@ -93,7 +93,10 @@ def select_scores(request: DetectorRequest, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything one worker needs: plain data, so that it can be sent anywhere."""
+    """Everything one worker needs: plain data, so that it can be sent anywhere.
+
+    `note` tells jobs apart in progress lines that differ in their overrides alone.
+    """
 
     request: DetectorRequest
     in_dist: str
@@ -101,12 +104,14 @@ class Job:
     scale: str
     seed: int
     overrides: Mapping[str, JSON] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def label(self) -> str:
         """What progress lines call it."""
         recipe = f"@{self.request.recipe}" if self.request.recipe else ""
-        return f"{self.request.name}{recipe} on {self.in_dist}, seed {self.seed}"
+        note = f" {self.note}" if self.note else ""
+        return f"{self.request.name}{recipe}{note} on {self.in_dist}, seed {self.seed}"
 
 
 def plan_jobs(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from oodbench.canonical import JSON
 from oodbench.detector import Detector
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
 
 ATTEMPTS = 4
+T = TypeVar("T")
 
 
 @dataclass
@@ -46,15 +48,12 @@ def perform(bench: Bench, job: Job) -> Outcome:
     A pair that cannot be done does not stop the others.  A damaged entry met on the way is set
     aside by the store and made again.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return _Evaluation(bench, job).outcome()
-        except DamagedEntryError:
-            if attempt == ATTEMPTS - 1:
-                raise
-        except OodbenchError as error:
-            return Outcome([], [error])
-    raise AssertionError("unreachable")
+    try:
+        return _mended(lambda: _Evaluation(bench, job).outcome())
+    except DamagedEntryError:
+        raise
+    except OodbenchError as error:
+        return Outcome([], [error])
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,29 @@ class Learned:
 
 def learn(bench: Bench, job: Job) -> Learned:
     """Everything of a job but its OOD sets, made where it is missing."""
-    for attempt in range(ATTEMPTS):
-        try:
-            return _Evaluation(bench, job).learned()
-        except DamagedEntryError:
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    return _mended(lambda: _Evaluation(bench, job).learned())
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores (n,) of ID images that no fit has seen; `split` of `JobKeys.held_out`, `dims` = D."""
+
+    scores: Mapping[str, np.ndarray]
+    split: str
+    dims: int
+
+
+def score_held_out(bench: Bench, job: Job) -> HeldOut:
+    """The held-out ID images of a job, measured and scored where that is missing."""
+    return _mended(lambda: _Evaluation(bench, job).held_out())
+
+
+def _mended(make: Callable[[], T]) -> T:
+    """What `make` gives, once more where it meets a damaged entry, which is then set aside."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(DamagedEntryError):
+            return make()
+    return make()
 
 
 class _Evaluation:
@@ -126,8 +141,16 @@ class _Evaluation:
         measurement = keys.measure_key(keys.test, keys.subset(keys.test))
         return Learned(keys, scores, measurement, fits, self._compared())
 
+    def held_out(self) -> HeldOut:
+        """The scores of the held-out ID images."""
+        from oodbench.payload import unpack_table
+
+        images = self.keys.held_out
+        scores = self._scores(images).parse("scores.parquet", unpack_table)
+        return HeldOut(scores, images.split, images.dims)
+
     def _obtain(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
-        return self.store.obtain(key, make, self.bench.progress.say)
+        return self.store.obtain(key, make, self.bench.on_wait)
 
     def _attach(self) -> None:
         if not self._attached:

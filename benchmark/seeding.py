@@ -20,6 +20,15 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def training_split(count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of the `limit` of `count` images that are trained on, and of those left out.
+
+    The same for every fit with `Training.max_images` = `limit`, whatever its seed.
+    """
+    order = np.random.default_rng(derive_seed("subset", count)).permutation(count)
+    return np.sort(order[:limit]), np.sort(order[limit:])
+
+
 class KeyedNoise:
     """Draws keyed by (seed, image index, name): the `Noise` that measuring hands to models.
 

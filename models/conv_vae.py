@@ -86,7 +86,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         out: Tensor = self.layers(z[:, :, None, None]).permute(0, 2, 3, 1)
-        return out.unflatten(3, (VALUES, self.shape[0])).transpose(3, 4)
+        return out.view(*out.shape[:3], VALUES, self.shape[0]).transpose(3, 4)
 
 
 class ConvVAE(nn.Module):

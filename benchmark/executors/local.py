@@ -1,26 +1,54 @@
 """The default executor: jobs one after another in this process.
 
-A job that fails does not stop the others, so that everything that can be finished is.
+A job that fails does not stop the others, so that everything that can be finished is.  Processes
+on one store share the work: what another one is making is left for later, and waited for only
+when nothing else is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from oodbench.errors import OodbenchError
-from oodbench.jobkeys import Bench
+from oodbench.jobkeys import Bench, BusyError
 from oodbench.plan import Job
 from oodbench.runner import Outcome, perform
+
+T = TypeVar("T")
 
 
 def run_jobs(bench: Bench, jobs: Sequence[Job]) -> Outcome:
     """Run entries of all jobs in order, and every failure."""
     whole = Outcome()
-    for job in jobs:
-        done = perform(bench, job)
+    for done in in_turn(bench, [partial(perform, job=job) for job in jobs]):
         whole.entries += done.entries
         whole.failures += done.failures
     return whole
+
+
+def in_turn(bench: Bench, tasks: Sequence[Callable[[Bench], T]]) -> list[T]:
+    """What the tasks give, in their order; one that raises BusyError is tried again later.
+
+    A task is called with a bench that does not wait, and with one that does where all that is left
+    is being made elsewhere.
+    """
+    results: dict[int, T] = {}
+    left = list(range(len(tasks)))
+    while left:
+        busy = []
+        for number in left:
+            try:
+                results[number] = tasks[number](replace(bench, patient=False))
+            except BusyError:
+                busy.append(number)
+        if len(busy) == len(left):
+            number = busy.pop(0)
+            results[number] = tasks[number](bench)
+        left = busy
+    return [results[number] for number in range(len(tasks))]
 
 
 def raise_failures(outcome: Outcome) -> None:

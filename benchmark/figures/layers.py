@@ -94,14 +94,14 @@ def kl_figure(shown: Sequence[LayerKL]) -> Figure:
                     markerfacecolor="white" if label == "OOD" else colour, label=label)  # fmt: skip
         if ax is not axes[0]:
             ax.sharey(axes[0])
-        _nats_scale(ax, reach)
+        nats_scale(ax, reach)
         ax.set(title=one.title, xlabel="Layer", ylabel="KL, nats per image", xticks=layers,
                xlim=(0.5, len(layers) + 0.5))  # fmt: skip
     axes[0].legend(loc="best", title="mean, 5–95 %")
     return figure
 
 
-def _nats_scale(ax: Axes, reach: float) -> None:
+def nats_scale(ax: Axes, reach: float) -> None:
     """Logarithmic; linear around 0, which is marked, where values `reach` below `LINEAR_NATS`."""
     if reach >= LINEAR_NATS:
         ax.set_yscale("log")
@@ -143,7 +143,7 @@ def training_figure(logs: Sequence[TrainingLog]) -> Figure:
                 ax.plot(log.columns["epoch"], kl, color=COLOURS[i % len(COLOURS)],
                         linestyle=DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)],
                         markersize=2.5, label=None if seen else f"layer {i + 1}")  # fmt: skip
-        _nats_scale(ax, min(kl.min() for g in logs if g.label == label for kl in g.layers))
+        nats_scale(ax, min(kl.min() for g in logs if g.label == label for kl in g.layers))
         ax.set(title=label, xlabel="Epoch", ylabel="KL, nats per image")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.legend(loc="best")

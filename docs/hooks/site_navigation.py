@@ -7,8 +7,8 @@ from typing import Any
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Use": (
-        "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md", "report.md",
-        "practical.md",
+        "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md", "sweeps.md",
+        "report.md", "practical.md",
     ),
     "Extend": ("adding.md", "plugins.md", "check.md", "data.md"),
     "Methods": ("detectors/index.md", "recipes.md"),
