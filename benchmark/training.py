@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oodbench.earlystop import Watch, held_out
 from oodbench.errors import ConfigError, TrainingError
 from oodbench.interruption import held, pending, stop
 from oodbench.payload import pack_tensors, unpack_tensors
@@ -71,6 +72,8 @@ class TrainingRun:
     resumed: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,11 @@ class _Loop:
         if settings.max_images is not None and settings.max_images < count:
             chosen = np.random.default_rng(derive_seed("subset", count)).permutation(count)
             images = images[np.sort(chosen[: settings.max_images])]
+        self.watch: Watch | None = None
+        if settings.early_stop is not None:
+            images, kept_out = held_out(images, settings.early_stop)
+            watched = torch.from_numpy(np.array(kept_out, order="C")).to(self.device)
+            self.watch = Watch(settings.early_stop, watched, settings.batch_size, seed)
         self.images = torch.from_numpy(np.array(images, order="C")).to(self.device)
         per_epoch = settings.epoch_images or len(self.images)
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
@@ -268,7 +276,7 @@ class _Loop:
             torch.random.fork_rng(),
             held(),
         ):
-            while self.state.step < self.steps:
+            while self.state.step < self.steps and not self._is_over():
                 step = self.state.step
                 self._one_step(step)
                 self.state.step += 1
@@ -292,6 +300,9 @@ class _Loop:
         if self.average is not None:
             self.model.load_state_dict(self.average)
         return self.model.eval()
+
+    def _is_over(self) -> bool:
+        return self.watch is not None and self.watch.over(self.state)
 
     def _epoch(self, step: int) -> int:
         return step // self.steps_per_epoch + 1
@@ -354,6 +365,9 @@ class _Loop:
         }
         if "elbo" in means:
             row["bits_per_dim"] = -means["elbo"] / (self.dims * math.log(2))
+        if self.watch is not None:
+            row["held_out"] = self.watch.loss(self.model, self.average, int(row["epoch"]))
+            self.watch.note(row["held_out"], self.state)
         self.state.rows.append(row | means)
         self.state.sums = {}
         with atomic_file(self.scratch / "log.csv") as file:
