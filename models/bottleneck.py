@@ -1,9 +1,10 @@
 """The networks of the DVP-VAE's ladder: bottleneck blocks, the way up, one latent of the way down.
 
-Kuzina and Tomczak 2024 (arXiv 2412.01373): bottlenecks of 1×1, 3×3, 3×3, 1×1 convolutions with
-SiLU and no normalisation (stated); read in the public code: on the way up the activation comes
-before every convolution, on the way down after each but the last; the last convolution of a
-parameter network starts at 0, beside a 1×1 shortcut that does not.
+Kuzina and Tomczak 2024 (arXiv 2412.01373); read in the public code: bottlenecks of 1×1, 3×3, 3×3,
+1×1 convolutions with SiLU and no normalisation; on the way up the activation comes before every
+convolution, on the way down after each but the last; the last convolution of a parameter network
+starts at 0, beside a 1×1 shortcut that does not; all latents of a group share the features of the
+way up.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 Kuzina and Tomczak, "Hierarchical VAE with a Diffusion-based VampPrior", TMLR 2024 (arXiv
 2412.01373).  With z_l from the top down in *groups* of one resolution,
     p(x, z, u) = p(x|z) ∏ p(z_l|z above, u) p(u),   q(z, u|x) = r(u|x) ∏ q(z_l|z above, x).
-Stated there: u is a low-frequency DCT of x (`oodbench.models.pseudoinput`), p(u) a diffusion model
-(`oodbench.models.diffusion`), and the likelihood sees the sum of all latents, so that none can be
-bypassed; the loss is the plain negative ELBO, without warm-up or free bits.  Read in the public
-code (AKuzina/dvp_vae): u's image is averaged to a group's size and concatenated to the state before
-the prior's network, whose residual is added to the state; the posterior's network takes
-(features + state)/√2; the state starts at ones; Σz, each enlarged bilinearly, is divided by
-√(number of latents) and passes a 1×1 and a 3×3 convolution with nothing between.
+Stated there: u is a cut DCT of x (`oodbench.models.pseudoinput`), p(u) a diffusion model
+(`oodbench.models.diffusion`), every prior sees u, and the latents are aggregated so that none is
+bypassed.  Read in the public code (AKuzina/dvp_vae): u's image is averaged to a group's size and
+concatenated to the state before the prior's network, whose residual is added to the state; the
+posterior's network takes (features + state)/√2; the state starts at ones; Σz, each enlarged
+bilinearly, is divided by √(number of latents) and passes a 1×1 and a 3×3 convolution with nothing
+between, and the likelihood sees nothing else; the loss has no warm-up and no free bits.
 
 Here the *branch* k takes u from r(u|x) and the z of the groups above k from q, and those of the
 lowest k groups from p (ours); k = 0 is the ELBO, k = G leaves u alone to say what x is.

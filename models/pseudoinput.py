@@ -1,11 +1,11 @@
 """Pseudo-inputs: a few low frequencies of an image, and what they look like as an image again.
 
 Kuzina and Tomczak, "Hierarchical VAE with a Diffusion-based VampPrior", TMLR 2024 (arXiv
-2412.01373).  Stated there: u is the s × s low-frequency corner of a discrete cosine transform of x,
-and r(u|x) is Gaussian around it.  Read in the public code (AKuzina/dvp_vae): orthonormal DCT-II of
-x in [0, 1]; every coefficient is divided by the largest |⌊coefficient⌋| of the training images, and
-clamped to [−1, 1]; the log-variance of r is learned per coefficient within [−12, −5]; the way back
-pads with zeros and clamps to [0, 1].  Ours: the scale is at least 1, since a coefficient that never
+2412.01373).  Stated there: u is a fixed discrete cosine transform of x, cut short.  Read in the
+public code (AKuzina/dvp_vae): the s × s lowest frequencies of an orthonormal DCT-II of x in [0, 1],
+each over the largest |⌊coefficient⌋| of the training images, clamped to [−1, 1]; r(u|x) is Gaussian
+around that, its log-variance learned per coefficient within [−12, −5]; the way back pads
+with zeros and clamps to [0, 1].  Ours: the scale is at least 1, since a coefficient that never
 reaches 1 would be divided by 0; mean and variance of u are kept for the diffusion's estimate.
 
 The transform is scipy's: its matrix is applied by two products.
