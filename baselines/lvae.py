@@ -2,7 +2,8 @@
 
 Sønderby, Raiko, Maaløe, Sønderby, Winther, "Ladder Variational Autoencoders", NeurIPS 2016, arXiv
 1602.02282; as a detector: Havtorn et al. 2021 and Li et al. 2022.  `lvae` trains with warm-up and
-free bits, as both did; `informative-lvae` on the informative loss of Li et al.
+free bits, as both did; `vanilla-lvae` on the plain ELBO; `informative-lvae` on the informative
+loss of Li et al.
 Higher = more OOD.  Cost per image: one pass up, L passes down, and once more L passes down that
 leave out the bottom stage.
 """
@@ -29,3 +30,10 @@ class InformativeLVAE(TopDownVAE):
     """The LVAE of the same recipe, trained with the informative loss."""
 
     recipe_variant = "informative-lvae"
+
+
+@register("vanilla-lvae", cite="arXiv 1602.02282; arXiv 2102.08248", title="LVAE, plain ELBO")
+class VanillaLVAE(TopDownVAE):
+    """The LVAE of the same recipe, trained on the ELBO alone."""
+
+    recipe_variant = "vanilla-lvae"

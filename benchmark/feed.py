@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oodbench.earlystop import held_out
 from oodbench.errors import ConfigError
 from oodbench.seeding import derive_seed, training_split
 from oodbench.settings import Augmentation, Outliers, Training
@@ -35,8 +36,11 @@ NOTHING = Supervision()
 class Feed:
     """The training data of one fit on a device, by step.
 
-    `labels` (N,) int64 of `images` (N, C, H, W) uint8, None where none were handed over.
+    `labels` (N,) int64 of `images` (N, C, H, W) uint8, None where none were handed over;
+    `held_out` are those that early stopping watches, where it is asked for.
     """
+
+    held_out: tuple[Tensor, Tensor | None]
 
     def __init__(
         self,
@@ -51,10 +55,17 @@ class Feed:
         if settings.max_images is not None and settings.max_images < count:
             kept, _ = training_split(count, settings.max_images)
             images, labels = images[kept], None if labels is None else labels[kept]
-        self.images = _on(images, device)
-        self.labels = None if labels is None else _on(labels.astype(np.int64), device)
+        if settings.early_stop is not None:
+            kept, out = held_out(len(images), settings.early_stop)
+            self.held_out = self._pair(images[out], None if labels is None else labels[out])
+            images, labels = images[kept], None if labels is None else labels[kept]
+        self.images, self.labels = self._pair(images, labels)
         self._outliers = None if supervision.outliers is None else _on(supervision.outliers, device)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def _pair(self, images: np.ndarray, labels: np.ndarray | None) -> tuple[Tensor, Tensor | None]:
+        found = None if labels is None else _on(labels.astype(np.int64), self.device)
+        return _on(images, self.device), found
 
     def check_labels(self, classes: int) -> None:
         """ConfigError where a label is outside 0 … classes − 1."""

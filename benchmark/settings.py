@@ -57,6 +57,15 @@ class Outliers(BaseModel):
         return self
 
 
+class EarlyStop(BaseModel):
+    """Stop after more than `patience` epochs without a better loss on `images` held-out images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    patience: Count
+    images: Count = 5_000
+
+
 class Training(BaseModel):
     """How a model is trained; everything here is part of the cache key.
 
@@ -66,8 +75,8 @@ class Training(BaseModel):
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
     `mutation`: probability with which a value of a training image is replaced by a uniform one,
     anew at every access (background models of likelihood ratios).  `momentum` is that of
-    ``sgd``, after Nesterov.
-    `outliers` are given to models that ask for them.
+    ``sgd``, after Nesterov.  `outliers` are given to models that ask for them.
+    `early_stop` may end it before its epochs are over (`oodbench.earlystop`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,6 +98,7 @@ class Training(BaseModel):
     clip: PositiveFloat | None = None
     mutation: Annotated[float, Field(gt=0, le=1)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    early_stop: EarlyStop | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     augment: Augmentation | None = None
@@ -96,7 +106,8 @@ class Training(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return _without_unset(handler(self), "mutation", "momentum", "augment", "outliers")
+        unset = ("mutation", "momentum", "augment", "outliers", "early_stop")
+        return _without_unset(handler(self), *unset)
 
 
 class Refit(BaseModel):

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oodbench.earlystop import Watch
 from oodbench.errors import ConfigError, TrainingError
 from oodbench.feed import NOTHING, Feed, Supervision
 from oodbench.interruption import held, pending, stop
@@ -89,6 +90,8 @@ class TrainingRun:
     resumed: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,9 @@ class _Loop:
         self.settings, self.seed, self.scratch, self.runtime = settings, seed, scratch, runtime
         self.device = torch.device(runtime.device)
         self.feed = Feed(images, settings, seed, self.device, supervision)
+        self.watch: Watch | None = None
+        if settings.early_stop is not None:
+            self.watch = Watch(settings.early_stop, self.feed.held_out, settings.batch_size, seed)
         per_epoch = settings.epoch_images or len(self.feed.images)
         self.steps_per_epoch = math.ceil(per_epoch / settings.batch_size)
         self.steps = self.steps_per_epoch * settings.epochs
@@ -272,7 +278,7 @@ class _Loop:
             torch.random.fork_rng(),
             held(),
         ):
-            while self.state.step < self.steps:
+            while self.state.step < self.steps and not self._is_over():
                 step = self.state.step
                 self._one_step(step)
                 self.state.step += 1
@@ -295,6 +301,9 @@ class _Loop:
             with torch.no_grad():
                 self.model.complete(self.feed.each_once())
         return self.model
+
+    def _is_over(self) -> bool:
+        return self.watch is not None and self.watch.over(self.state)
 
     def _epoch(self, step: int) -> int:
         return step // self.steps_per_epoch + 1
@@ -362,6 +371,9 @@ class _Loop:
         }
         if "elbo" in means:
             row["bits_per_dim"] = -means["elbo"] / (self.dims * math.log(2))
+        if self.watch is not None:
+            row["held_out"] = self.watch.loss(self.model, self.average, int(row["epoch"]))
+            self.watch.note(row["held_out"], self.state)
         self.state.rows.append(row | means)
         self.state.sums = {}
         with atomic_file(self.scratch / "log.csv") as file:

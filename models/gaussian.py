@@ -32,6 +32,11 @@ def standard(shape: tuple[int, ...], like: Tensor) -> Gaussian:
     return Gaussian(mean, torch.ones_like(mean))
 
 
+def log_density(z: Tensor, q: Gaussian) -> Tensor:
+    """log q(z) per element, nats."""
+    return -0.5 * ((z - q.mean) / q.scale) ** 2 - torch.log(q.scale) - 0.5 * math.log(2 * math.pi)
+
+
 def kl_sample(z: Tensor, q: Gaussian, p: Gaussian) -> Tensor:
     """log q(z) − log p(z) per element, nats: the one-sample estimate of the KL."""
     in_q = (z - q.mean) / q.scale

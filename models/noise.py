@@ -7,6 +7,7 @@ other images present.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -69,3 +70,22 @@ class AtMeans:
     def scope(self, name: str) -> AtMeans:
         """The means of another draw's uniform numbers."""
         return AtMeans(self.noise.scope(name))
+
+
+class Stacked:
+    """Several sources one under the other: the rows of the first, then those of the second, …"""
+
+    def __init__(self, parts: Sequence[Noise]) -> None:
+        self.parts = list(parts)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(rows, *shape) independent N(0, 1)."""
+        return torch.cat([part.normal(name, shape) for part in self.parts])
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(rows, *shape) independent U[0, 1)."""
+        return torch.cat([part.uniform(name, shape) for part in self.parts])
+
+    def scope(self, name: str) -> Stacked:
+        """Every source with `name` prepended."""
+        return Stacked([part.scope(name) for part in self.parts])

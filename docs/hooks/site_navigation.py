@@ -11,7 +11,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "report.md", "practical.md",
     ),
     "Extend": ("adding.md", "plugins.md", "check.md", "data.md"),
-    "Methods": ("detectors/index.md", "recipes.md"),
+    "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
     "Design": ("store.md",),
     "Reference": ("reference/cli.md", "reference/api.md"),
     "Project": ("contributing.md", "changelog.md"),
