@@ -11,10 +11,11 @@ from oodbench.recipes import recipe_files, resolve
 from oodbench.seeding import KeyedNoise
 
 SHAPE = (1, 8, 8)
+CLASSIFIERS = ("classifier", "mutation-classifier", "vib-classifier")
 CASES = [
     (file.name, variant)
     for file in recipe_files().values()
-    if file.shape == SHAPE and file.model != "mutation-classifier"
+    if file.shape == SHAPE and file.model not in CLASSIFIERS
     for variant in file.variants
     # Variants that differ in training or measuring alone have the same network.
     if file.model == "hvae" or variant == file.variants[0]
