@@ -21,7 +21,8 @@ from oodbench.seeding import derive_seed
 from oodbench.settings import EarlyStop
 
 if TYPE_CHECKING:
-    from oodbench.training import Trainable, TrainingRun
+    from oodbench.trainable import Trainable
+    from oodbench.training import TrainingRun
 
 
 def held_out(count: int, settings: EarlyStop) -> tuple[np.ndarray, np.ndarray]:

@@ -113,9 +113,9 @@ def _payload(learned: Learned, score: str) -> dict[str, bytes]:
 def _manifest(
     learned: Learned, job: Job, score: str, accept: float, files: Mapping[str, bytes]
 ) -> dict[str, JSON]:
+    from oodbench.devices import pick_device
     from oodbench.provenance import machine_record
     from oodbench.sourcecode import source_record
-    from oodbench.training import pick_device
 
     keys = learned.keys
     detector, scores = keys.detector, learned.scores[score]

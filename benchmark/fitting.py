@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 def make_fit(keys: JobKeys, key: Key, fit: Fit) -> Entry:
     """Train a recipe's model, or let the detector learn; the entry of what came out."""
+    from oodbench.devices import pick_device
     from oodbench.payload import pack_tensors
     from oodbench.provenance import machine_record
-    from oodbench.training import Runtime, log_csv, pick_device, train
+    from oodbench.training import Runtime, log_csv, train
 
     bench, store = keys.bench, keys.bench.store
     device = pick_device(bench.device)
@@ -95,8 +96,8 @@ def attach(keys: JobKeys) -> None:
     """Hand the detector what its fits learned; a fit that the store lacks is made."""
     if not keys.has_fit:
         return
+    from oodbench.devices import pick_device
     from oodbench.payload import unpack_tensors
-    from oodbench.training import pick_device
 
     bench, say, detector = keys.bench, keys.bench.progress.say, keys.detector
     made: list[Fit] = []
@@ -149,7 +150,7 @@ def trained(
     recipe: Recipe, shape: tuple[int, int, int], weights: Mapping[str, torch.Tensor], device: str
 ) -> torch.nn.Module:
     """A recipe's model with its weights, ready to measure; RuntimeError where they do not fit."""
-    from oodbench.training import channels_last, pick_device
+    from oodbench.devices import channels_last, pick_device
 
     model = recipe.build(shape)
     model.load_state_dict(weights)

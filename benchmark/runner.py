@@ -164,10 +164,10 @@ class _Evaluation:
             import numpy as np
             import torch
 
+            from oodbench.devices import pick_device, tune_allocator
             from oodbench.measuring import measure
             from oodbench.payload import pack_table, pack_tensors
             from oodbench.provenance import machine_record
-            from oodbench.training import pick_device, tune_allocator
 
             tune_allocator()
             self._attach()

@@ -166,9 +166,9 @@ def load_detector(
     where a file is not as it was written, PluginError where the detector is not registered here,
     ConfigError where it or its model has another revision now.
     """
+    from oodbench.devices import pick_device
     from oodbench.payload import unpack_table
     from oodbench.registry import load_plugin
-    from oodbench.training import pick_device
 
     for plugin in plugins:
         load_plugin(plugin)

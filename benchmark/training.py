@@ -13,72 +13,31 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oodbench.devices import channels_last, tune_allocator
 from oodbench.earlystop import Watch
 from oodbench.errors import ConfigError, TrainingError
 from oodbench.feed import NOTHING, Feed, Supervision
 from oodbench.interruption import held, pending, stop
+from oodbench.optimisation import learning_rate, make_optimiser
 from oodbench.payload import pack_tensors, unpack_tensors
 from oodbench.progress import Progress
 from oodbench.sealed import read_sealed, set_aside_file, write_sealed
 from oodbench.seeding import derive_seed
 from oodbench.settings import Training
 from oodbench.storage import atomic_file
+from oodbench.trainable import Classifying, Compilable, Completable, Preparable, Trainable
 
 CHECKPOINT = "checkpoint.safetensors"
-
-
-class Trainable(Protocol):
-    """What the loop asks of a model, beside being an nn.Module."""
-
-    def initialise(self, images: Tensor) -> None:
-        """Data-dependent initialisation on the first batch, uint8 (B, C, H, W)."""
-
-    def loss(self, images: Tensor, epoch: int, **given: Tensor) -> dict[str, Tensor]:
-        """``loss`` (scalar, nats per image) and what to log beside it; `epoch` from 1.
-
-        `given`: ``labels`` (B,) int64 and ``outliers`` (M, C, H, W) uint8, where handed over.
-        """
-
-
-@runtime_checkable
-class Completable(Protocol):
-    """A model that takes a last look at its training images when its weights are final."""
-
-    def complete(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Images (B, C, H, W) uint8 and their labels (B,), each training image once."""
-
-
-class Classifying(Protocol):
-    """A model that is trained with labels 0 … classes − 1."""
-
-    classes: int
-
-
-class Preparable(Protocol):
-    """A model that fits something fixed, such as a teacher, before its weights are trained."""
-
-    def prepare(self, images: Tensor, seed: int) -> None:
-        """Fit it on all training images, uint8 (N, C, H, W); what it gives are buffers.
-
-        ValueError where the images do not do.
-        """
-
-
-class Compilable(Protocol):
-    """A model that can compile its parts with torch.compile."""
-
-    def compile_parts(self) -> None:
-        """Compile in place."""
 
 
 @dataclass
@@ -101,35 +60,6 @@ class Runtime:
     device: str = "cpu"
     compile: bool = False
     checkpoint_seconds: float = 60.0
-
-
-def tune_allocator() -> None:
-    """Keep freed memory in the process (glibc), so that large tensors are not faulted in anew.
-
-    Training allocates and frees tensors of tens of megabytes at every step; by default glibc
-    returns each to the system.  No effect on results; nothing happens without glibc.
-    """
-    import ctypes
-
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, -1)
-    mallopt(top_pad, 64 << 20)
-
-
-def pick_device(wanted: str = "auto") -> str:
-    """``auto`` is the GPU where there is one, else the CPU; ConfigError on one that is not here."""
-    count = torch.cuda.device_count()
-    here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
-    if wanted == "auto":
-        return "cuda" if count else "cpu"
-    if wanted not in here:
-        raise ConfigError(f"device {wanted!r} is not on this machine; it has {', '.join(here)}")
-    return wanted
 
 
 def train(
@@ -215,22 +145,8 @@ class _Loop:
                     raise ConfigError(str(error)) from error
             torch.manual_seed(derive_seed(self.seed, "initialise"))
             cast(Trainable, self.model).initialise(self.feed.batch(0))
-        self.optimiser = self._build_optimiser()
+        self.optimiser = make_optimiser(self.model, self.settings)
         self.average = _copy(self.model) if self.settings.ema else None
-
-    def _build_optimiser(self) -> torch.optim.Optimizer:
-        s = self.settings
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if s.optimiser == "adamax":
-            return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
-        if s.optimiser == "sgd":
-            momentum = s.momentum or 0.0
-            return torch.optim.SGD(
-                parameters, s.lr, momentum, weight_decay=s.weight_decay, nesterov=momentum > 0
-            )
-        if s.optimiser == "rmsprop":
-            return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
-        return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
 
     def _tensors(self) -> dict[str, Tensor]:
         out = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -380,17 +296,6 @@ class _Loop:
             file.write(log_csv(self.state.rows))
 
 
-def learning_rate(step: int, steps: int, settings: Training) -> float:
-    """Rate of `step` (from 0): linear warm-up, then constant or cosine to final_lr × lr."""
-    rate = settings.lr
-    if settings.schedule == "cosine":
-        low = settings.final_lr
-        rate *= low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
-    if step < settings.lr_warmup_steps:
-        rate *= (step + 1) / settings.lr_warmup_steps
-    return rate
-
-
 def log_csv(rows: list[dict[str, float]]) -> bytes:
     """The training log as CSV: one row an epoch, nats per image (bits_per_dim apart)."""
     out = io.StringIO()
@@ -399,14 +304,6 @@ def log_csv(rows: list[dict[str, float]]) -> bytes:
     writer.writeheader()
     writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
     return out.getvalue().encode()
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """The same model with its convolution weights laid out for channels-last images."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

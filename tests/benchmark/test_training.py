@@ -16,11 +16,12 @@ from oodbench.canonical import JSON
 from oodbench.detector import Detector
 from oodbench.errors import PluginError, TrainingError
 from oodbench.measuring import Measured, measure
+from oodbench.optimisation import learning_rate
 from oodbench.progress import Progress
 from oodbench.recipes import find_recipe, resolve
 from oodbench.seeding import KeyedNoise, derive_seed
 from oodbench.settings import Training
-from oodbench.training import Runtime, _Loop, learning_rate, log_csv, train
+from oodbench.training import Runtime, _Loop, log_csv, train
 
 QUIET = Progress("quiet")
 SHAPE = (1, 8, 8)

@@ -28,9 +28,9 @@ SAMPLES = 10
 
 def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     """A training step, all L>k of a batch, and importance samples of L, by oodbench."""
+    from oodbench.devices import channels_last, tune_allocator
     from oodbench.models.noise import FreshNoise
     from oodbench.recipes import find_recipe, resolve
-    from oodbench.training import channels_last, tune_allocator
 
     tune_allocator()
     recipe = resolve(find_recipe("F3-hvk"), "paper", "hvk")

@@ -37,9 +37,9 @@ def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     import numpy as np
 
     from oodbench.baselines.likelihood_regret import EncoderRegret
+    from oodbench.devices import channels_last, tune_allocator
     from oodbench.recipes import find_recipe, resolve
     from oodbench.seeding import KeyedNoise
-    from oodbench.training import channels_last, tune_allocator
 
     tune_allocator()
     detector = EncoderRegret()
