@@ -11,7 +11,8 @@ likelihood is that of the image itself.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ from torch.nn import functional as F
 from oodbench.models.gaussian import Gaussian, kl_analytic, kl_sample, standard
 from oodbench.models.noise import FreshNoise, Noise
 from oodbench.models.objectives import Branches
+from oodbench.models.quarters import quarters
 
 if TYPE_CHECKING:
     from oodbench.models.config import ConvVAEConfig
 
 VALUES = 256
+#: Images whose logits are made at once on a CPU.
+AT_ONCE = 8
 
 
 class Encoder(nn.Module):
@@ -85,8 +89,20 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        out: Tensor = self.layers(z[:, :, None, None]).permute(0, 2, 3, 1)
-        return out.view(*out.shape[:3], VALUES, self.shape[0]).transpose(3, 4)
+        height, width = self.shape[1:]
+        out = z.new_empty(len(z), height, width, self.shape[0], VALUES)
+        for rows, columns, logits in self.parts(z):
+            out[:, rows, columns] = logits
+        return out
+
+    def parts(self, z: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows, columns and logits of every quarter of the pixels."""
+        *trunk, last = self.layers
+        h = z[:, :, None, None]
+        for layer in trunk:
+            h = layer(h)
+        for rows, columns, out in quarters(cast("nn.ConvTranspose2d", last), h):
+            yield rows, columns, out.view(*out.shape[:3], VALUES, -1).transpose(3, 4)
 
 
 class ConvVAE(nn.Module):
@@ -111,10 +127,19 @@ class ConvVAE(nn.Module):
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,) float64."""
-        logits = self.decoder(z).float().reshape(-1, VALUES)
+        # On a CPU a few images at a time: their logits stay in the cache.
+        at_once = AT_ONCE if z.device.type == "cpu" else len(z)
         values = images.permute(0, 2, 3, 1).long()
-        elements = F.cross_entropy(logits, values.flatten(), reduction="none")
-        return -elements.view(len(images), -1).sum(1, dtype=torch.float64)
+        parts = zip(torch.split(values, at_once), torch.split(z, at_once), strict=True)
+        return torch.cat([self._log_likelihood(some, its) for some, its in parts])
+
+    def _log_likelihood(self, values: Tensor, z: Tensor) -> Tensor:
+        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        for rows, columns, logits in self.decoder.parts(z):
+            chosen = values[:, rows, columns].flatten()
+            elements = F.cross_entropy(logits.reshape(-1, VALUES).float(), chosen, reduction="none")
+            total = total - elements.view(len(z), -1).sum(1, dtype=torch.float64)
+        return total
 
     def bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int = 1) -> Tensor:
         """log 1/S Σ_s p(x, z_s) / q(z_s), z_s ~ q: a lower bound on log p(x) in expectation.

@@ -118,7 +118,7 @@ YAML = {
     "lr-inf": (RECIPE.replace("epochs: 1", "epochs: 1, lr: .inf"), "lr: .*finite"),
     "lr-mapping": (RECIPE.replace("epochs: 1", "epochs: 1, lr: {a: 1}"), "lr: .*valid number"),
     "betas-short": (RECIPE.replace("epochs: 1", "epochs: 1, betas: [0.9]"), "betas"),
-    "optimiser": (RECIPE.replace("epochs: 1", "epochs: 1, optimiser: sgd"), "optimiser: .*'adam'"),
+    "optimiser": (RECIPE.replace("epochs: 1", "epochs: 1, optimiser: lion"), "optimiser: .*'adam'"),
     "training-list": (RECIPE.replace("{epochs: 1, batch_size: 4}", "[1]"), "training"),
     "unknown-setting": (RECIPE.replace("epochs: 1", "epochs: 1, lrr: 1"), "'lrr'; nearest: lr"),
     "no-layers": (RECIPE.replace("[{stage: {kind: mlp}, latent: d4}]", "[]"), "at least 1"),
