@@ -72,8 +72,8 @@ def plugin_contract(part: object, method: str, kind: str = "detector") -> Iterat
 
 
 def nearest(name: str, valid: Iterable[str]) -> list[str]:
-    """All `valid` names: those that begin with `name`, those most like it, the rest in order."""
+    """All `valid` names: those that begin with `name`, shortest first, those like it, the rest."""
     rest = sorted(set(valid))
-    begun = [other for other in rest if name and other.startswith(name)]
+    begun = sorted((other for other in rest if name and other.startswith(name)), key=len)
     close = difflib.get_close_matches(name, rest, n=5, cutoff=0.4)
     return list(dict.fromkeys([*begun, *close, *rest]))
