@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST
 from oodbench.baselines.penultimate import PenultimateDetector
 from oodbench.detector import register
 
@@ -28,6 +29,8 @@ REMOVED = 0.9
 @register("ash", category="labels", cite="arXiv 2209.09858", title="ASH-S")
 class ActivationShaping(PenultimateDetector):
     """Energy of shaped features."""
+
+    unoriented = GROWS_WITH_CONTRAST
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−logsumexp of the logits of shaped features."""

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from oodbench.models.image_classifier import ImageClassifier
 
 
+#: `Detector.unoriented` of a score that says how sure the classifier is.
+GROWS_WITH_CONTRAST: Mapping[str, str] = {
+    "*": "features grow with contrast, and with them how sure a classifier is, whatever it"
+    " learned; digits against photographs settle the sign"
+}
+
+
 class ClassifierDetector(Detector):
     """A score of a classifier's logits."""
 
@@ -27,10 +34,6 @@ class ClassifierDetector(Detector):
     measure_name = "classifier"
     cost = "f"
     diagnose_training = False
-    unoriented = {  # noqa: RUF012
-        "*": "features grow with contrast, and with them how sure a classifier is, whatever it"
-        " learned; digits against photographs settle the sign"
-    }
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""

@@ -22,7 +22,6 @@ class OutlierClass(ClassifierDetector):
     """The probability of the outlier class, the last one."""
 
     recipe_variant = "cp-ood"
-    unoriented = {}  # noqa: RUF012
 
     def probabilities(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """p(y|x) among the ID classes."""

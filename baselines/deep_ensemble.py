@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class DeepEnsemble(ClassifierDetector):
     """1 − max_y of the mean probability."""
 
+    unoriented = GROWS_WITH_CONTRAST
     recipe_variant = "classifier-ensemble"
     measure_name = "deep-ensemble"
     cost = "M f"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Energy(ClassifierDetector):
     """−logsumexp of the logits."""
 
+    unoriented = GROWS_WITH_CONTRAST
     revision = 2
     measure_revision = 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @register("entropy-softmax", category="labels", cite="arXiv 1906.02845", title="CP (Ent)")
 class SoftmaxEntropy(ClassifierDetector):
     """H(p(y|x))."""
+
+    unoriented = GROWS_WITH_CONTRAST
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Entropy in nats."""

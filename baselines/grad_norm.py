@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class GradNorm(ClassifierDetector):
     """− L1 norm of the gradient in the last layer's weights."""
 
+    unoriented = GROWS_WITH_CONTRAST
     measure_name = "grad-norm"
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]

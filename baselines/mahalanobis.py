@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.baselines.grid import Grid
 from oodbench.detector import register
 
@@ -64,8 +64,6 @@ class LastStage(ClassifierDetector):
 class Mahalanobis(LastStage):
     """The distance in the last stage."""
 
-    unoriented = {}  # noqa: RUF012
-
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c)."""
         return statistics["distance"]
@@ -82,6 +80,8 @@ class MahalanobisDenseNet(Mahalanobis):
 class RelativeMahalanobis(LastStage):
     """The distance less that to all classes together."""
 
+    unoriented = GROWS_WITH_CONTRAST
+
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Difference of the distances."""
         return statistics["relative"]
@@ -95,7 +95,6 @@ class TunedMahalanobis(Grid, ClassifierDetector):
     oracle_name = "tuned on OOD: best (ε, stage)"
     measure_name = "mahalanobis-grid"
     cost = "2 f + L (7 f + b)"
-    unoriented = {}  # noqa: RUF012
     score_patterns: ClassVar[Sequence[str]] = ("MD ε stage", "tuned on OOD: best (ε, stage)")
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]

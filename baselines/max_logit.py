@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @register("max-logit", category="labels", cite="arXiv 1911.11132", title="MaxLogit")
 class MaxLogit(ClassifierDetector):
     """−max of the logits."""
+
+    unoriented = GROWS_WITH_CONTRAST
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """−max_y f_y(x)."""

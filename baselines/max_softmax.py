@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.detector import register
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 @register("max-softmax", category="labels", cite="arXiv 1610.02136", title="CP")
 class MaxSoftmax(ClassifierDetector):
     """1 − max_y p(y|x)."""
+
+    unoriented = GROWS_WITH_CONTRAST
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """1 − max_y p(y|x)."""

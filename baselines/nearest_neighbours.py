@@ -26,7 +26,6 @@ class NearestNeighbours(ClassifierDetector):
     """Distance to the 50th nearest training image."""
 
     measure_name = "classifier-features"
-    unoriented = {}  # noqa: RUF012
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and features (B, D) of length 1."""

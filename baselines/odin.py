@@ -18,7 +18,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-from oodbench.baselines.classifier import ClassifierDetector
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.detector import register
 
@@ -57,6 +57,7 @@ def perturbation(model: ImageClassifier, x: torch.Tensor, temperature: float) ->
 class ODIN(ClassifierDetector):
     """T = 1000, ε = 0.0014."""
 
+    unoriented = GROWS_WITH_CONTRAST
     measure_name = "odin"
     cost = "3 f + b"
 
@@ -79,6 +80,7 @@ class ODIN(ClassifierDetector):
 class TunedODIN(Grid, ClassifierDetector):
     """All points of the grid; the best one is known only with the OOD images."""
 
+    unoriented = GROWS_WITH_CONTRAST
     recipe_variant = "classifier-tuned"
     oracle_name = "tuned on OOD: best (T, ε)"
     measure_name = "odin-grid"

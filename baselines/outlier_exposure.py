@@ -8,6 +8,9 @@ more OOD.  Cost per image: one forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from oodbench.baselines.max_softmax import MaxSoftmax
 from oodbench.detector import register
 
@@ -17,7 +20,7 @@ class OutlierExposure(MaxSoftmax):
     """1 − max_y p(y|x) after exposure to a declared set."""
 
     recipe_variant = "outlier-exposure"
-    unoriented = {}  # noqa: RUF012
+    unoriented: ClassVar[Mapping[str, str]] = {}
 
 
 @register("cp-calibrated", category="prior", cite="arXiv 1906.02845", title="CP (Cal)")
@@ -25,4 +28,4 @@ class CalibratedSoftmax(MaxSoftmax):
     """1 − max_y p(y|x) after exposure to mutated images."""
 
     recipe_variant = "cp-calibrated"
-    unoriented = {}  # noqa: RUF012
+    unoriented: ClassVar[Mapping[str, str]] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from oodbench.baselines.classifier import GROWS_WITH_CONTRAST
 from oodbench.baselines.penultimate import PenultimateDetector
 from oodbench.detector import register
 
@@ -24,6 +25,8 @@ PERCENTILE = 0.9
 @register("react", category="labels", cite="arXiv 2111.12797", title="ReAct")
 class RectifiedActivations(PenultimateDetector):
     """Energy of clipped features."""
+
+    unoriented = GROWS_WITH_CONTRAST
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Take the percentile of the training images' activations."""

@@ -25,7 +25,6 @@ class VIB(ClassifierDetector):
 
     recipe_variant = "vib"
     measure_name = "vib"
-    unoriented = {}  # noqa: RUF012
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""

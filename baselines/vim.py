@@ -29,8 +29,6 @@ NEGLIGIBLE = 1e-10
 class VirtualLogit(PenultimateDetector):
     """Virtual logit less the energy of the others."""
 
-    unoriented = {}  # noqa: RUF012
-
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Learn u, R and α from the training images."""
         import numpy as np

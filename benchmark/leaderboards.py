@@ -357,7 +357,9 @@ def caption(group: Group, others: Sequence[Group] = ()) -> str:
     for other in others:
         own = tuple(cast("list[str]", other.first["notes"]))
         if own != tuple(notes):
-            differing.setdefault(own, []).append(_titled(other.first))
+            # What a detector chose begins with its title, which stands before it here.
+            untitled = tuple(note.removeprefix(f"{other.first['title']}: ") for note in own)
+            differing.setdefault(untitled, []).append(_titled(other.first))
     for own, titles in differing.items():
         notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
     copies = [cast("list[str]", g.first.get("duplicates", [])) for g in (group, *others)]
