@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from oodbench.cli_store import note_changes
-from oodbench.clitools import BenchOptions, bench_options, console, make_bench, plugin_option
+from oodbench.clitools import (
+    BenchOptions,
+    bench_options,
+    console,
+    make_bench,
+    plugin_option,
+    precision_option,
+    seed_options,
+)
 
 if TYPE_CHECKING:
     from oodbench.jobkeys import Bench
@@ -30,14 +38,7 @@ if TYPE_CHECKING:
     metavar="NAME[@RECIPE][:SCORE]",
     help="A detector; may be repeated. Default: the HVAEs and the trivial detectors.",
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 100),
-    default=1,
-    show_default=True,
-    help="Number of training seeds.",
-)
-@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_options
 @click.option(
     "--scale",
     default=None,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option("--recipe", default="", metavar="NAME", help="Recipe for every detector, e.g. F5.")
 @click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Training precision.")
+@precision_option
 @bench_options
 @plugin_option
 @click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k, KL>k and LLR_ada_eq11.")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from oodbench.cli_run import print_total
 from oodbench.cli_store import note_changes
-from oodbench.clitools import BenchOptions, Commands, bench_options, make_bench, plugin_option
+from oodbench.clitools import (
+    BenchOptions,
+    Commands,
+    bench_options,
+    make_bench,
+    plugin_option,
+    precision_option,
+    seed_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,14 +71,7 @@ def sweep() -> None:
     help="Size of a layer by that of the one below; 0.5, the default allocation, is always"
     " among them.  [0.25,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1,1.25]",
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 100),
-    default=3,
-    show_default=True,
-    help="Number of training seeds.",
-)
-@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@partial(seed_options, count=3)
 @click.option(
     "--scale",
     default="small",
@@ -83,7 +85,7 @@ def sweep() -> None:
     metavar="NAME",
     help="Recipe of every model that names none.  [one with latents of one kind]",
 )
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Training precision.")
+@precision_option
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option(
     "--shape",

@@ -79,6 +79,19 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
     return function
 
 
+def seed_options(function: click.decorators.FC, count: int = 1) -> click.decorators.FC:
+    """--seeds and --first-seed, shared by the commands that plan runs; `count` seeds unasked."""
+    seeds = click.option("--seeds", type=click.IntRange(1, 100), default=count,
+                         show_default=True, help="Number of training seeds.")  # fmt: skip
+    first = click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+    return seeds(first(function))
+
+
+precision_option = click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), help="Training precision."
+)
+
+
 def make_bench(options: BenchOptions) -> Bench:
     """The bench that the options of a command describe."""
     from oodbench.datasets.loading import find_places

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.calibration import calibration_curve
+from small_classifier import CONV, pixels, random_classifier
 from torch.nn import functional as F
 
 from oodbench.baselines import mahalanobis, odin
@@ -32,23 +33,12 @@ from oodbench.models.label_config import ClassifierConfig, VIBConfig
 from oodbench.recipes import find_recipe, resolve
 from oodbench.suites import find_suite
 
-CONV = {"kind": "conv", "channels": (4, 8), "hidden": 6}
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 6
 
 
 @pytest.fixture(scope="module")
 def model() -> ImageClassifier:
-    """Random weights, Gaussians of random images."""
-    torch.manual_seed(0)
-    made = ClassifierConfig(network=CONV).build((1, 8, 8)).eval()  # type: ignore[arg-type]
-    with torch.no_grad():
-        made.complete([(pixels(200, 5), torch.arange(200) % 10)])
-    return made
-
-
-def pixels(count: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return random_classifier()
 
 
 def measured(detector: Detector, images: torch.Tensor) -> dict[str, np.ndarray]:

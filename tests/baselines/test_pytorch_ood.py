@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_ood import detector as library
+from small_classifier import pixels, random_classifier
 
 from oodbench.baselines.classifier import ClassifierDetector
 from oodbench.baselines.energy import Energy
@@ -22,25 +23,13 @@ from oodbench.baselines.max_softmax import MaxSoftmax
 from oodbench.baselines.odin import ODIN
 from oodbench.baselines.vim import VirtualLogit
 from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig
 
-CONV = {"kind": "conv", "channels": (4, 8), "hidden": 6}
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 3
 
 
 @pytest.fixture(scope="module")
 def model() -> ImageClassifier:
-    """Random weights, Gaussians of random images."""
-    torch.manual_seed(0)
-    made = ClassifierConfig(network=CONV).build((1, 8, 8)).eval()  # type: ignore[arg-type]
-    with torch.no_grad():
-        made.complete([(pixels(200, 5), torch.arange(200) % 10)])
-    return made
-
-
-def pixels(count: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return random_classifier()
 
 
 def on(detector: ClassifierDetector, model: ImageClassifier) -> np.ndarray:

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import resource
-import sys
 from pathlib import Path
 
+import bad_input as table
 import numpy as np
 import pytest
-
-from oodbench.cli import main
-
-_spec = importlib.util.spec_from_file_location(
-    "bad_input", Path(__file__).with_name("bad_input.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-table = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(table)
+from in_process import invoke
 
 #: What a case may take beside what was there already; the bombs would take gigabytes.
 MEMORY = 700 * 2**20
-
-
-def invoke(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> tuple[int, str, str]:
-    """`main` in this process: exit status, standard output and error."""
-    monkeypatch.setattr(sys, "argv", ["oodbench", *arguments])
-    capsys.readouterr()
-    status = 0
-    try:
-        main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    out = capsys.readouterr()
-    return status, out.out, out.err
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +59,7 @@ def test_there_are_enough_cases() -> None:
 
 
 @pytest.mark.parametrize("name", list(table.CASES))
-def test_bad_input_of_a_run(
-    name: str, shared: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+def test_bad_input_of_a_run(name: str, shared: Path, here: Path) -> None:
     from oodbench.detector import DETECTORS
 
     make, arguments, message = table.CASES[name]
@@ -96,7 +68,7 @@ def test_bad_input_of_a_run(
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     known = dict(DETECTORS._objects)
     try:
-        result = invoke(monkeypatch, capsys, ["run", "--device", "cpu", *arguments])
+        result = invoke(here, "run", "--device", "cpu", *arguments)
     finally:
         DETECTORS._objects.clear()
         DETECTORS._objects.update(known)
@@ -109,38 +81,30 @@ def test_bad_input_of_a_run(
 
 
 @pytest.mark.parametrize("name", list(table.IMPORTS))
-def test_bad_archives_of_a_store(
-    name: str, shared: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+def test_bad_archives_of_a_store(name: str, shared: Path, here: Path) -> None:
     make, message = table.IMPORTS[name]
     make(here)
     before = contents(shared)
-    check(*invoke(monkeypatch, capsys, ["store", "import", "r.tar"]), message)
+    check(*invoke(here, "store", "import", "r.tar"), message)
     assert contents(shared) == before
     assert not (here.parent / "etc").exists()
 
 
 @pytest.mark.parametrize("name", list(table.EXPORTED))
-def test_bad_exported_detectors(
-    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_exported_detectors(name: str, here: Path) -> None:
     make, message = table.EXPORTED[name]
     make(here)
     table.image(here, table.encode(table.pixels(8, 8), "PNG"))
-    check(*invoke(monkeypatch, capsys, ["score", "x", "bad"]), message)
+    check(*invoke(here, "score", "x", "bad"), message)
 
 
 @pytest.mark.parametrize("name", list(table.EXPORTS))
-def test_bad_input_of_an_export(
-    name: str, shared: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+def test_bad_input_of_an_export(name: str, shared: Path, here: Path) -> None:
     arguments, message = table.EXPORTS[name]
     before = contents(shared)
     text = [] if "--out" in arguments else ["--out", "new"]
     (here / "something").write_text("x")
-    check(*invoke(monkeypatch, capsys, ["export", *arguments, *text]), message)
+    check(*invoke(here, "export", *arguments, *text), message)
     assert not (here / "new").exists()
     assert contents(shared) == before
 
@@ -148,9 +112,7 @@ def test_bad_input_of_an_export(
 @pytest.mark.parametrize(
     "name", ["with space", "quo'te\"s", "ünïcödé ☃", "x[bold]y[red", "-dash", "a;b&c|$HOME", "…"]
 )
-def test_odd_names_work(
-    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_names_work(name: str, here: Path) -> None:
     from PIL import Image
 
     folder = here / name
@@ -159,7 +121,7 @@ def test_odd_names_work(
         Image.fromarray(table.pixels(8, 8)).save(folder / f"{name} {index}.png")
     np.savez(here / f"{name}.npz", images=table.pixels(30, 8, 8))
     arguments = ["run", "--in-dist", f"./{name}.npz", "--ood", f"./{name}"]
-    status, out, err = invoke(monkeypatch, capsys, [*arguments, "--detector", "mean-intensity"])
+    status, out, err = invoke(here, *arguments, "--detector", "mean-intensity")
     assert (status, err.count("Traceback")) == (0, 0), err
     assert name in out
     assert "6 ID + 6 OOD" in out

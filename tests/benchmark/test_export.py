@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import invoke
 from PIL import Image
 
 import oodbench
-from oodbench.cli import main
 from oodbench.datasets.loading import find_places
 from oodbench.detector import DETECTORS
 from oodbench.errors import DataError, OodbenchError, PluginError, StoreError
@@ -377,28 +376,13 @@ def test_the_detector_of_a_plug_in_needs_it(bench: Bench, tmp_path: Path) -> Non
 
 
 # ---------------------------------------------------------------------- the command line
-def invoke(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["oodbench", *arguments])
-    capsys.readouterr()
-    status = 0
-    try:
-        main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    out = capsys.readouterr()
-    return status, out.out, out.err
-
-
 def test_export_and_score_on_the_command_line(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OODBENCH_STORE", bench.store.storage.location)
     out = str(tmp_path / "x")
     status, text, err = invoke(
-        monkeypatch, capsys, "export", "mean-intensity", "--pair", "digits-photos", "--tpr", "80",
+        tmp_path, "export", "mean-intensity", "--pair", "digits-photos", "--tpr", "80",
         "--out", out,
     )  # fmt: skip
     assert status == 0, err
@@ -406,11 +390,11 @@ def test_export_and_score_on_the_command_line(
     picture(tmp_path / "d" / "good.png", 8, 8)
     (tmp_path / "d" / "torn.png").write_bytes(b"x")
     csv = str(tmp_path / "scores.csv")
-    status, _, err = invoke(monkeypatch, capsys, "score", out, str(tmp_path / "d"), "--out", csv)
+    status, _, err = invoke(tmp_path, "score", out, str(tmp_path / "d"), "--out", csv)
     assert (status, Path(csv).exists()) == (2, False)
     assert "torn.png" in err
     status, _, err = invoke(
-        monkeypatch, capsys, "score", out, str(tmp_path / "d"), "--out", csv, "--skip-unreadable"
+        tmp_path, "score", out, str(tmp_path / "d"), "--out", csv, "--skip-unreadable"
     )
     assert (status, err) == (0, "oodbench: 1 images cannot be read; they stand last\n")
     lines = Path(csv).read_text().splitlines()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plugin_examples import examples, write_examples
 
 import oodbench
 from oodbench import resources
@@ -24,9 +25,6 @@ from oodbench.registry import load_plugin
 from oodbench.scorefunctions import score_function
 from oodbench.sourcecode import detector_source, model_source
 from oodbench.store import Store
-
-sys.path.insert(0, str(Path(__file__).parent))
-from plugin_examples import examples, write_examples
 
 ROOT = Path(__file__).parents[2]
 FILES = [name for name in examples() if not name.startswith(("oodbench-project", "example"))]

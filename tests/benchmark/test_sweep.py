@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import invoke
 
-from oodbench.cli import main
 from oodbench.cli import oodbench as command_line
 from oodbench.datasets.loading import find_places
 from oodbench.errors import ConfigError
@@ -62,22 +62,6 @@ class Finished:
     def store(self) -> Store:
         """Its store."""
         return Store(self.folder / "results" / "store")
-
-
-def invoke(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """`main` in this process: exit status, standard output and error."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["oodbench", *arguments])
-        patch.setattr(sys, "stdout", out)
-        patch.setattr(sys, "stderr", err)
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return status, out.getvalue(), err.getvalue()
 
 
 def fits(store: Path) -> dict[str, int]:
