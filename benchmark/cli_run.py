@@ -109,24 +109,28 @@ def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bo
     from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
     from oodbench.tables.board import shown_scores
     from oodbench.tables.classifiers import classifiers_table
+    from oodbench.tables.papers import Papers
 
-    out = console()
+    out, papers = console(), Papers()
     groups = group_runs(entries)
     for pair in chosen.pairs:
         own = [
             g for g in groups if (g.first["in_dist"], g.first["ood"]) == (pair.in_dist, pair.ood)
         ]
-        rows = []
+        rows, paper = [], []
         for group in own:
             request = chosen.asked[str(group.first["detector"])]
-            rows += make_rows(group, shown_scores(group, request, all_scores))
+            shown = shown_scores(group, request, all_scores)
+            rows += make_rows(group, shown)
+            found = [papers.auroc(group, score) for score in shown]
+            paper += [one.number.printed if one else "" for one in found]
         if not rows:
             continue
         if pair.reading:
             out.print(pair.reading + "\n", highlight=False)
         seeds = max(own, key=lambda g: len(g.entries))
         out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
-                                  caption(seeds, own)))  # fmt: skip
+                                  caption(seeds, own), paper))  # fmt: skip
         out.print()
     for models in (diagnostics_table(groups), classifiers_table(groups)):
         if models is not None:

@@ -94,7 +94,7 @@ def import_(file: Path, store: str) -> None:
 
 
 def note_changes(entries: Iterable[Entry]) -> None:
-    """One line on standard error for every detector whose source changed since its results."""
+    """One line on standard error where sources changed since results were stored."""
     from oodbench.sourcecode import changed_sources
 
     note_lines(changed_sources(entries))

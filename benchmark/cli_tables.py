@@ -31,7 +31,7 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--compare", "paper", type=click.Choice(["paper"]),
               help="Ours, its interval, the paper's, the difference.")  # fmt: skip
 @click.option("--columns", "extras", default="",
-              metavar="cost,diagnostics,classifier,reverse,trivial",
+              metavar="cost,diagnostics,classifier,paper,reverse,trivial",
               help="More columns of the general layout.")  # fmt: skip
 @click.option("--all-scores", is_flag=True,
               help="General layout: also L>k, KL<=k, KL>k and LLR_ada_eq11.")  # fmt: skip

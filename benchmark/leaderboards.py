@@ -251,19 +251,25 @@ def category_legend(rows: Iterable[Row]) -> list[str]:
     return [text for name, text in CATEGORY_LEGEND.items() if name in shown]
 
 
-def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
-    """The table of one pair for a terminal; the best of a column is bold, oracle choices aside."""
+def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = ()) -> Boxed:
+    """The table of one pair for a terminal; the best of a column is bold, oracle choices aside.
+
+    `paper`: for every row the AUROC that a paper prints, or "".
+    """
     from oodbench.tables.boxed import Boxed
 
     legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
     legend += category_legend(rows)
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
+    if any(paper):
+        columns.append(("Paper", "right"))
+        legend.append("Paper: the AUROC printed for the model of the recipe at scale paper")
     table = Boxed(
         pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
     )  # fmt: skip
     best = {m: _best(rows, m) for m in METRICS}
     last = ""
-    for row in rows:
+    for row, printed in zip(rows, paper or [""] * len(rows), strict=True):
         if last and row.detector != last:
             table.end_section()
         bold = [
@@ -274,7 +280,8 @@ def score_table(pair: str, rows: Sequence[Row], caption: str) -> Boxed:
         name = f"{row.detector} {row.tag}".rstrip() if row.detector != last else ""
         tag = category_tag("oracle") if row.category == "oracle" else ""
         score = " ".join(part for part in (row.score, tag, row.mark) if part)
-        table.add(name, score, *(row.cells[m].text for m in METRICS), bold=bold)
+        beside = [printed] if any(paper) else []
+        table.add(name, score, *(row.cells[m].text for m in METRICS), *beside, bold=bold)
         last = row.detector
     return table
 

@@ -60,13 +60,13 @@ def pack_table(
     return sink.getvalue()
 
 
-def unpack_table(data: bytes) -> dict[str, np.ndarray]:
-    """Inverse of `pack_table`; ValueError where the bytes are not such a file."""
+def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Inverse of `pack_table`, of all columns or some; ValueError where it is not such a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a Parquet file: {error}") from error
     out = {}

@@ -81,6 +81,8 @@ class PairedComparison:
     low: float
     high: float
     p_value: float
+    n_id: int
+    n_ood: int
 
 
 def paired_delong(
@@ -100,8 +102,9 @@ def paired_delong(
     else:
         p_value = 1.0 if difference == 0 else 0.0
     return PairedComparison(
-        auc_a, auc_b, difference, error, difference - half, difference + half, p_value
-    )
+        auc_a, auc_b, difference, error, difference - half, difference + half, p_value,
+        id_a.size, ood_a.size,
+    )  # fmt: skip
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -74,14 +74,15 @@ def model_source(config: type) -> str | None:
 
 
 def changed_sources(entries: Iterable[Entry]) -> list[str]:
-    """One line for every detector or model that changed since results were stored.
+    """One line that names every detector and model that changed since results were stored.
 
     Only such as are registered here under the recorded revision can be compared.
     """
     from oodbench.detector import DETECTORS
     from oodbench.recipes import MODELS
 
-    found: dict[tuple[str, str, int], int] = {}
+    found: dict[tuple[str, str, int], None] = {}
+    changed: set[str] = set()
     for entry in entries:
         source = entry.record.get("source")
         if not isinstance(source, Mapping):
@@ -100,12 +101,27 @@ def changed_sources(entries: Iterable[Entry]) -> list[str]:
             revision = int(cast(int, held["revision"]))
             comparable = now is not None and getattr(cls, "revision", 1) == revision
             if comparable and held["sha256"] not in (None, now):
-                found[kind, name, revision] = found.get((kind, name, revision), 0) + 1
+                found[kind, name, revision] = None
+                changed.add(entry.digest)
+    if not found:
+        return []
+    names = {
+        kind: [repr(name) for k, name, _ in found if k == kind] for kind in ("detector", "model")
+    }
+    who = " and ".join(
+        f"{kind}{'s' if len(known) > 1 else ''} {', '.join(known)}"
+        for kind, known in names.items()
+        if known
+    )
+    if len(found) == 1:
+        ((_, _, revision),) = found
+        still = f"its revision is still {revision}"
+    else:
+        still = "their revisions are the same"
+    results = f"{len(changed)} stored result{'s' if len(changed) > 1 else ''}"
     return [
-        f"the source of {kind} {name!r} is not that of {count} stored"
-        f" result{'s' if count > 1 else ''}, but its revision is still {revision}; if its numbers"
-        " change, set a new `revision` and run again"
-        for (kind, name, revision), count in found.items()
+        f"the source of {who} is not that of {results}, but {still}; if numbers change, set a new"
+        " `revision` and run again"
     ]
 
 

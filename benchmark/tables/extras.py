@@ -1,4 +1,4 @@
-"""Columns on demand: cost, diagnostics, the pair the other way round, the trivial detectors."""
+"""Columns on demand: cost, diagnostics, papers' values, the pair reversed, trivial detectors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from oodbench.canonical import JSON
 from oodbench.errors import UnknownNameError
 from oodbench.tables.board import TRIVIAL, Board, Place
 from oodbench.tables.marks import Family, verdict
+from oodbench.tables.papers import Papers
 
 if TYPE_CHECKING:
     from oodbench.diagnosis import StoredDiagnoses
@@ -22,6 +23,7 @@ class Extra:
     """A column: its head, its name in CSV, its value and how that is shown.
 
     One that is not `per_score` says the same of all scores of a detector, and is printed once.
+    One that is not `printed` stands in CSV and JSON only.
     """
 
     head: str
@@ -29,6 +31,7 @@ class Extra:
     value: Callable[[Place], Value]
     decimals: int = 1
     per_score: bool = False
+    printed: bool = True
 
     def text(self, place: Place) -> str:
         """What stands in the table; "" where the run does not know."""
@@ -85,7 +88,7 @@ EXTRAS: Mapping[str, Sequence[Extra]] = {
         Extra("ECE", "calibration_error", _percent("calibration_error")),
     ),
 }
-NAMES = (*EXTRAS, "reverse", "trivial")
+NAMES = (*EXTRAS, "paper", "reverse", "trivial")
 
 
 def parse_columns(text: str) -> list[str]:
@@ -108,6 +111,8 @@ def chosen_extras(
     Where runs of the board were diagnosed, ``diagnostics`` has the columns of `diagnoses` too.
     """
     found: dict[str, Sequence[Extra]] = {**EXTRAS, "reverse": (_reverse(board),)}
+    if "paper" in names:
+        found["paper"] = _beside_the_paper()
     if diagnoses is not None:
         found["diagnostics"] = (*EXTRAS["diagnostics"], *_diagnosed(board, diagnoses))
     extras = [extra for name in names for extra in found.get(name, ())]
@@ -142,6 +147,29 @@ def _diagnosed(board: Board, diagnoses: StoredDiagnoses) -> Sequence[Extra]:
         column("I(x;z) nats ≥", "information_nats", 2),
         column("G_T", "G_T_nats", 2),
         column("G_T fitted", "fitted_G_T_nats", 2),
+    )
+
+
+def _beside_the_paper() -> Sequence[Extra]:
+    """The interval of our AUROC, and the value that a paper prints, percent."""
+    papers = Papers()
+
+    def interval(place: Place) -> Value:
+        cell = place.row.cells["auroc"]
+        return None if cell.low is None else f"[{cell.low:.1f}, {cell.high:.1f}]"
+
+    def paper(place: Place) -> Value:
+        printed = papers.auroc(place.group, place.score)
+        return printed.number.value if printed else None
+
+    def source(place: Place) -> Value:
+        printed = papers.auroc(place.group, place.score)
+        return printed.source if printed else None
+
+    return (
+        Extra("95 %", "auroc_interval", interval, per_score=True),
+        Extra("Paper", "auroc_paper", paper, per_score=True),
+        Extra("", "paper_source", source, per_score=True, printed=False),
     )
 
 

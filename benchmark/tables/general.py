@@ -5,7 +5,8 @@ One panel per ID set, its pairs side by side; a last panel with mean ranks where
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from oodbench.leaderboards import METRICS, category_legend, category_tag
 from oodbench.runrecord import shown_notes
@@ -36,7 +37,7 @@ def general_document(
               literal(f"In-distribution: {name}"))
         for name in sets
     ]  # fmt: skip
-    notes = _notes(board, marks)
+    notes = _notes(board, extras, marks)
     ranks = mean_ranks(board) if len(board.pairs) > 1 else {}
     if ranks:
         panels.append(Panel(_rank_grid(board, ranks), literal("Mean rank by AUROC")))
@@ -136,13 +137,9 @@ def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
     return Grid("llc", tuple(head), tuple(body))
 
 
-def _notes(board: Board, marks: Family | None) -> list[str]:
+def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[str]:
     notes = ["Bold: best of its column; underlined: second; ties share it. Percent."]
-    sizes: dict[str, None] = {}
-    for pair in board.pairs:
-        for _, place in board.column(pair):
-            sizes[f"{pair}: {place.row.n:,} ID + {place.row.n:,} OOD images"] = None
-    notes.append("; ".join(sizes) + " (equal size).")
+    notes.append(_sizes(board))
     places = [place for pair in board.pairs for _, place in board.column(pair)]
     if any(len(place.row.seeds) > 1 for place in places):
         notes.append("±: sample standard deviation over training seeds; without it, one seed.")
@@ -150,16 +147,72 @@ def _notes(board: Board, marks: Family | None) -> list[str]:
     scales = {str(place.group.first["scale"]) for place in places} - {""}
     if scales:
         notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")
-    notes += dict.fromkeys(note for place in places for note in shown_notes(place.group.first))
+    notes += _image_notes(board)
+    if any(extra.name == "auroc_paper" for extra in extras):
+        notes.append(
+            "95 %: interval of our AUROC over test images. Paper: the AUROC printed for the model"
+            " of the recipe at scale paper; where it is printed stands in the CSV."
+        )
     if marks is not None and marks.p_values:
         notes.append(
             f"{NOT_BELOW} AUROC not significantly below the best of its pair: paired DeLong over"
-            f" test images (one seed each), Holm over {len(marks.p_values)} comparisons, p ≥"
-            f" {ALPHA}. It says nothing about training again."
+            " the test images that both measured (one seed each), Holm over"
+            f" {len(marks.p_values)} comparisons, p ≥ {ALPHA}. It says nothing about training"
+            " again."
         )
     if marks is not None and marks.untested:
         notes.append(_untested(marks.untested))
     return notes
+
+
+def _sizes(board: Board) -> str:
+    """How many images were compared: of most rows of a pair, and of those that differ."""
+    said: dict[str, list[str]] = {}
+    for pair in board.pairs:
+        column = board.column(pair)
+        counts = Counter(place.row.n for _, place in column)
+        usual = max(counts, key=lambda n: (counts[n], n))
+        text = f"{usual:,} ID + {usual:,} OOD images"
+        for n in sorted(counts.keys() - {usual}, reverse=True):
+            text += f"; {n:,} + {n:,} of {', '.join(_who(board, pair, n))}"
+        said.setdefault(text, []).append(pair)
+    return ".  ".join(f"{', '.join(pairs)}: {text}" for text, pairs in said.items()) + (
+        " (equal size)."
+    )
+
+
+def _who(board: Board, pair: str, n: int) -> list[str]:
+    """Detectors that compare `n` images on a pair; by their scores where others compare more."""
+    rows = [(board.rows[index], place.row.n) for index, place in board.column(pair)]
+    found = []
+    for label in dict.fromkeys(row.label for row, count in rows if count == n):
+        own = [(row.score, count == n) for row, count in rows if row.label == label]
+        scores = "" if all(same for _, same in own) else _joined(s for s, same in own if same)
+        found.append(f"{label} {scores}".rstrip())
+    return found
+
+
+def _joined(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _image_notes(board: Board) -> list[str]:
+    """What a reader has to know of the images, with the detectors where it is not so for all."""
+    known: dict[str, dict[str, None]] = {}
+    by_pair: list[set[str]] = []
+    for pair in board.pairs:
+        by_pair.append(set())
+        for index, place in board.column(pair):
+            by_pair[-1].add(board.rows[index].label)
+            for note in shown_notes(place.group.first):
+                known.setdefault(note, {})[board.rows[index].label] = None
+    common, some = [], dict[tuple[str, ...], list[str]]()
+    for note, labels in known.items():
+        if any(labels.keys() >= everyone for everyone in by_pair):
+            common.append(note)
+        else:
+            some.setdefault(tuple(labels), []).append(note)
+    return common + [f"{', '.join(who)}: {'; '.join(notes)}" for who, notes in some.items()]
 
 
 def _untested(untested: Mapping[Where, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.leaderboards import Group, group_runs
@@ -40,7 +40,6 @@ class HeadToHead:
     a: Contender
     b: Contender
     pair: str
-    n: int
     by_seed: dict[int, PairedComparison]
     p_adjusted: list[float]
     over_seeds: SeedDifference | None
@@ -73,7 +72,6 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
         left,
         right,
         pair,
-        int(str(left.group.first["n"])),
         by_seed,
         holm([result.p_value for result in by_seed.values()]),
         seed_difference(differences) if len(differences) > 1 else None,
@@ -105,10 +103,9 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
 
 
 def comparison_json(found: HeadToHead) -> dict[str, object]:
-    """Fractions of AUROC; one object per seed, and the seeds together where they are several."""
+    """Fractions of AUROC on the images that both measured; an object per seed, then all seeds."""
     return {
         "pair": found.pair,
-        "n_per_side": found.n,
         "a": found.a.name,
         "b": found.b.name,
         "test_images": [
@@ -119,10 +116,26 @@ def comparison_json(found: HeadToHead) -> dict[str, object]:
     }
 
 
+def _images(found: HeadToHead) -> str:
+    """How many images were compared, and of how many where a side measured more."""
+    first = next(iter(found.by_seed.values()))
+    judged = f"{first.n_id:,} ID + {first.n_ood:,} OOD images"
+    whole = [_compared(side) for side in (found.a, found.b)]
+    if {*whole} == {(first.n_id, first.n_ood)}:
+        return judged
+    a, b = (f"{n_id:,} + {n_ood:,}" for n_id, n_ood in whole)
+    return f"{judged} that both measured (of A's {a} and B's {b})"
+
+
+def _compared(side: Contender) -> tuple[int, int]:
+    score = cast("dict[str, dict[str, int]]", side.group.first["scores"])[side.score]
+    return score["n_id"], score["n_ood"]
+
+
 def comparison_text(found: HeadToHead) -> str:
     """A few lines for a terminal, AUROC in percent."""
     lines = [
-        f"{found.pair}: {found.n:,} ID + {found.n:,} OOD images, AUROC in percent",
+        f"{found.pair}: {_images(found)}, AUROC in percent",
         f"A = {found.a.name}",
         f"B = {found.b.name}",
         "",

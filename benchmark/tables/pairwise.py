@@ -1,7 +1,8 @@
 """Paired DeLong tests between runs on the same images, from the scores in the store.
 
 They speak of the test images, for the one trained model of each run; what training again would
-change is another source of variance (`seed_difference`).
+change is another source of variance (`seed_difference`).  Where two runs measured different
+subsets of a set, or the equal-size rule drew different images, those common to both are compared.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     Sides: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
+SIDES = ("id_scores", "ood_scores")
+
+
 class PairedScores:
     """The per-image scores of runs, as their metrics were computed from."""
 
@@ -38,7 +42,7 @@ class PairedScores:
         """The compared images of a score; StoreError where its scores are gone."""
         from oodbench.tables.compared import compared
 
-        tables = [self._tables(str(run.parts[side])) for side in ("id_scores", "ood_scores")]
+        tables = [self._tables(str(run.parts[side])) for side in SIDES]
         return compared(run, score, tables[0], tables[1])
 
     def sides(self, run: Entry, score: str) -> Sides:
@@ -46,24 +50,16 @@ class PairedScores:
         found = self.compared(run, score)
         return found.id_scores, found.ood_scores
 
-    def images(self, run: Entry) -> tuple[str, str]:
-        """Fingerprints of the ID and OOD images; StoreError where their measurement is gone."""
-        found = []
-        for side in ("id_scores", "ood_scores"):
-            measured = self._entry("measure", str(self._entry("score", run.parts[side])
-                                                  .parts["measure"]))  # fmt: skip
-            found.append(str(measured.parts["images"]))
-        return found[0], found[1]
-
     def compare(self, a: Entry, score_a: str, b: Entry, score_b: str) -> PairedComparison:
-        """DeLong's paired comparison of two AUROCs, fractions.
+        """DeLong's paired comparison of two AUROCs, fractions, on the images that both compare.
 
-        StoreError where scores are gone, the runs did not see the same images, or one score judges
-        groups of images and the other single ones.
+        StoreError where scores are gone, the runs did not see the same images or have fewer than
+        two on a side in common, or one score judges groups of images and the other single ones.
         """
         from oodbench.significance import paired_delong
 
-        if self.images(a) != self.images(b):
+        measured = [[self._measured(run, side) for side in SIDES] for run in (a, b)]
+        if [m.parts["images"] for m in measured[0]] != [m.parts["images"] for m in measured[1]]:
             raise StoreError(
                 f"runs {a.digest[:12]} and {b.digest[:12]} did not see the same images; no paired"
                 " comparison is possible"
@@ -74,7 +70,53 @@ class PairedScores:
                 f"{score_a} judges {_judged(left.members)} and {score_b} {_judged(right.members)};"
                 " no paired comparison is possible"
             )
-        return paired_delong(left.id_scores, left.ood_scores, right.id_scores, right.ood_scores)
+        sides = [
+            self._in_common(*both, left.members)
+            for both in (
+                (measured[0][0], left.id_rows, measured[1][0], right.id_rows),
+                (measured[0][1], left.ood_rows, measured[1][1], right.ood_rows),
+            )
+        ]
+        (id_a, id_b), (ood_a, ood_b) = sides
+        return paired_delong(
+            left.id_scores[id_a], left.ood_scores[ood_a],
+            right.id_scores[id_b], right.ood_scores[ood_b],
+        )  # fmt: skip
+
+    def _in_common(
+        self, a: Entry, rows_a: np.ndarray, b: Entry, rows_b: np.ndarray, members: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where two selections of rows of measurements hold the same images, in the same order."""
+        import numpy as np
+
+        if a.parts.get("subset", 0) != b.parts.get("subset", 0):
+            rows_a, rows_b = self._indices(a)[rows_a], self._indices(b)[rows_b]
+            if members > 1:
+                raise StoreError(
+                    f"groups of {members} images were drawn from different subsets; no paired"
+                    " comparison is possible"
+                )
+        common, in_a, in_b = np.intersect1d(rows_a, rows_b, return_indices=True)
+        if len(common) < 2:
+            raise StoreError(
+                f"the runs measured subsets with {len(common)} images of a side in common; no"
+                " paired comparison is possible"
+            )
+        return in_a, in_b
+
+    def _indices(self, measured: Entry) -> np.ndarray:
+        """Places in the whole split of the images of a measurement."""
+        from oodbench.payload import unpack_table
+
+        def index(data: bytes) -> np.ndarray:
+            return unpack_table(data, ["index"])["index"]
+
+        return measured.parse("statistics.parquet", index)
+
+    def _measured(self, run: Entry, side: str) -> Entry:
+        """The measurement behind a side's scores."""
+        score = self._entry("score", run.parts[side])
+        return self._entry("measure", score.parts["measure"])
 
     def _entry(self, stage: str, digest: JSON) -> Entry:
         entry = self.store.get(stage, str(digest))

@@ -93,8 +93,6 @@ def table_rows(
 
 def check_request(request: TableRequest) -> None:
     """ConfigError where parts of a request do not go together."""
-    if request.layout == "general" and request.paper:
-        raise ConfigError("--compare paper needs a published table: --layout table1 … table16")
     if request.layout != "general" and request.extras:
         raise ConfigError("--columns belongs to the general layout; leave out --layout")
 
@@ -127,7 +125,8 @@ def layout_notes(layout: Layout, results: Results) -> list[str]:
 def _general(groups: Sequence[Group], store: Store, request: TableRequest, styled: bool) -> str:
     board, extras, scores = _board(groups, store, request)
     marks = as_good_as_best(board, scores) if request.significance else None
-    return _drawn(general_document(board, request.title, extras=extras, marks=marks), request,
+    shown = [extra for extra in extras if extra.printed]
+    return _drawn(general_document(board, request.title, extras=shown, marks=marks), request,
                   styled)  # fmt: skip
 
 
@@ -136,9 +135,10 @@ def _board(
 ) -> tuple[Board, Sequence[Extra], PairedScores]:
     board = make_board(groups, request.asked, request.all_scores)
     scores = PairedScores(store)
-    trivial = above_trivial(board, scores) if "trivial" in request.extras else None
-    diagnoses = StoredDiagnoses(store) if "diagnostics" in request.extras else None
-    return board, chosen_extras(request.extras, board, trivial, diagnoses), scores
+    names = dict.fromkeys([*(["paper"] if request.paper else []), *request.extras])
+    trivial = above_trivial(board, scores) if "trivial" in names else None
+    diagnoses = StoredDiagnoses(store) if "diagnostics" in names else None
+    return board, chosen_extras([*names], board, trivial, diagnoses), scores
 
 
 def _general_rows(

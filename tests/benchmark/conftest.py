@@ -61,7 +61,9 @@ def _score_names(detector: str, layers: int) -> tuple[str, ...]:
         return tuple(s for s in LAYERED if ">" not in s or int(s[-1]) < layers)
     if detector.startswith("waic"):
         return ("-WAIC", "mean")
-    return {"hvk": ("LLR>1", "LLR>2"), "glow": ("L",), "pixelcnn": ("L",)}.get(detector, SINGLE)
+    several = {"hvk": ("LLR>1", "LLR>2"), "glow": ("L",), "pixelcnn": ("L",),
+               "likelihood-regret": ("LRe", "L"), "flow-group": ("GOD1KS", "GOD2KS")}  # fmt: skip
+    return several.get(detector, SINGLE)
 
 
 def _diagnostics(detector: str, recipe: str, layers: int, seed: int) -> dict[str, JSON]:

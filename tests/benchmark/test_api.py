@@ -108,7 +108,6 @@ def test_a_dry_run_lists_what_is_missing(tmp_path: Path) -> None:
         (lambda: oodbench.run(in_dist="digits"), "go together"),
         (lambda: oodbench.leaderboard(layout="table99"), "unknown layout"),
         (lambda: oodbench.leaderboard(columns="costs"), "nearest: cost"),
-        (lambda: oodbench.leaderboard(compare="paper"), "needs a published table"),
         (lambda: oodbench.compare("a", "b", "c"), "no run of pair 'c'"),
     ],
 )  # fmt: skip

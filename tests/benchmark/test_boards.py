@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from scipy import stats
 
 from oodbench.canonical import JSON
 from oodbench.errors import OodbenchError, StoreError
+from oodbench.jobkeys import subset_indices
 from oodbench.leaderboards import Group, group_runs, make_rows, score_table
 from oodbench.metrics import auroc, equal_size, evaluate
-from oodbench.payload import pack_table
+from oodbench.payload import pack_table, unpack_table
 from oodbench.significance import delong, holm
 from oodbench.store import Key, Store
 from oodbench.tables.board import make_board, mean_ranks
@@ -34,7 +36,8 @@ from oodbench.tables.markup import plain
 from oodbench.tables.numbers import Number
 from oodbench.tables.pairwise import PairedScores, paired_seeds, seed_difference
 from oodbench.tables.paper import Comparison, compare_with_paper
-from oodbench.tables.request import TableRequest, table_text
+from oodbench.tables.papers import Papers
+from oodbench.tables.request import TableRequest, table_rows, table_text
 from oodbench.tables.results import results_for
 
 SHIFTS = {"strong": 1.5, "weak": 1.0, "useless": 0.0}
@@ -42,8 +45,12 @@ PAIRS = (("a-b", "a", "b"), ("a-c", "a", "c"))
 
 
 def write_run(store: Store, detector: str, pair: tuple[str, str, str], seed: int = 0,
-              recipe: str = "F3", images: str = "", **changes: JSON) -> None:  # fmt: skip
-    """A run with real scores of 300 ID and 200 OOD images; the ID side is shared by the pairs."""
+              recipe: str = "F3", images: str = "", subset: int = 0,
+              **changes: JSON) -> None:  # fmt: skip
+    """A run with real scores of 300 ID and 200 OOD images, or of subsets of both sets.
+
+    The ID side is shared by the pairs.
+    """
     name, in_dist, ood = pair
     scores: dict[str, dict[str, np.ndarray]] = {}
     digests: dict[str, JSON] = {}
@@ -55,15 +62,18 @@ def write_run(store: Store, detector: str, pair: tuple[str, str, str], seed: int
             "L": common + own.normal(0, 0.3, count) + shift,
             "LLR_ada": common + own.normal(0, 0.5, count) + shift / 2,
         }
-        fingerprint = f"{dataset}{images}"
+        index = subset_indices(count, subset) if subset else np.arange(count)
+        values = {score: column[index] for score, column in values.items()}
+        parts: dict[str, JSON] = {"d": detector, "images": f"{dataset}{images}", "seed": seed,
+                                  "r": recipe, "subset": subset}  # fmt: skip
         measure = store.write(
-            Key("measure", {"d": detector, "images": fingerprint, "seed": seed, "r": recipe}), {}
+            Key("measure", parts), {"statistics.parquet": pack_table({"index": index})}
         )
         entry = store.write(
             Key("score", {"measure": measure.digest}), {"scores.parquet": pack_table(values)}
         )
         scores[side], digests[f"{side}_scores"] = values, entry.digest
-    id_index, ood_index = equal_size(300, 200)
+    id_index, ood_index = equal_size(*(len(scores[side]["L"]) for side in ("id", "ood")))
     results: dict[str, JSON] = {
         score: evaluate(scores["id"][score][id_index], scores["ood"][score][ood_index],
                         resamples=20).to_json()
@@ -73,11 +83,11 @@ def write_run(store: Store, detector: str, pair: tuple[str, str, str], seed: int
         "pair": name, "in_dist": in_dist, "ood": ood, "detector": detector, "title": detector,
         "category": "unsupervised", "cite": "", "seed": seed, "recipe": recipe,
         "configuration": f"{detector}{recipe}{name}".ljust(64, "0"),
-        "scale": "small" if recipe else "", "variant": "", "layers": 0, "n": 200, "notes": [],
-        "scores": results, "diagnostics": {}, "cost": {"train_seconds": 3.0, "passes": "f"},
-        **changes,
+        "scale": "small" if recipe else "", "variant": "", "layers": 0, "n": len(id_index),
+        "notes": [], "scores": results, "diagnostics": {},
+        "cost": {"train_seconds": 3.0, "passes": "f"}, **changes,
     }  # fmt: skip
-    parts: dict[str, JSON] = {**digests, "metrics": {"revision": 1, "equal_size_seed": 0},
+    parts = {**digests, "metrics": {"revision": 1, "equal_size_seed": 0},
                               "who": detector, "pair": name, "recipe": recipe}  # fmt: skip
     store.write(Key("run", parts), {}, record)
 
@@ -132,6 +142,51 @@ def test_other_images_cannot_be_compared(tmp_path: Path) -> None:
     write_run(store, "strong", PAIRS[0])
     write_run(store, "weak", PAIRS[0], images=" at another size")
     with pytest.raises(StoreError, match="did not see the same images"):
+        compare_runs(store, "strong:L", "weak:L", "a-b")
+
+
+def test_subsets_are_compared_on_the_images_that_both_measured(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_run(store, "strong", PAIRS[0])
+    write_run(store, "weak", PAIRS[0], subset=60)
+    write_run(store, "useless", PAIRS[0], subset=50)
+    strong, weak, useless = (
+        next(run for run in store.entries("run") if run.record["detector"] == name)
+        for name in ("strong", "weak", "useless")
+    )
+    scores = PairedScores(store)
+    # All 300 + 200 images of `strong` in the order of the sets, whatever the equal-size rule drew.
+    tables = [store.get("score", str(strong.parts[f"{s}_scores"])) for s in ("id", "ood")]
+    whole = [unpack_table(entry.read("scores.parquet"))["L"] for entry in tables if entry]
+    drawn = set(equal_size(300, 200)[0].tolist())
+    kept = [[row for row in subset_indices(300, 60) if row in drawn], subset_indices(200, 60)]
+    result = scores.compare(strong, "L", weak, "L")
+    assert (result.n_id, result.n_ood) == (len(kept[0]), 60)
+    assert 30 < result.n_id < 60
+    assert result.auc_a == pytest.approx(auroc(whole[0][kept[0]], whole[1][kept[1]]))
+    other = scores.compare(weak, "L", useless, "L")
+    common = [
+        len({*subset_indices(count, 60).tolist()} & {*subset_indices(count, 50).tolist()})
+        for count in (300, 200)
+    ]
+    assert [other.n_id, other.n_ood] == common
+    text = comparison_text(compare_runs(store, "strong:L", "weak:L", "a-b"))
+    assert text.startswith(
+        f"a-b: {result.n_id} ID + 60 OOD images that both measured (of A's 200 + 200 and B's 60 +"
+        " 60), AUROC in percent"
+    )
+    # What made it necessary: a board with a subset on it is tested whole.
+    board = make_board(group_runs(store.entries("run")))
+    family = as_good_as_best(board, scores)
+    assert len(family.p_values) == len(board.rows) - 1
+    assert not family.untested
+
+
+def test_too_few_images_in_common_are_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_run(store, "strong", PAIRS[0], subset=3)
+    write_run(store, "weak", PAIRS[0], subset=2)
+    with pytest.raises(StoreError, match=r"measured subsets with . images of a side in common"):
         compare_runs(store, "strong:L", "weak:L", "a-b")
 
 
@@ -342,6 +397,43 @@ def test_one_seed_is_judged_by_its_test_images_several_by_the_next_training() ->
     assert (bits.interval, bits.inside) == (None, None)
 
 
+def test_the_general_layout_shows_intervals_and_the_papers_values(made_up_store: Store) -> None:
+    groups = group_runs(made_up_store.entries("run"))
+    rows, columns = table_rows(groups, made_up_store, TableRequest(paper=True, format="csv"))
+    assert columns[-3:] == ("auroc_interval", "auroc_paper", "paper_source")
+    place = ("pair", "detector", "recipe", "score", "metric")
+    found = {tuple(str(row[name]) for name in place): row for row in rows}
+    pair = "fashionmnist-mnist"
+    shown = {
+        (detector, recipe, score): (row["auroc_paper"], row["paper_source"])
+        for (on, detector, recipe, score, metric), row in found.items()
+        if (on, metric) == (pair, "auroc")
+    }
+    source = "Li et al., NeurIPS 2022, Table"
+    # Typed from the paper.
+    assert shown["INFORMATIVE-HVAE(3)", "F3-small", "LLR>2"] == (97.4, f"{source} 2")
+    assert shown["INFORMATIVE-HVAE(5)", "F5-small", "LLR_ada"] == (98.0, f"{source} 1")
+    assert shown["GLOW", "", "L"] == (6.29, f"{source} 8")
+    assert shown["VANILLA-HVAE(5)", "F5-small", "L"] == (15.3, f"{source} 6")
+    text = table_text(groups, made_up_store, TableRequest(paper=True, significance=False))
+    assert "Paper: the AUROC printed for the model of the recipe at scale paper" in text
+
+
+def test_a_score_that_no_table_names_is_the_only_one(made_up_store: Store) -> None:
+    groups = group_runs(made_up_store.entries("run"))
+    papers = Papers()
+    (odin,) = (
+        replace(g, first={**g.first, "detector": "odin", "scores": {"S": {}}, "score_order": ["S"]})
+        for g in groups
+        if (g.first["detector"], g.first["pair"]) == ("mahalanobis", "fashionmnist-mnist")
+    )
+    printed = papers.auroc(odin, "S")
+    assert printed is not None
+    assert printed.number.value == 75.2
+    two = replace(odin, first={**odin.first, "score_order": ["S", "T"]})
+    assert papers.auroc(two, "S") is None
+
+
 def test_cells_not_run_show_the_paper_alone(made_up_store: Store) -> None:
     layout = find_layout("table6")
     groups = group_runs(made_up_store.entries("run"))
@@ -352,7 +444,5 @@ def test_cells_not_run_show_the_paper_alone(made_up_store: Store) -> None:
             assert row.ours.number is None
             assert (row.difference, row.inside) == (None, None)
         assert row.paper is not None
-    with pytest.raises(OodbenchError, match="--compare paper needs a published table"):
-        table_text(groups, made_up_store, TableRequest(paper=True))
     with pytest.raises(OodbenchError, match="--columns belongs to the general layout"):
         table_text(groups, made_up_store, TableRequest(layout="table6", extras=("cost",)))

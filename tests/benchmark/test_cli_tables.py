@@ -87,7 +87,7 @@ def test_a_users_own_suite(
     [
         (["leaderboard", "--layout", "tabel2"], "unknown layout 'tabel2'; nearest: table2"),
         (["leaderboard", "--suite", "table99"], "unknown suite 'table99'; nearest: table9"),
-        (["leaderboard", "--compare", "paper"], "--compare paper needs a published table"),
+        (["leaderboard", "--compare", "papers"], "'papers' is not 'paper'"),
         (["leaderboard", "--columns", "costs"], "unknown columns 'costs'; nearest: cost"),
         (["leaderboard", "--layout", "table2", "--columns", "cost"], "--columns belongs to"),
         (["leaderboard", "--scale", "tiny"], "unknown scale 'tiny'; one of paper, small, smoke"),

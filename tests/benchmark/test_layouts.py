@@ -103,6 +103,21 @@ def test_row_labels_are_the_printed_ones_in_the_printed_order(name: str) -> None
 
 
 # ---------------------------------------------------------------------- ours
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_cells_name_a_score_that_their_detector_gives(name: str) -> None:
+    for query in find_layout(name).queries():
+        detector = str(query["detector"])
+        if "metric" not in query or detector not in DETECTORS.names():
+            continue
+        patterns = DETECTORS.get(detector).score_patterns
+        score = str(query.get("score", ""))
+        if not score:
+            assert len(patterns) <= 1, f"{detector} gives {', '.join(patterns)}; name one"
+        elif patterns:
+            digit = re.sub(r"\d", "k", score)
+            assert {score, digit} & {*patterns}, f"{detector} gives no {score}"
+
+
 @pytest.mark.parametrize("name", [*LAYOUTS, "general", "table2-paper"])
 def test_golden_files(name: str, groups: list[Group], made_up_store: Store) -> None:
     """Set OODBENCH_REGENERATE_GOLDEN=1 to write them anew, then read the difference."""
