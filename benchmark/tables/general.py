@@ -138,8 +138,9 @@ def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
 
 
 def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[str]:
-    notes = ["Bold: best of its column; underlined: second; ties share it. Percent."]
-    notes.append(_sizes(board))
+    if not board.pairs:
+        return ["No run of it is in the store yet."]
+    notes = ["Bold: best of its column; underlined: second; ties share it. Percent.", _sizes(board)]
     places = [place for pair in board.pairs for _, place in board.column(pair)]
     if any(len(place.row.seeds) > 1 for place in places):
         notes.append("±: sample standard deviation over training seeds; without it, one seed.")
