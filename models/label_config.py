@@ -10,6 +10,7 @@ from oodbench.models.config import Frozen
 
 if TYPE_CHECKING:
     from oodbench.models.image_classifier import ImageClassifier
+    from oodbench.models.mixture_vib import MixtureVIBClassifier
     from oodbench.models.vib import VIBClassifier
 
 
@@ -107,3 +108,26 @@ class VIBConfig(Frozen):
         from oodbench.models.vib import VIBClassifier
 
         return VIBClassifier(self, shape)
+
+
+class MixtureVIBConfig(Frozen):
+    """A classifier through a bottleneck of `latent` units, its marginal `components` Gaussians.
+
+    `rate_weight` is β of the loss CE + β · E_q[log q(z|x) − log r(z)].
+    """
+
+    name: ClassVar[str] = "mixture-vib-classifier"
+    revision: ClassVar[int] = 1
+    needs_labels: ClassVar[bool] = True
+
+    network: Network
+    classes: Annotated[int, Field(ge=2, le=100_000)] = 10
+    latent: Annotated[int, Field(ge=1, le=64)] = 3
+    components: PositiveInt = 200
+    rate_weight: Annotated[float, Field(gt=0)] = 1e-3
+
+    def build(self, shape: tuple[int, int, int]) -> MixtureVIBClassifier:
+        """The untrained network for images of `shape` (C, H, W)."""
+        from oodbench.models.mixture_vib import MixtureVIBClassifier
+
+        return MixtureVIBClassifier(self, shape)

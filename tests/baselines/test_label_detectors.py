@@ -25,12 +25,13 @@ from oodbench.baselines.max_softmax import MaxSoftmax
 from oodbench.baselines.nearest_neighbours import NearestNeighbours
 from oodbench.baselines.odin import ODIN, TunedODIN
 from oodbench.baselines.softmax_scores import calibration_error, softmax
-from oodbench.baselines.vib import VIB
+from oodbench.baselines.vib import VIB, MixtureVIB
 from oodbench.detector import DETECTORS, Detector
 from oodbench.models.config import ConvVAEConfig
 from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig, VIBConfig
+from oodbench.models.label_config import ClassifierConfig, MixtureVIBConfig, VIBConfig
 from oodbench.recipes import find_recipe, resolve
+from oodbench.seeding import KeyedNoise
 from oodbench.suites import find_suite
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 6
@@ -193,6 +194,23 @@ def test_the_rate_is_the_score_and_zero_for_the_prior() -> None:
     np.testing.assert_allclose(detector.score(measured(detector, pixels(5))), 0, atol=1e-6)
 
 
+def test_the_rate_of_a_mixture_is_high_where_nothing_is_encoded() -> None:
+    torch.manual_seed(0)
+    model = MixtureVIBConfig(network=CONV, components=3).build((1, 8, 8)).eval()  # type: ignore[arg-type]
+    detector = MixtureVIB()
+    detector.attach([model])
+    images, indices = pixels(5), np.arange(5)
+    with torch.inference_mode():
+        near = detector.measure(images, KeyedNoise(0, indices))
+        model.means += 10.0
+        far = detector.measure(images, KeyedNoise(0, indices))
+        one = detector.measure(images[3:4], KeyedNoise(0, indices[3:4]))
+    assert near["rate"].shape == (5,)
+    assert (far["rate"] > near["rate"] + 100).all()
+    torch.testing.assert_close(one["rate"], far["rate"][3:4])
+    np.testing.assert_array_equal(detector.score({"rate": far["rate"].numpy()}), far["rate"])
+
+
 # ---------------------------------------------------------------------- diagnosis, table
 def test_the_calibration_error_is_that_of_scikit_learns_curve() -> None:
     generator = np.random.default_rng(0)
@@ -216,7 +234,7 @@ def test_the_diagnosis_needs_labels() -> None:
 
 def test_the_suite_of_table_1_runs_these_detectors() -> None:
     suite = find_suite("table1")
-    labels = {"max-softmax", "entropy-softmax", "odin", "vib", "mahalanobis",
+    labels = {"max-softmax", "entropy-softmax", "odin", "vib-mixture", "mahalanobis",
               "mahalanobis-densenet", "deep-ensemble", "energy"}  # fmt: skip
     prior = {"cp-ood", "cp-calibrated", "outlier-exposure"}
     assert labels | prior | {"latent-mahalanobis"} <= set(suite.detectors)

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from oodbench.metrics import evaluate
 from oodbench.models.class_gaussians import ClassGaussians, Moments
 from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig, VIBConfig
+from oodbench.models.label_config import ClassifierConfig, MixtureVIBConfig, VIBConfig
+from oodbench.models.mixture_vib import MixtureVIBClassifier
 
 CONV = {"kind": "conv", "channels": (4, 8), "hidden": 6}
 
@@ -163,3 +164,66 @@ def test_the_rate_is_the_divergence_of_torch() -> None:
     torch.testing.assert_close(model.rate(q), expected)
     out = model.loss(images, 1, labels=torch.zeros(6, dtype=torch.long))
     torch.testing.assert_close(out["loss"], out["cross_entropy"] + 0.1 * out["rate"])
+
+
+def mixture_vib(components: int) -> MixtureVIBClassifier:
+    torch.manual_seed(0)
+    config = MixtureVIBConfig(network=CONV, components=components, rate_weight=0.1)  # type: ignore[arg-type]
+    model = config.build((1, 8, 8)).eval()
+    with torch.no_grad():
+        for parameter in (model.weights, model.means, model.factors):
+            parameter.copy_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def test_the_trained_marginal_is_scipys_mixture() -> None:
+    model = mixture_vib(4)
+    mixture = model.marginal()
+    weights = mixture.mixture_distribution.probs.detach().numpy()
+    assert weights.std() > 0.05
+    parts = mixture.component_distribution
+    z = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    expected = np.log(sum(
+        weight * stats.multivariate_normal(mean, factor @ factor.T).pdf(z)
+        for weight, mean, factor in zip(
+            weights, parts.mean.detach().numpy(), parts.scale_tril.detach().numpy(), strict=True
+        )
+    ))  # fmt: skip
+    np.testing.assert_allclose(mixture.log_prob(torch.from_numpy(z)).detach(), expected, rtol=1e-4)
+
+
+def test_samples_of_the_rate_average_to_the_divergence() -> None:
+    model = mixture_vib(1)
+    q = model.posterior(pixels(5))
+    kl = torch.distributions.kl_divergence(q, model.marginal().component_distribution.expand([5]))
+    with torch.no_grad():
+        drawn = model.sample(q, torch.randn(20_000, 5, 3))[1]
+    error = drawn.std(0) / len(drawn) ** 0.5
+    assert ((drawn.mean(0) - kl).abs() < 4 * error).all()
+    assert (q.covariance_matrix.detach()[:, 0, 1].abs() > 1e-4).all()  # full, not diagonal
+
+
+def test_the_rate_of_a_flat_posterior_is_that_of_float64() -> None:
+    model = mixture_vib(2)
+    with torch.no_grad():
+        model.posterior_head.weight.zero_()
+        model.posterior_head.bias.copy_(torch.tensor([9.0, 9, 9, -8, 3e3, -8, 2e3, 1e3, -8]))
+        q, noise = model.posterior(pixels(1)), torch.randn(1, 3)
+        found = model.sample(q, noise)[1]
+        factor = q.scale_tril.double()
+        exact_q = torch.distributions.MultivariateNormal(q.mean.double(), scale_tril=factor)
+        z = q.mean.double() + (factor @ noise.double()[..., None])[..., 0]
+        naive = q.log_prob(z.float())
+        expected = exact_q.log_prob(z) - model.double().marginal().log_prob(z)
+    assert abs(naive - exact_q.log_prob(z)) > 1e3  # why log q is computed from the noise
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
+
+
+def test_the_loss_of_the_mixture_trains_all_its_parts() -> None:
+    model = mixture_vib(3)
+    out = model.loss(pixels(6), 1, labels=torch.zeros(6, dtype=torch.long))
+    torch.testing.assert_close(out["loss"], out["cross_entropy"] + 0.1 * out["rate"])
+    out["loss"].backward()
+    for part in (model.weights, model.means, model.factors, model.posterior_head.weight):
+        assert part.grad is not None
+        assert part.grad.abs().sum() > 0

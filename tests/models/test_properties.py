@@ -11,7 +11,7 @@ from oodbench.recipes import recipe_files, resolve
 from oodbench.seeding import KeyedNoise
 
 SHAPE = (1, 8, 8)
-CLASSIFIERS = ("classifier", "mutation-classifier", "vib-classifier")
+CLASSIFIERS = ("classifier", "mixture-vib-classifier", "mutation-classifier", "vib-classifier")
 CASES = [
     (file.name, variant)
     for file in recipe_files().values()
