@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oodbench.detector import DETECTORS
 from oodbench.pairs import get_pair
 from oodbench.tables.fill import Filled, fill, head_lines
 from oodbench.tables.grid import Cell, Document, Grid, Line, Panel
@@ -17,7 +18,7 @@ from oodbench.tables.tidy import COLUMNS as TIDY
 from oodbench.tables.tidy import quantity, tidy_cell
 
 COLUMNS = (*TIDY, "interval_low", "interval_high", "interval_of", "paper", "paper_sd",
-           "difference", "inside")  # fmt: skip
+           "difference", "inside", "category", "passes")  # fmt: skip
 IMAGES, SEEDS = "test images", "training seeds"
 
 
@@ -65,6 +66,15 @@ class Comparison:
         return Interval(low, high, SEEDS)
 
     @property
+    def declared(self) -> tuple[str, str]:
+        """Category and passes per image that the row's detector declares; "" if it is not here."""
+        name = str(self.ours.query.get("detector", ""))
+        if name not in DETECTORS.names():
+            return "", ""
+        cls = DETECTORS.get(name)
+        return cls.category, cls.cost
+
+    @property
     def difference(self) -> float | None:
         """Ours minus the paper's."""
         number = self.ours.number
@@ -97,7 +107,7 @@ def tidy_comparisons(layout: Layout, rows: Sequence[Comparison]) -> list[dict[st
         interval = row.interval
         bounds = (interval.low, interval.high, interval.of) if interval else (None, None, None)
         paper = (row.paper.value, row.paper.sd) if row.paper else (None, None)
-        more = (*bounds, *paper, row.difference, row.inside)
+        more = (*bounds, *paper, row.difference, row.inside, *row.declared)
         out.append(tidy_cell(layout, row.ours) | dict(zip(COLUMNS[len(TIDY) :], more, strict=True)))
     return out
 
@@ -105,10 +115,10 @@ def tidy_comparisons(layout: Layout, rows: Sequence[Comparison]) -> list[dict[st
 def paper_document(layout: Layout, rows: Sequence[Comparison], notes: Sequence[str]) -> Document:
     """The comparison as a table, one line per cell of the layout."""
     heads = ("ID", "OOD", "Row", "Quantity", "Ours", "95 % interval", "Paper", "Ours − paper",
-             "Inside")  # fmt: skip
+             "Inside", "Category", "Passes")  # fmt: skip
     head = head_lines(heads[:4], [Column(title, {}) for title in heads[4:]])
     body: list[Line] = [tuple(Cell(text) for text in _texts(row)) for row in rows]
-    grid = Grid("llll" + "c" * 5, tuple(head), tuple(body))
+    grid = Grid("llll" + "c" * 5 + "ll", tuple(head), tuple(body))
     known = [row.inside for row in rows if row.inside is not None]
     summary = [f"Inside: {sum(known)} of {len(known)} published values that ours can speak of."]
     kinds = {row.interval.of for row in rows if row.interval}
@@ -153,6 +163,7 @@ def _texts(row: Comparison) -> list[Text]:
         parse(_printed(paper)),
         literal(number(row.difference, "+")),
         literal(inside),
+        *map(literal, row.declared),
     ]
 
 

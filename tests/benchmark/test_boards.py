@@ -35,7 +35,7 @@ from oodbench.tables.marks import above_trivial, as_good_as_best, verdict
 from oodbench.tables.markup import plain
 from oodbench.tables.numbers import Number
 from oodbench.tables.pairwise import PairedScores, paired_seeds, seed_difference
-from oodbench.tables.paper import Comparison, compare_with_paper
+from oodbench.tables.paper import Comparison, compare_with_paper, tidy_comparisons
 from oodbench.tables.papers import Papers
 from oodbench.tables.request import TableRequest, table_rows, table_text
 from oodbench.tables.results import results_for
@@ -395,6 +395,20 @@ def test_one_seed_is_judged_by_its_test_images_several_by_the_next_training() ->
     assert interval.of == "training seeds"
     bits = Comparison(filled(Number(3.4), diagnostic="bits_per_dim"), Number(2.67))
     assert (bits.interval, bits.inside) == (None, None)
+
+
+def test_rows_beside_the_paper_say_what_they_are_handed_and_cost(made_up_store: Store) -> None:
+    layout = find_layout("table1")
+    groups = group_runs(made_up_store.entries("run"))
+    rows = compare_with_paper(layout, results_for(groups, layout))
+    declared = {str(row.ours.query["detector"]): row.declared for row in rows}
+    assert declared["odin"] == ("labels", "3 f + b")
+    assert declared["outlier-exposure"] == ("prior", "f")
+    assert declared["waic-glow"][0] == "ensemble"
+    assert declared["informative-hvae"] == ("unsupervised", "e + L·g")
+    assert declared["idecode"] == ("", "")
+    listed = tidy_comparisons(layout, rows)
+    assert [(row["category"], row["passes"]) for row in listed] == [row.declared for row in rows]
 
 
 def test_the_general_layout_shows_intervals_and_the_papers_values(made_up_store: Store) -> None:
