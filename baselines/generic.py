@@ -32,7 +32,7 @@ from oodbench.baselines.input_complexity import (
     code_lengths,
 )
 from oodbench.baselines.modules import PlainDensity
-from oodbench.baselines.scores import likelihood_ratios, partial_bounds
+from oodbench.baselines.scores import mean_bounds
 from oodbench.baselines.typicality import _Typicality as Typicality
 from oodbench.baselines.waic import WAIC
 from oodbench.detector import Detector, Statistics, register
@@ -111,23 +111,7 @@ class HierarchicalDetector(HierarchicalVAE):
         shape: tuple[int, int, int],
     ) -> dict[str, JSON]:
         """As of every hierarchical VAE, without active units."""
-        import math
-
-        import numpy as np
-
-        nll = statistics["nll"]
-        kl = np.stack([statistics[f"kl_{k}"] for k in range(nll.shape[1])], axis=1)
-        bits = math.prod(shape) * math.log(2.0)
-        llr = likelihood_ratios(statistics["elbo"], nll, kl)
-        return {
-            "bits_per_dim": float(-statistics["elbo"].mean() / bits),
-            "bits_per_dim_k": [float(v) for v in -partial_bounds(nll, kl).mean(0) / bits],
-            "nll_bits_per_dim_k": [float(v) for v in nll.mean(0) / bits],
-            "nll_nats_k": [float(v) for v in nll.mean(0)],
-            "llr_nats_k": [float(v) for v in llr.mean(0)],
-            "kl_nats": [float(v) for v in kl[:, 0].mean(0)],
-            "images": len(nll),
-        }
+        return mean_bounds(statistics, shape)
 
 
 class HierarchicalTypicality(Typicality, HierarchicalDetector):

@@ -111,12 +111,12 @@ class HierarchicalVAE(Detector):
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every score of `oodbench.baselines.scores`."""
-        from oodbench.baselines.scores import hierarchical_scores
+        from oodbench.baselines.scores import hierarchical_scores, stacked
 
         return hierarchical_scores(
             statistics["elbo"],
             statistics["nll"],
-            _stacked(statistics),
+            stacked(statistics),
             statistics["reverse_kl"] if self.top_down else None,
         )
 
@@ -138,35 +138,15 @@ class HierarchicalVAE(Detector):
         et al. 2016; the layers that q is conditioned on are at their means where `encoder_lower`
         says so, on the way up, and sampled on the way down).
         """
-        from oodbench.baselines.scores import likelihood_ratios, partial_bounds
+        from oodbench.baselines.scores import mean_bounds
 
-        nll, kl = statistics["nll"], _stacked(statistics)
-        llr = likelihood_ratios(statistics["elbo"], nll, kl)
-        bits = math.prod(shape) * math.log(2.0)
-        count = len(nll)
         active: list[JSON] = []
-        for layer in range(1, nll.shape[1] + 1):
+        count = len(statistics["nll"])
+        for layer in range(1, statistics["nll"].shape[1] + 1):
             mean = totals[f"mean_{layer}"] / count
             variance = totals[f"square_{layer}"] / count - mean**2
             active.append(f"{int((variance > ACTIVE).sum())}/{variance.size}")
-        return {
-            "bits_per_dim": float(-statistics["elbo"].mean() / bits),
-            "bits_per_dim_k": [float(v) for v in -partial_bounds(nll, kl).mean(0) / bits],
-            "nll_bits_per_dim_k": [float(v) for v in nll.mean(0) / bits],
-            "nll_nats_k": [float(v) for v in nll.mean(0)],
-            "llr_nats_k": [float(v) for v in llr.mean(0)],
-            "kl_nats": [float(v) for v in kl[:, 0].mean(0)],
-            "active_units": active,
-            "images": count,
-        }
-
-
-def _stacked(statistics: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(N, L, L) from the columns kl_0 … kl_(L−1)."""
-    import numpy as np
-
-    layers = statistics["nll"].shape[1]
-    return np.stack([statistics[f"kl_{k}"] for k in range(layers)], axis=1)
+        return {**mean_bounds(statistics, shape), "active_units": active}
 
 
 @register("vanilla-hvae", cite="arXiv 2102.08248; Li et al. 2022, Tables 6, 7, 12",

@@ -10,7 +10,14 @@ References: HVK = Havtorn et al. 2021 (arXiv 2102.08248); LLRada = Li et al. 202
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from oodbench.canonical import JSON
 
 MIN_NLL = 1e-6
 
@@ -82,3 +89,27 @@ def score_names(layers: int, *, top_down: bool = False) -> list[str]:
     """The names that `hierarchical_scores` returns for L layers, in its order."""
     one, kl = np.ones((1, layers)), np.zeros((1, layers, layers))
     return list(hierarchical_scores(one[:, 0], one, kl, one if top_down else None))
+
+
+def stacked(statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+    """kl (N, L, L) from the columns kl_0 … kl_(L−1) of a measurement."""
+    layers = statistics["nll"].shape[1]
+    return np.stack([statistics[f"kl_{k}"] for k in range(layers)], axis=1)
+
+
+def mean_bounds(
+    statistics: Mapping[str, np.ndarray], shape: tuple[int, int, int]
+) -> dict[str, JSON]:
+    """Means over images of `shape` (C, H, W): bits/dim and nats of every L>k, NLL_k, LLR>k, KL."""
+    nll, kl = statistics["nll"], stacked(statistics)
+    bits = math.prod(shape) * math.log(2.0)
+    llr = likelihood_ratios(statistics["elbo"], nll, kl)
+    return {
+        "bits_per_dim": float(-statistics["elbo"].mean() / bits),
+        "bits_per_dim_k": [float(v) for v in -partial_bounds(nll, kl).mean(0) / bits],
+        "nll_bits_per_dim_k": [float(v) for v in nll.mean(0) / bits],
+        "nll_nats_k": [float(v) for v in nll.mean(0)],
+        "llr_nats_k": [float(v) for v in llr.mean(0)],
+        "kl_nats": [float(v) for v in kl[:, 0].mean(0)],
+        "images": len(nll),
+    }
