@@ -106,10 +106,11 @@ def print_total(steps: Sequence[Step]) -> None:
 
 
 def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bool) -> None:
-    from oodbench.leaderboards import caption, diagnostics_table, group_runs, make_rows, score_table
+    from oodbench.leaderboards import group_runs, make_rows
     from oodbench.tables.board import shown_scores
     from oodbench.tables.classifiers import classifiers_table
     from oodbench.tables.papers import Papers
+    from oodbench.tables.printed import caption, diagnostics_table, score_table
 
     out, papers = console(), Papers()
     groups = group_runs(entries)

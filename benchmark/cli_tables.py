@@ -91,16 +91,8 @@ def _plain(
     to_file: bool,
 ) -> str:  # fmt: skip
     """Every run with every score: a table per pair and one of models, tidy CSV or JSON."""
-    from oodbench.leaderboards import (
-        caption,
-        diagnostics_table,
-        make_rows,
-        score_table,
-        to_csv,
-        to_json,
-    )  # fmt: skip
+    from oodbench.leaderboards import make_rows, to_csv, to_json
     from oodbench.tables.board import shown_scores
-    from oodbench.tables.classifiers import classifiers_table
 
     tables = [
         (g, make_rows(g, shown_scores(g, asked.get(str(g.first["detector"])), True)))
@@ -113,6 +105,9 @@ def _plain(
         return to_json(rows) + "\n"
     if not rows:
         return f"no finished run in {store}; `oodbench run` makes some\n"
+    from oodbench.tables.classifiers import classifiers_table
+    from oodbench.tables.printed import caption, diagnostics_table, score_table
+
     printer = console(to_file)
     with printer.capture() as captured:
         for pair in dict.fromkeys(row.pair for row in rows):

@@ -1,4 +1,4 @@
-"""Tables from run entries: rows of detector and score, metrics with intervals, diagnostics beside.
+"""Rows from run entries: detector and score, metrics with intervals, as CSV and JSON too.
 
 A table is a pure view of what is stored; it computes nothing but means over seeds.
 """
@@ -18,13 +18,10 @@ from oodbench.canonical import JSON
 
 if TYPE_CHECKING:
     from oodbench.store import Entry
-    from oodbench.tables.boxed import Boxed, Justify
 
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
 #: Share of distinct scores below which a score tells groups of images apart, not images.
 COLLAPSED = 0.01
-MARKS = {"*": "* many ties", "!": "! collapsed: fewer than 1 % of the scores are distinct"}
-HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     record = group.first
     results = [cast("Mapping[str, Mapping[str, JSON]]", e.record["scores"]) for e in group.entries]
     names = group.score_names if scores is None else [s for s in scores if s in results[0]]
-    title = _titled(record)
+    title = titled(record)
     title += f" {group.mark}" if group.mark else ""
     scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
     cost = cast("Mapping[str, float]", record["cost"])
@@ -151,7 +148,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     return rows
 
 
-def _titled(record: Mapping[str, JSON]) -> str:
+def titled(record: Mapping[str, JSON]) -> str:
     """``Informative HVAE(3)``; a title that names its model in brackets stays as it is."""
     title, depth = str(record["title"]), record["layers"]
     return f"{title}({depth})" if depth and "(" not in title else title
@@ -249,126 +246,3 @@ def category_legend(rows: Iterable[Row]) -> list[str]:
     """The legend of the marks that the rows carry."""
     shown = {name for row in rows for name in (row.tag[1:-1], row.category)}
     return [text for name, text in CATEGORY_LEGEND.items() if name in shown]
-
-
-def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = ()) -> Boxed:
-    """The table of one pair for a terminal; the best of a column is bold, oracle choices aside.
-
-    `paper`: for every row the AUROC that a paper prints, or "".
-    """
-    from oodbench.tables.boxed import Boxed
-
-    legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
-    legend += category_legend(rows)
-    columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
-    if any(paper):
-        columns.append(("Paper", "right"))
-        legend.append("Paper: the AUROC printed for the model of the recipe at scale paper")
-    table = Boxed(
-        pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
-    )  # fmt: skip
-    best = {m: _best(rows, m) for m in METRICS}
-    last = ""
-    for row, printed in zip(rows, paper or [""] * len(rows), strict=True):
-        if last and row.detector != last:
-            table.end_section()
-        bold = [
-            i
-            for i, m in enumerate(METRICS, start=2)
-            if row.category != "oracle" and round(row.cells[m].value, 1) == best[m]
-        ]
-        name = f"{row.detector} {row.tag}".rstrip() if row.detector != last else ""
-        tag = category_tag("oracle") if row.category == "oracle" else ""
-        score = " ".join(part for part in (row.score, tag, row.mark) if part)
-        beside = [printed] if any(paper) else []
-        table.add(name, score, *(row.cells[m].text for m in METRICS), *beside, bold=bold)
-        last = row.detector
-    return table
-
-
-def _best(rows: Sequence[Row], metric: str) -> float:
-    values = [round(row.cells[metric].value, 1) for row in rows if row.category != "oracle"]
-    return (max if metric in ("auroc", "auprc") else min)(values, default=math.nan)
-
-
-def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
-    """Per model: bits/dim on ID train and test, KL and active units per layer, time; or None."""
-    from oodbench.tables.boxed import Boxed
-
-    heads = ("Model", "Seed", "bits/dim train", "bits/dim test", "L>k bits/dim", "KL", "Active",
-             "Train s")  # fmt: skip
-    columns = [(head, "left" if head == "Model" else "right") for head in heads]
-    table = Boxed(
-        "Models", cast("list[tuple[str, Justify]]", columns),
-        "bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active units (variance of"
-        " the posterior mean > 0.01) of layers 1, 2, … on ID test images",
-        no_wrap=False,
-    )  # fmt: skip
-    # Detectors that share a fit and its measurement say the same of it: one row is enough.
-    seen: set[tuple[str, ...]] = set()
-    for group in groups:
-        for entry in group.entries:
-            row = _diagnostics_row(entry.record, group.mark)
-            names = ("recipe", "scale", "variant", "in_dist")
-            if row is None or (same := (*(str(entry.record[n]) for n in names), *row[1:])) in seen:
-                continue
-            seen.add(same)
-            table.add(*row)
-    return table if seen else None
-
-
-def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
-    diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
-    if "bits_per_dim" not in diagnostics.get("id_test", {}):
-        return None
-    test, train = diagnostics["id_test"], diagnostics.get("id_train", {})
-    cost = cast("Mapping[str, float]", record["cost"])
-
-    def numbers(name: str, digits: int) -> str:
-        values = cast("list[float]", test.get(name, []))
-        return " / ".join(_short(v, digits) for v in values)
-
-    return [
-        f"{_titled(record)} {record['recipe']}-{record['scale']}"
-        f"{mark and ' ' + mark} on {record['in_dist']}",
-        str(record["seed"]),
-        f"{float(cast(float, train['bits_per_dim'])):.3f}" if train else "",
-        f"{float(cast(float, test['bits_per_dim'])):.3f}",
-        numbers("bits_per_dim_k", 2),
-        numbers("kl_nats", 1),
-        " ".join(cast("list[str]", test.get("active_units", []))),
-        f"{cost.get('train_seconds', math.nan):.0f}",
-    ]
-
-
-def _short(value: float, digits: int) -> str:
-    if value and abs(value) < 10**-digits:
-        return f"{value:.0e}"
-    return f"{value:.{digits}f}"
-
-
-def caption(group: Group, others: Sequence[Group] = ()) -> str:
-    """What the intervals mean and how many images stand behind them.
-
-    `group` speaks for the table; of the `others` those are named that stand on other images.
-    """
-    record = group.first
-    seeds = len(group.entries)
-    text = f"{record['n']:,} ID + {record['n']:,} OOD images (equal size); "
-    if seeds > 1:
-        text += f"mean ± sample standard deviation of {seeds} seeds"
-    else:
-        text += "95 % intervals over test images (AUROC: DeLong, others: bootstrap), one seed"
-    notes = cast("list[str]", record["notes"])
-    differing: dict[tuple[str, ...], list[str]] = {}
-    for other in others:
-        own = tuple(cast("list[str]", other.first["notes"]))
-        if own != tuple(notes):
-            # What a detector chose begins with its title, which stands before it here.
-            untitled = tuple(note.removeprefix(f"{other.first['title']}: ") for note in own)
-            differing.setdefault(untitled, []).append(_titled(other.first))
-    for own, titles in differing.items():
-        notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
-    copies = [cast("list[str]", g.first.get("duplicates", [])) for g in (group, *others)]
-    notes = [*notes, *dict.fromkeys(note for found in copies for note in found)]
-    return text + (f"; {'; '.join(notes)}" if notes else "")

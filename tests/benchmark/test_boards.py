@@ -18,7 +18,7 @@ from scipy import stats
 from oodbench.canonical import JSON
 from oodbench.errors import OodbenchError, StoreError
 from oodbench.jobkeys import subset_indices
-from oodbench.leaderboards import Group, group_runs, make_rows, score_table
+from oodbench.leaderboards import Group, group_runs, make_rows
 from oodbench.metrics import auroc, equal_size, evaluate
 from oodbench.payload import pack_table, unpack_table
 from oodbench.significance import delong, holm
@@ -37,6 +37,7 @@ from oodbench.tables.numbers import Number
 from oodbench.tables.pairwise import PairedScores, paired_seeds, seed_difference
 from oodbench.tables.paper import Comparison, compare_with_paper, tidy_comparisons
 from oodbench.tables.papers import Papers
+from oodbench.tables.printed import score_table
 from oodbench.tables.request import TableRequest, table_rows, table_text
 from oodbench.tables.results import results_for
 

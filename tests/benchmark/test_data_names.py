@@ -387,8 +387,9 @@ def test_copies_are_counted_as_a_search_counts_them(tmp_path: Path, places: Data
 
 def test_duplicates_stand_in_record_and_caption(tmp_path: Path) -> None:
     import oodbench
-    from oodbench.leaderboards import caption, group_runs
+    from oodbench.leaderboards import group_runs
     from oodbench.store import Store
+    from oodbench.tables.printed import caption
 
     train, test, other = pixels(30, 8, 8), pixels(12, 8, 8), pixels(12, 8, 8)
     test[:2], other[5] = train[4], train[9]

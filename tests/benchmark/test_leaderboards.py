@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from oodbench.canonical import JSON
-from oodbench.leaderboards import caption, group_runs, make_rows, score_table, to_csv, to_json
+from oodbench.leaderboards import group_runs, make_rows, to_csv, to_json
 from oodbench.metrics import evaluate
 from oodbench.store import Entry, Key, Store
+from oodbench.tables.printed import caption, score_table
 
 
 def run(store: Store, seed: int, configuration: str = "a" * 64, **changes: JSON) -> Entry:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oodbench.leaderboards import Row, score_table
+from oodbench.leaderboards import Row
 from oodbench.metrics import auroc, average_precision, evaluate, fpr_at_tpr
 from oodbench.significance import auroc_interval, delong
+from oodbench.tables.printed import score_table
 
 #: Few distinct values, so that ties are the rule.
 SCORES = st.lists(st.integers(-8, 8), min_size=2, max_size=25).map(lambda v: np.array(v, float))
