@@ -8,7 +8,6 @@ and nothing else of the file, is in the cache key.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from oodbench.canonical import JSON
 from oodbench.datasets.spec import parse_name
-from oodbench.errors import ConfigError, PluginError, UnknownNameError, nearest
+from oodbench.errors import ConfigError, PluginError, UnknownNameError
+from oodbench.recipe_values import check_known, overlay, shown, validate
 from oodbench.registry import Registry
 from oodbench.resources import Declarations, Source, built_in, sources
 from oodbench.yamlfile import read_yaml
 
 if TYPE_CHECKING:
     import torch
-    from pydantic import BaseModel
 
     from oodbench.settings import Measuring, Training
 
@@ -105,7 +104,7 @@ class Recipe:
         try:
             largest = _largest(self.config.model_dump(mode="json"))
             if largest > MAX_WEIGHTS:
-                raise ValueError(f"{_shown(largest)} is too large a number for a network")
+                raise ValueError(f"{shown(largest)} is too large a number for a network")
             if largest > LARGE:
                 self._check_weights(shape)
             return self.config.build(shape)
@@ -211,19 +210,19 @@ def read_recipe(path: Path) -> RecipeFile:
     raw = read_yaml(path)
     known = {"name", "title", "source", "shape", "in_dist", "model", "scales"}
     where = path.name
-    _no_unknown(raw, known, where)
+    check_known(raw, known, where)
     for key in ("name", "shape", "model", "scales"):
         if key not in raw:
             raise ConfigError(f"{where}: the key {key!r} is missing")
     scales = raw["scales"]
     if not isinstance(scales, Mapping) or not scales:
         raise ConfigError(f"{where}: 'scales' must map {', '.join(SCALES)} to settings")
-    _no_unknown(scales, set(SCALES), f"{where}: scales")
+    check_known(scales, set(SCALES), f"{where}: scales")
     variants: dict[str, None] = {}
     for scale, body in scales.items():
         if not isinstance(body, Mapping):
             raise ConfigError(f"{where}: scales.{scale} must be a mapping")
-        _no_unknown(body, {"model", "training", "measure", "variants"}, f"{where}: scales.{scale}")
+        check_known(body, {"model", "training", "measure", "variants"}, f"{where}: scales.{scale}")
         overlays = body.get("variants", {"": {}})
         if not isinstance(overlays, Mapping) or not overlays:
             raise ConfigError(f"{where}: scales.{scale}.variants must be a mapping")
@@ -232,11 +231,11 @@ def read_recipe(path: Path) -> RecipeFile:
     if not (isinstance(shape, list) and len(shape) == 3 and all(map(_is_size, shape))):
         raise ConfigError(
             f"{where}: 'shape' must be three whole numbers [C, H, W] from 1 to {MAX_SIDE},"
-            f" not {_shown(shape)}"
+            f" not {shown(shape)}"
         )
     for key in ("name", "model"):
         if not isinstance(raw[key], str) or not raw[key]:
-            raise ConfigError(f"{where}: {key!r} must be a name, not {_shown(raw[key])}")
+            raise ConfigError(f"{where}: {key!r} must be a name, not {shown(raw[key])}")
     in_dist = raw.get("in_dist", [])
     if not isinstance(in_dist, list) or not all(isinstance(name, str) for name in in_dist):
         raise ConfigError(f"{where}: 'in_dist' must be a list of data set names")
@@ -269,20 +268,20 @@ def resolve(
     if variant not in overlays:
         raise UnknownNameError(f"variant of recipe {recipe.name}", variant, overlays)
     sections: dict[str, JSON] = {key: body.get(key, {}) for key in ("model", "training", "measure")}
-    for overlay in (overlays[variant], overrides or {}):
-        if not isinstance(overlay, Mapping):
+    for top in (overlays[variant], overrides or {}):
+        if not isinstance(top, Mapping):
             raise ConfigError(f"{recipe.name}: variant {variant!r} must be a mapping")
-        _no_unknown(overlay, set(sections), f"{recipe.name}: variant {variant}")
-        sections = {key: _overlay(sections[key], overlay.get(key, {})) for key in sections}
+        check_known(top, set(sections), f"{recipe.name}: variant {variant}")
+        sections = {key: overlay(sections[key], top.get(key, {})) for key in sections}
     where = f"recipe {recipe.name}, scale {scale}"
     model = MODELS.get(recipe.model)
     return Recipe(
         name=recipe.name,
         scale=scale,
         variant=variant,
-        config=cast("ModelConfig", _validate(model, sections["model"], f"{where}: model")),
-        training=cast("Training", _validate(Training, sections["training"], f"{where}: training")),
-        measure=cast("Measuring", _validate(Measuring, sections["measure"], f"{where}: measure")),
+        config=cast("ModelConfig", validate(model, sections["model"], f"{where}: model")),
+        training=cast("Training", validate(Training, sections["training"], f"{where}: training")),
+        measure=cast("Measuring", validate(Measuring, sections["measure"], f"{where}: measure")),
     )
 
 
@@ -297,66 +296,3 @@ def _largest(value: JSON) -> float:
     if isinstance(value, list | tuple):
         return max(map(_largest, value), default=0)
     return value if isinstance(value, int | float) else 0
-
-
-def _shown(value: object) -> str:
-    """A value of a file in a message, cut short."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _overlay(base: JSON, top: JSON) -> JSON:
-    if isinstance(base, Mapping) and isinstance(top, Mapping):
-        merged = dict(base)
-        for key, value in top.items():
-            merged[key] = _overlay(merged[key], value) if key in merged else value
-        return merged
-    return top
-
-
-def _validate(model: object, value: JSON, where: str) -> BaseModel:
-    from pydantic import ValidationError
-
-    cls = cast("type[BaseModel]", model)
-    try:
-        settings = cls.model_validate(value)
-        _check_values(value, settings.model_dump(mode="json"), where)
-        return settings
-    except ValidationError as error:
-        unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
-        first = (unknown or error.errors())[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if unknown:
-            close = ", ".join(nearest(str(first["loc"][-1]), _keys(cls))[:3])
-            raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
-        raise ConfigError(f"{where}: {path}: {first['msg']}") from error
-
-
-def _check_values(given: JSON, taken: JSON, where: str) -> None:
-    """ConfigError on what pydantic lets through: yes for 1, 1 for yes, and infinities."""
-    if isinstance(given, Mapping) and isinstance(taken, Mapping):
-        for key, value in given.items():
-            _check_values(value, taken.get(key), f"{where}.{key}")
-    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
-        for index, value in enumerate(given[: len(taken)]):
-            _check_values(value, taken[index], f"{where}[{index}]")
-    elif isinstance(taken, bool) and not isinstance(given, bool):
-        raise ConfigError(f"{where}: must be true or false, not {_shown(given)}")
-    elif isinstance(given, bool) and isinstance(taken, int | float) and type(taken) is not bool:
-        raise ConfigError(f"{where}: must be a number, not {_shown(given)}")
-    elif isinstance(taken, float) and not math.isfinite(taken):
-        raise ConfigError(f"{where}: must be a finite number, not {_shown(given)}")
-
-
-def _keys(cls: type[BaseModel]) -> set[str]:
-    """Every key that the settings or anything in them may have."""
-    schema = cls.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return {key for part in parts for key in part.get("properties", {})}
-
-
-def _no_unknown(mapping: Mapping[str, object], known: set[str], where: str) -> None:
-    for key in mapping:
-        if key not in known:
-            close = ", ".join(nearest(str(key), known)[:4])
-            raise ConfigError(f"{where}: unknown key {key!r}; nearest: {close}")
