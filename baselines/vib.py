@@ -33,12 +33,13 @@ class VIB(ClassifierDetector):
 
     def attach(self, models: Sequence[torch.nn.Module]) -> None:
         """Take the classifier."""
-        self.bottleneck = cast("VIBClassifier", models[0])
+        self.bottleneck = models[0]
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """rate (B,), nats; logits (B, K) at the mean of q(z|x)."""
-        q = self.bottleneck.posterior(images)
-        return {"rate": self.bottleneck.rate(q), "logits": self.bottleneck.head(q.mean)}
+        model = cast("VIBClassifier", self.bottleneck)
+        q = model.posterior(images)
+        return {"rate": model.rate(q), "logits": model.head(q.mean)}
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """The rate."""
@@ -52,15 +53,12 @@ class MixtureVIB(VIB):
     recipe_variant = "vib-mixture"
     measure_name = "vib-mixture"
 
-    def attach(self, models: Sequence[torch.nn.Module]) -> None:
-        """Take the classifier."""
-        self.mixture = cast("MixtureVIBClassifier", models[0])
-
     def measure(  # type: ignore[override]
         self, images: torch.Tensor, noise: KeyedNoise
     ) -> dict[str, torch.Tensor]:
         """rate (B,), nats, mean over samples; logits (B, K) at the mean of q(z|x)."""
-        q = self.mixture.posterior(images)
+        model = cast("MixtureVIBClassifier", self.bottleneck)
+        q = model.posterior(images)
         drawn = noise.normal("z", (SAMPLES, q.mean.shape[1])).transpose(0, 1)
-        _, rates = self.mixture.sample(q, drawn)
-        return {"rate": rates.mean(0), "logits": self.mixture.head(q.mean)}
+        _, rates = model.sample(q, drawn)
+        return {"rate": rates.mean(0), "logits": model.head(q.mean)}

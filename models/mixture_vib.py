@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 from torch.nn import functional as F
 
-from oodbench.models.backbones import make_backbone
-from oodbench.models.image_classifier import scaled, standardised
+from oodbench.models.vib import BottleneckClassifier
 
 if TYPE_CHECKING:
     from oodbench.models.label_config import MixtureVIBConfig
@@ -33,26 +32,22 @@ UNIT = 0.5413
 MEAN_GAIN, GAIN, SPREAD = 30.0, 10.0, 5.0
 
 
-class MixtureVIBClassifier(nn.Module):
-    """Backbone, mean and Cholesky factor of z, the mixture, and a linear layer to the logits."""
+class MixtureVIBClassifier(BottleneckClassifier):
+    """Mean and Cholesky factor of z, and the mixture."""
 
     def __init__(self, config: MixtureVIBConfig, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.config, self.shape, self.classes = config, shape, config.classes
         units, count = config.latent, config.components
-        self.entries = units * (units + 1) // 2
-        self.backbone = make_backbone(config.network, shape)
-        self.posterior_head = nn.Linear(self.backbone.sizes[-1], units + self.entries)
+        entries = units * (units + 1) // 2
+        super().__init__(config, shape, units + entries)
+        self.latent, self.entries = units, entries
         self.weights = nn.Parameter(torch.zeros(count))
         self.means = nn.Parameter(torch.randn(count, units) * (SPREAD / MEAN_GAIN))
         self.factors = nn.Parameter(torch.zeros(count, self.entries))
-        self.head = nn.Linear(units, config.classes)
 
     def posterior(self, images: Tensor) -> MultivariateNormal:
         """q(z|x) (B, latent) of uint8 images (B, C, H, W)."""
-        h = self.backbone(standardised(scaled(images)))[-1]
-        mean, raw = self.posterior_head(h).float().split([self.config.latent, self.entries], 1)
-        return self._normal(mean, raw)
+        parameters = self.encoded(images).float()
+        return self._normal(parameters[:, : self.latent], parameters[:, self.latent :])
 
     def marginal(self) -> MixtureSameFamily:
         """r(z)."""
@@ -63,7 +58,7 @@ class MixtureVIBClassifier(nn.Module):
         )
 
     def _normal(self, mean: Tensor, raw: Tensor) -> MultivariateNormal:
-        units = self.config.latent
+        units = self.latent
         rows, columns = torch.tril_indices(units, units, device=raw.device)
         factor = raw.new_zeros(*raw.shape[:-1], units, units)
         factor[..., rows, columns] = raw
@@ -83,24 +78,7 @@ class MixtureVIBClassifier(nn.Module):
         log_r: Tensor = self.marginal().log_prob(z)  # type: ignore[no-untyped-call]
         return z, log_q - log_r
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits at the mean of q(z|x), of uint8 images (B, C, H, W)."""
-        out: Tensor = self.head(self.posterior(images).mean)
-        return out
-
-    def initialise(self, images: Tensor) -> None:
-        """Nothing depends on the data."""
-
     def loss(self, images: Tensor, epoch: int, *, labels: Tensor) -> dict[str, Tensor]:
         """The bound of the bottleneck with one sample of z for both terms, mean over the batch."""
         q = self.posterior(images)
-        z, rates = self.sample(q, torch.randn_like(q.mean))
-        logits = self.head(z)
-        error, rate = F.cross_entropy(logits, labels), rates.mean()
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        return {
-            "loss": error + self.config.rate_weight * rate,
-            "cross_entropy": error.detach(),
-            "rate": rate.detach(),
-            "accuracy": accuracy,
-        }
+        return self.bound(*self.sample(q, torch.randn_like(q.mean)), labels)
