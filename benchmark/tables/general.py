@@ -6,7 +6,7 @@ One panel per ID set, its pairs side by side; a last panel with mean ranks where
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from oodbench.leaderboards import METRICS, category_legend, category_tag
 from oodbench.runrecord import shown_notes
@@ -188,13 +188,9 @@ def _who(board: Board, pair: str, n: int) -> list[str]:
     found = []
     for label in dict.fromkeys(row.label for row, count in rows if count == n):
         own = [(row.score, count == n) for row, count in rows if row.label == label]
-        scores = "" if all(same for _, same in own) else _joined(s for s, same in own if same)
-        found.append(f"{label} {scores}".rstrip())
+        some = [] if all(same for _, same in own) else [score for score, same in own if same]
+        found.append(f"{label} {' and '.join(some)}".rstrip())
     return found
-
-
-def _joined(names: Iterable[str]) -> str:
-    return " and ".join(names)
 
 
 def _image_notes(board: Board) -> list[str]:

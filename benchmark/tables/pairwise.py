@@ -90,12 +90,12 @@ class PairedScores:
         import numpy as np
 
         if a.parts.get("subset", 0) != b.parts.get("subset", 0):
-            rows_a, rows_b = self._indices(a)[rows_a], self._indices(b)[rows_b]
             if members > 1:
                 raise StoreError(
                     f"groups of {members} images were drawn from different subsets; no paired"
                     " comparison is possible"
                 )
+            rows_a, rows_b = self._indices(a)[rows_a], self._indices(b)[rows_b]
         common, in_a, in_b = np.intersect1d(rows_a, rows_b, return_indices=True)
         if len(common) < 2:
             raise StoreError(
