@@ -112,9 +112,10 @@ class JobKeys:
         """The OOD set that the detector chooses on, None where it does not."""
         if self.recipe is None or not type(self.detector).chooses():
             return None
-        assert self.recipe.measure.validation is not None
-        return self._declared(self.recipe.measure.validation.name,
-                              self.recipe.measure.validation.split)  # fmt: skip
+        wanted = self.recipe.measure.validation
+        assert wanted is not None
+        name = self.job.in_dist + wanted.name if wanted.name.startswith("@") else wanted.name
+        return self._declared(name, wanted.split)
 
     def _declared(self, name: str, split: str) -> ImageSet:
         declared = self.load(name, split)
@@ -158,6 +159,14 @@ class JobKeys:
         return min(len(self.train), self.count(self.test), DIAGNOSE_IMAGES)
 
     @property
+    def validation_subset(self) -> int:
+        """How many images of the validation set are measured, 0 where it is all of them."""
+        if self.validation is None:
+            return 0
+        count = min(self.count(self.validation), DIAGNOSE_IMAGES)
+        return count if count < len(self.validation) else 0
+
+    @property
     def fit_subset(self) -> int:
         """How many training images the detector's own `fit` gets, 0 where it gets all."""
         limit = self.detector.fit_images
@@ -170,7 +179,7 @@ class JobKeys:
         if cls.calibrates() or diagnosed or self.validation is not None:
             found.append((self.train, self.train_subset))
         if self.validation is not None:
-            found.append((self.validation, self.subset(self.validation)))
+            found.append((self.validation, self.validation_subset))
         return found
 
     def count(self, images: ImageSet) -> int:
@@ -282,7 +291,7 @@ class JobKeys:
         if self.validation is not None:
             parts["validation"] = [
                 self.measure_key(self.train, self.train_subset).digest,
-                self.measure_key(self.validation, self.subset(self.validation)).digest,
+                self.measure_key(self.validation, self.validation_subset).digest,
             ]
         return Key("score", parts)
 

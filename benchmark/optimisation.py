@@ -11,8 +11,12 @@ from oodbench.settings import Training
 
 
 def make_optimiser(model: nn.Module, s: Training) -> torch.optim.Optimizer:
-    """The optimiser of the model's parameters."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The optimiser of the model's parameters.
+
+    `weight_decay` adds w times itself to the gradient of every parameter w, `kernel_decay` λ adds
+    that of λ Σ w² over the kernels: the parameters of two dimensions or more.
+    """
+    parameters = _groups([p for p in model.parameters() if p.requires_grad], s)
     if s.optimiser == "adamax":
         return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
     if s.optimiser == "sgd":
@@ -23,6 +27,18 @@ def make_optimiser(model: nn.Module, s: Training) -> torch.optim.Optimizer:
     if s.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
     return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+
+
+def _groups(parameters: list[nn.Parameter], s: Training) -> list[dict[str, object]]:
+    """Kernels and the rest where kernels are decayed more, else all in one group."""
+    if s.kernel_decay is None:
+        return [{"params": parameters}]
+    kernels = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    return [
+        {"params": kernels, "weight_decay": s.weight_decay + 2.0 * s.kernel_decay},
+        {"params": others},
+    ]
 
 
 def learning_rate(step: int, steps: int, settings: Training) -> float:

@@ -253,7 +253,7 @@ class _Evaluation:
         if self.detector.calibrates():
             found["reference"] = inside | self._labels(keys.train, training)
         if keys.validation is not None:
-            outside = self._measurement(keys.validation, keys.subset(keys.validation))
+            outside = self._measurement(keys.validation, keys.validation_subset)
             found |= {"inside": inside, "outside": self._statistics(outside)}
         return found
 

@@ -74,8 +74,9 @@ class Training(BaseModel):
     lets the learning rate fall to `final_lr` × lr over the run; it rises linearly over the first
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
     `mutation`: probability with which a value of a training image is replaced by a uniform one,
-    anew at every access (background models of likelihood ratios).  `momentum` is that of
-    ``sgd``, after Nesterov.  `outliers` are given to models that ask for them.
+    anew at every access (background models of likelihood ratios).  `kernel_decay`: λ of a penalty
+    λ Σ w² over the kernels, beside `weight_decay`, which is on every parameter.  `momentum` is that
+    of ``sgd``, after Nesterov.  `outliers` are given to models that ask for them.
     `early_stop` may end it before its epochs are over (`oodbench.earlystop`).
     """
 
@@ -92,6 +93,7 @@ class Training(BaseModel):
         0.999,
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    kernel_decay: PositiveFloat | None = None
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
     lr_warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
@@ -106,7 +108,7 @@ class Training(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        unset = ("mutation", "momentum", "augment", "outliers", "early_stop")
+        unset = ("kernel_decay", "mutation", "momentum", "augment", "outliers", "early_stop")
         return _without_unset(handler(self), *unset)
 
 
@@ -126,7 +128,11 @@ class Refit(BaseModel):
 
 
 class Validation(BaseModel):
-    """An OOD set on which a detector of the category prior chooses; never that of its pair."""
+    """An OOD set on which a detector of the category prior chooses; never that of its pair.
+
+    A `name` of steps alone, such as ``@grey@rgb``, is the ID set through them.  A split that holds
+    more than 10,000 images is measured on a seeded subset of that size.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

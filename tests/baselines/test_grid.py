@@ -108,6 +108,19 @@ def test_a_run_says_what_was_chosen_and_where(tmp_path: Path) -> None:
     assert keys.configuration(ood) != other.configuration(ood)
 
 
+def test_the_id_set_through_steps_may_be_the_validation_set(tmp_path: Path) -> None:
+    bench = Bench(Store(tmp_path / "s"), DataPlaces((), tmp_path / "c"), Progress("quiet"), "cpu")
+    changes: dict[str, JSON] = {"validation": {"name": "@invert", "split": "train"}}
+    (entry,) = perform(bench, job({**changes, "max_images": 100})).entries
+    assert str(entry.record["notes"][-1]).endswith(", chosen on digits@invert train")  # type: ignore[index]
+    keys = JobKeys(bench, job(changes))
+    assert keys.validation is not None
+    np.testing.assert_array_equal(keys.validation.images, 255 - keys.train.images)
+    assert keys.validation_subset == 0
+    capped = JobKeys(bench, job({"validation": {"name": "photos@invert", "split": "train"}}))
+    assert (len(capped.validation or ()), capped.validation_subset) == (18_360, 10_000)
+
+
 def test_validating_on_the_ood_set_of_the_pair_is_refused(tmp_path: Path) -> None:
     bench = Bench(Store(tmp_path / "s"), DataPlaces((), tmp_path / "c"), Progress("quiet"), "cpu")
     outcome = perform(bench, job({"validation": {"name": "photos", "split": "train"}}))

@@ -16,7 +16,7 @@ from oodbench.canonical import JSON
 from oodbench.detector import Detector
 from oodbench.errors import PluginError, TrainingError
 from oodbench.measuring import Measured, measure
-from oodbench.optimisation import learning_rate
+from oodbench.optimisation import learning_rate, make_optimiser
 from oodbench.progress import Progress
 from oodbench.recipes import find_recipe, resolve
 from oodbench.seeding import KeyedNoise, derive_seed
@@ -155,6 +155,28 @@ def test_learning_rate() -> None:
     cosine = Training(epochs=1, lr=0.1, schedule="cosine", final_lr=0.1)
     assert learning_rate(5, 10, cosine) == pytest.approx(0.1 * (0.1 + 0.9 * 0.5))
     assert learning_rate(10, 10, cosine) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax", "rmsprop", "sgd"])
+def test_kernel_decay_is_a_penalty_on_kernels_alone(optimiser: str) -> None:
+    settings = Training(epochs=1, optimiser=optimiser, lr=0.1, kernel_decay=3.0, weight_decay=0.5)  # type: ignore[arg-type]
+    plain = Training(epochs=1, optimiser=optimiser, lr=0.1)  # type: ignore[arg-type]
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    found = []
+    for chosen, by_hand in ((settings, False), (plain, True)):
+        torch.manual_seed(1)
+        layer = torch.nn.Linear(3, 2)
+        stepping = make_optimiser(layer, chosen)
+        for _ in range(3):
+            loss = layer(x).square().sum()
+            if by_hand:
+                loss = loss + 3.0 * layer.weight.square().sum()
+                loss = loss + 0.25 * sum(p.square().sum() for p in layer.parameters())
+            stepping.zero_grad()
+            loss.backward()
+            stepping.step()
+        found.append(weights(layer))
+    torch.testing.assert_close(*found)
 
 
 # ---------------------------------------------------------------------- measuring
