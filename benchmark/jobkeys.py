@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from oodbench.pairs import Pair
     from oodbench.recipes import Recipe
 
-METRICS_REVISION = 2
+METRICS_REVISION = 3
 EQUAL_SIZE_SEED = 0
-DIAGNOSE_IMAGES = 10_000
+#: Training or validation images that scores compare with, and training images of diagnostics.
+COMPARED_IMAGES = 10_000
+DIAGNOSED_IMAGES = 2_000
 
 
 class BusyError(Exception):
@@ -155,15 +157,17 @@ class JobKeys:
 
     @property
     def train_subset(self) -> int:
-        """How many training images are measured, for diagnostics and for `calibrate`."""
-        return min(len(self.train), self.count(self.test), DIAGNOSE_IMAGES)
+        """How many training images are measured, for `calibrate` or for diagnostics alone."""
+        compared = type(self.detector).calibrates() or self.validation is not None
+        limit = COMPARED_IMAGES if compared else DIAGNOSED_IMAGES
+        return min(len(self.train), self.count(self.test), limit)
 
     @property
     def validation_subset(self) -> int:
         """How many images of the validation set are measured, 0 where it is all of them."""
         if self.validation is None:
             return 0
-        count = min(self.count(self.validation), DIAGNOSE_IMAGES)
+        count = min(self.count(self.validation), COMPARED_IMAGES)
         return count if count < len(self.validation) else 0
 
     @property

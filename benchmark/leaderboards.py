@@ -91,10 +91,13 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Groups in the order of first appearance, each by seed; a run met twice counts once."""
+    """Groups in the order of first appearance, each by seed; a run met twice counts once.
+
+    Where the same scores were ranked by several revisions of the metrics, the newest answers.
+    """
     groups: dict[tuple[JSON, ...], Group] = {}
     met: set[tuple[JSON, ...]] = set()
-    for entry in entries:
+    for entry in _newest_ranking(entries):
         record = entry.record
         key = (record["pair"], record["in_dist"], record["ood"], record["configuration"])
         group = groups.setdefault(key, Group(record))
@@ -111,6 +114,17 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
         if counts[label] > 1:
             group.mark = f"#{str(group.first['configuration'])[:4]}"
     return found
+
+
+def _newest_ranking(entries: Iterable[Entry]) -> list[Entry]:
+    ranked, newest = [], Counter[tuple[JSON, ...]]()
+    for entry in entries:
+        parts, record = entry.parts, entry.record
+        same = (record["pair"], record["detector"], parts["id_scores"], parts["ood_scores"])
+        revision = cast("Mapping[str, int]", parts["metrics"])["revision"]
+        newest[same] = max(revision, newest[same])
+        ranked.append((entry, same, revision))
+    return [entry for entry, same, revision in ranked if revision == newest[same]]
 
 
 def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:

@@ -262,7 +262,8 @@ class Subject:
         if keys.detector.calibrates():
             keys.detector.calibrate(inside)
         if keys.validation is not None:
-            outside = self._measure_subset(keys, keys.validation, keys.count(keys.validation))
+            size = keys.validation_subset or len(keys.validation)
+            outside = self._measure_subset(keys, keys.validation, size)
             keys.detector.choose(inside, outside)
 
     def _measure_subset(self, keys: JobKeys, images: ImageSet, size: int) -> dict[str, np.ndarray]:

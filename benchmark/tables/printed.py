@@ -35,22 +35,33 @@ def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[st
         pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
     )  # fmt: skip
     best = {m: _best(rows, m) for m in METRICS}
-    last = ""
-    for row, printed in zip(rows, paper or [""] * len(rows), strict=True):
-        if last and row.detector != last:
+    names, last = _names(rows), ""
+    for row, shown, printed in zip(rows, names, paper or [""] * len(rows), strict=True):
+        if last and shown != last:
             table.end_section()
         bold = [
             i
             for i, m in enumerate(METRICS, start=2)
             if row.category != "oracle" and round(row.cells[m].value, 1) == best[m]
         ]
-        name = f"{row.detector} {row.tag}".rstrip() if row.detector != last else ""
+        name = f"{shown} {row.tag}".rstrip() if shown != last else ""
         tag = category_tag("oracle") if row.category == "oracle" else ""
         score = " ".join(part for part in (row.score, tag, row.mark) if part)
         beside = [printed] if any(paper) else []
         table.add(name, score, *(row.cells[m].text for m in METRICS), *beside, bold=bold)
-        last = row.detector
+        last = shown
     return table
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """The detector of every row, with its recipe where the table has several of it."""
+    recipes: dict[str, set[str]] = {}
+    for row in rows:
+        recipes.setdefault(row.detector, set()).add(row.recipe)
+    return [
+        f"{row.detector} {row.recipe}".rstrip() if len(recipes[row.detector]) > 1 else row.detector
+        for row in rows
+    ]
 
 
 def _best(rows: Sequence[Row], metric: str) -> float:

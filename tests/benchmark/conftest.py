@@ -114,7 +114,8 @@ def made_up_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             record = made_up(detector, recipe, layers, pair, seed)
             parts: dict[str, JSON] = {"detector": detector, "recipe": recipe, "layers": layers,
                                       "pair": pair.name, "seed": seed, "id_scores": "a" * 64,
-                                      "ood_scores": "b" * 64}  # fmt: skip
+                                      "ood_scores": "b" * 64,
+                                      "metrics": {"revision": 1}}  # fmt: skip
             store.write(Key("run", parts), {}, record)
     return store
 

@@ -221,6 +221,17 @@ def test_a_revision_of_measurements_is_not_inherited_with_another_measurement() 
     assert _adopt("same-here", Same).measure_revision == DETECTORS.get("energy").measure_revision
 
 
+def test_fewer_training_images_are_measured_where_no_score_compares_with_them(
+    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodbench.jobkeys.COMPARED_IMAGES", 300)
+    monkeypatch.setattr("oodbench.jobkeys.DIAGNOSED_IMAGES", 100)
+    calibrated, plain = evaluation(places, name="dose-hvae"), evaluation(places, name="glow")
+    assert [found.train_subset for found in (calibrated, plain)] == [300, 100]
+    ((images, size),) = plain.compared()
+    assert (images.split, size) == ("train", 100)
+
+
 def test_what_cannot_matter_changes_no_key(places: DataPlaces, tmp_path: Path) -> None:
     base = keys(evaluation(places))
     other_places = DataPlaces((tmp_path,), tmp_path / "elsewhere")

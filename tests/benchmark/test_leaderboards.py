@@ -18,8 +18,12 @@ from oodbench.metrics import evaluate
 from oodbench.store import Entry, Key, Store
 from oodbench.tables.printed import caption, score_table
 
+SIDES = ("id_scores", "ood_scores")
 
-def run(store: Store, seed: int, configuration: str = "a" * 64, **changes: JSON) -> Entry:
+
+def run(
+    store: Store, seed: int, configuration: str = "a" * 64, revision: int = 1, **changes: JSON
+) -> Entry:
     generator = np.random.default_rng(seed)
     scores: dict[str, JSON] = {
         name: evaluate(generator.normal(0, 1, 80), generator.normal(shift, 1, 80),
@@ -32,7 +36,9 @@ def run(store: Store, seed: int, configuration: str = "a" * 64, **changes: JSON)
         "recipe": "F3", "scale": "small", "variant": "vanilla", "layers": 3, "n": 80,
         "notes": [], "scores": scores, "diagnostics": {}, "cost": {}, **changes,
     }  # fmt: skip
-    key = Key("run", {"seed": seed, "configuration": configuration, **changes})
+    parts: dict[str, JSON] = dict.fromkeys(SIDES, f"{seed} {record['recipe']}")
+    metrics: dict[str, JSON] = {"revision": revision, "equal_size_seed": 0}
+    key = Key("run", {**parts, "metrics": metrics, "configuration": configuration, **changes})
     return store.write(key, {}, record)
 
 
@@ -53,10 +59,33 @@ def test_seeds_are_averaged_with_the_sample_deviation(tmp_path: Path) -> None:
 
 def test_runs_of_another_configuration_are_never_averaged(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    groups = group_runs([run(store, 0), run(store, 0, "b" * 64), run(store, 1, "b" * 64)])
+    other = {"id_scores": "other"}
+    groups = group_runs(
+        [run(store, 0), run(store, 0, "b" * 64, **other), run(store, 1, "b" * 64, **other)]
+    )
     assert [len(group.entries) for group in groups] == [1, 2]
     names = [make_rows(group)[0].detector for group in groups]
     assert names == ["HVAE(3) #aaaa", "HVAE(3) #bbbb"]
+
+
+def test_scores_that_are_ranked_anew_count_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old, new = run(store, 0), run(store, 0, "b" * 64, revision=2)
+    for entries in ([old, new], [new, old]):
+        (group,) = group_runs(entries)
+        assert (group.entries, group.mark) == ([new], "")
+
+
+def test_recipes_of_one_detector_are_told_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entries = [run(store, 0), run(store, 0, "b" * 64, recipe="C3")]
+    rows = [row for group in group_runs(entries) for row in make_rows(group)]
+    console = Console(width=150, record=True, file=io.StringIO())
+    console.print(score_table("a-b", rows, ""))
+    names = [
+        line.split("│")[1].strip() for line in console.export_text().splitlines() if "│" in line
+    ]
+    assert names == ["HVAE(3) F3-small", "", "HVAE(3) C3-small", ""]
 
 
 def test_one_seed_shows_its_interval_and_the_best_is_bold(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def test_bootstrap_covers_and_repeats() -> None:
     assert Metrics.from_json(first.to_json()) == first
 
 
+def test_every_interval_holds_its_value() -> None:
+    """Where every OOD score is below all ID scores, AUPRC has its least value, below all draws."""
+    found = evaluate(np.arange(100.0, 200.0), np.arange(100.0), resamples=200)
+    least = 1 - (1 / np.arange(101, 201)).sum()
+    assert found.auprc.value == pytest.approx(least)
+    for interval in (found.auroc, found.auprc, found.fpr80, found.fpr95):
+        assert interval.low <= interval.value <= interval.high
+
+
 def test_bootstrap_interval_agrees_with_a_plain_loop() -> None:
     generator = np.random.default_rng(1)
     a, b = generator.normal(0, 1, 150), generator.normal(1, 1, 150)

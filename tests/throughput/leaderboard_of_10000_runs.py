@@ -68,7 +68,8 @@ def write_store(root: Path) -> None:
     random.seed(0)
     for number in range(10_000):
         pair, detector, seed = number // 400, number // 10 % 40, number % 10
-        key = Key("run", {"number": number, "id_scores": "a" * 64, "ood_scores": "b" * 64})
+        key = Key("run", {"number": number, "id_scores": "a" * 64, "ood_scores": "b" * 64,
+                          "metrics": {"revision": 1}})  # fmt: skip
         body = made_up(pair, detector, seed) | {
             "schema": SCHEMA, "stage": "run", "key": key.digest, "parts": dict(key.parts),
             "files": {}, "created": "2026-01-01T00:00:00+00:00",
