@@ -123,6 +123,7 @@ class HierarchicalTypicality(Typicality, HierarchicalDetector):
 class HierarchicalComplexity(HierarchicalDetector):
     """Input complexity with the bound of a hierarchical model."""
 
+    revision = InputComplexityHVAE.revision
     score_patterns = ("S",)
     cost = InputComplexityHVAE.cost
     environment = InputComplexityHVAE.environment

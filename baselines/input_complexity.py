@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from oodbench.canonical import JSON
     from oodbench.seeding import KeyedNoise
 
+#: WebP's method 2 takes 0.7 ms for a CIFAR-10 image where method 6 takes 42; its codes of training
+#: images are 3 % shorter there and 1.5 % longer on FashionMNIST.
 COMPRESSORS: dict[str, tuple[str, dict[str, object]]] = {
     "png": ("PNG", {"optimize": True, "compress_level": 9}),
-    "webp": ("WEBP", {"lossless": True, "quality": 100, "method": 6}),
+    "webp": ("WEBP", {"lossless": True, "quality": 100, "method": 2}),
     "jpeg2000": ("JPEG2000", {"irreversible": False, "no_jp2": True}),
 }
 
@@ -71,6 +73,7 @@ def complexity_score(log_prob: np.ndarray, statistics: Mapping[str, np.ndarray])
 class InputComplexity(DensityDetector):
     """S(x) with the likelihood of the recipe's model."""
 
+    revision = 2
     score_patterns = ("S",)
     cost = "f + compression"
 
@@ -110,6 +113,7 @@ class InputComplexityPixelCNN(InputComplexity):
 class InputComplexityHVAE(HierarchicalVAE):
     """S(x) with the bound of the HVAE trained on the plain ELBO; its fit is shared."""
 
+    revision = 2
     recipe_variant = "vanilla"
     measure_name = "input-complexity-hvae"
     score_patterns = ("S",)
