@@ -78,11 +78,13 @@ class Group:
     """Runs of one detector, recipe, scale and pair that differ in the seed only.
 
     `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
+    `older`: how many runs of these names are left out for newer revisions.
     """
 
     first: Mapping[str, JSON]
     entries: list[Entry] = field(default_factory=list)
     mark: str = ""
+    older: int = 0
 
     @property
     def score_names(self) -> list[str]:
@@ -93,11 +95,12 @@ class Group:
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance, each by seed; a run met twice counts once.
 
-    Where the same scores were ranked by several revisions of the metrics, the newest answers.
+    Runs of the same names and seed by older revisions of detector, model or metrics are left out.
     """
+    kept, older = _newest_revisions(entries)
     groups: dict[tuple[JSON, ...], Group] = {}
     met: set[tuple[JSON, ...]] = set()
-    for entry in _newest_ranking(entries):
+    for entry in kept:
         record = entry.record
         key = (record["pair"], record["in_dist"], record["ood"], record["configuration"])
         group = groups.setdefault(key, Group(record))
@@ -107,24 +110,46 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     found = list(groups.values())
     for group in found:
         group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
-    names = ("pair", "detector", "recipe", "scale", "variant")
-    labels = [tuple(group.first[name] for name in names) for group in found]
-    counts = Counter(labels)
-    for group, label in zip(found, labels, strict=True):
-        if counts[label] > 1:
+    counts = Counter(_names(group.first) for group in found)
+    for group in found:
+        group.older = older.pop(_names(group.first), 0)
+        if counts[_names(group.first)] > 1:
             group.mark = f"#{str(group.first['configuration'])[:4]}"
     return found
 
 
-def _newest_ranking(entries: Iterable[Entry]) -> list[Entry]:
-    ranked, newest = [], Counter[tuple[JSON, ...]]()
+def _names(record: Mapping[str, JSON]) -> tuple[JSON, ...]:
+    names = ("pair", "in_dist", "ood", "detector", "recipe", "scale", "variant")
+    return tuple(record[name] for name in names)
+
+
+def _newest_revisions(entries: Iterable[Entry]) -> tuple[list[Entry], Counter[tuple[JSON, ...]]]:
+    """The runs that no newer revision answers for, and how many of each names are left out."""
+    ranked: list[tuple[Entry, tuple[JSON, ...], tuple[int, ...]]] = []
+    newest: dict[tuple[JSON, ...], tuple[int, ...]] = {}
     for entry in entries:
-        parts, record = entry.parts, entry.record
-        same = (record["pair"], record["detector"], parts["id_scores"], parts["ood_scores"])
-        revision = cast("Mapping[str, int]", parts["metrics"])["revision"]
-        newest[same] = max(revision, newest[same])
-        ranked.append((entry, same, revision))
-    return [entry for entry, same, revision in ranked if revision == newest[same]]
+        same = (*_names(entry.record), entry.record["seed"])
+        ranked.append((entry, same, _revisions(entry)))
+        newest[same] = max(ranked[-1][-1], newest.get(same, ()))
+    older = Counter(same[:-1] for _, same, revisions in ranked if revisions < newest[same])
+    return [entry for entry, same, revisions in ranked if revisions == newest[same]], older
+
+
+def _revisions(entry: Entry) -> tuple[int, ...]:
+    source = cast("Mapping[str, JSON]", entry.record.get("source") or {})
+    parts = (source.get("detector"), source.get("model"), entry.parts["metrics"])
+    return tuple(cast("Mapping[str, int]", part or {}).get("revision", 0) for part in parts)
+
+
+def older_notes(groups: Iterable[Group]) -> list[str]:
+    """A line on the runs that newer revisions have replaced in the groups, or nothing."""
+    left_out = [group for group in groups if group.older]
+    if not left_out:
+        return []
+    count = sum(group.older for group in left_out)
+    names = [*dict.fromkeys(repr(group.first["detector"]) for group in left_out)]
+    who = ", ".join(names) if len(names) < 5 else f"{len(names)} detectors"
+    return [f"{count} run{'s' if count > 1 else ''} by older revisions left out: {who}"]
 
 
 def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:

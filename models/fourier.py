@@ -64,6 +64,7 @@ def _angles(count: int, points: Tensor, period: int) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # who asks first may be measuring, and who comes later training
 def _plan(size: tuple[int, int], kernel: int) -> _Plan:
     height, width = size
     high, wide = _padded(height, kernel), _padded(width, kernel)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from oodbench.canonical import JSON
-from oodbench.leaderboards import group_runs, make_rows, to_csv, to_json
+from oodbench.leaderboards import group_runs, make_rows, older_notes, to_csv, to_json
 from oodbench.metrics import evaluate
 from oodbench.store import Entry, Key, Store
 from oodbench.tables.printed import caption, score_table
@@ -68,12 +68,20 @@ def test_runs_of_another_configuration_are_never_averaged(tmp_path: Path) -> Non
     assert names == ["HVAE(3) #aaaa", "HVAE(3) #bbbb"]
 
 
-def test_scores_that_are_ranked_anew_count_once(tmp_path: Path) -> None:
+def test_a_newer_revision_answers_for_an_older_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    old, new = run(store, 0), run(store, 0, "b" * 64, revision=2)
-    for entries in ([old, new], [new, old]):
-        (group,) = group_runs(entries)
-        assert (group.entries, group.mark) == ([new], "")
+    changed = {"detector": {"revision": 2}, "model": {"revision": 1}}
+    old = [run(store, seed) for seed in (0, 1)]
+    ranked = run(store, 0, "b" * 64, revision=2)
+    measured = run(store, 0, "c" * 64, revision=2, source=changed, id_scores="others")
+    for entries in ([*old, ranked], [ranked, *old]):
+        groups = group_runs(entries)
+        found = [entry for group in groups for entry in group.entries]
+        assert {entry.digest for entry in found} == {old[1].digest, ranked.digest}
+        assert older_notes(groups) == ["1 run by older revisions left out: 'vanilla-hvae'"]
+    (group,) = group_runs([measured, ranked, old[0]])
+    assert (group.entries, group.mark, group.older) == ([measured], "", 2)
+    assert older_notes(group_runs(old)) == []
 
 
 def test_recipes_of_one_detector_are_told_apart(tmp_path: Path) -> None:

@@ -45,3 +45,18 @@ def test_it_is_chosen_for_large_kernels_on_large_maps_only() -> None:
     assert not Conv2d((28, 28), 64, 64, 5, stride=2).by_spectrum
     assert not Conv2d((28, 28), 32, 32, 3).by_spectrum
     assert not Conv2d((7, 7), 64, 64, 3).by_spectrum
+
+
+def test_gradients_flow_after_a_first_use_without_them() -> None:
+    fourier._plan.cache_clear()
+    x, weight, bias = (
+        torch.randn(2, 3, 8, 8),
+        torch.randn(4, 3, 5, 5, requires_grad=True),
+        torch.zeros(4),
+    )
+    with torch.inference_mode():
+        fourier.conv2d(x, weight, bias)
+    fourier.conv2d(x, weight, bias).sum().backward()
+    assert weight.grad is not None
+    (expected,) = torch.autograd.grad(F.conv2d(x, weight, bias, padding=2).sum(), weight)
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-4)
