@@ -165,10 +165,7 @@ class JobKeys:
     @property
     def validation_subset(self) -> int:
         """How many images of the validation set are measured, 0 where it is all of them."""
-        if self.validation is None:
-            return 0
-        count = min(self.count(self.validation), COMPARED_IMAGES)
-        return count if count < len(self.validation) else 0
+        return 0 if self.validation is None else self.subset(self.validation, COMPARED_IMAGES)
 
     @property
     def fit_subset(self) -> int:
@@ -191,9 +188,9 @@ class JobKeys:
         limit = self.recipe.measure.max_images if self.recipe is not None else None
         return len(images) if limit is None else min(limit, len(images))
 
-    def subset(self, images: ImageSet) -> int:
-        """The size of the seeded subset that is measured, 0 where it is the whole split."""
-        count = self.count(images)
+    def subset(self, images: ImageSet, limit: int | None = None) -> int:
+        """The size of the seeded subset that is measured, up to `limit`; 0 for a whole split."""
+        count = min(self.count(images), limit or len(images))
         return count if count < len(images) else 0
 
     @cached_property

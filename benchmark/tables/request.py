@@ -94,7 +94,7 @@ def table_rows(
 def check_request(request: TableRequest) -> None:
     """ConfigError where parts of a request do not go together."""
     if request.layout != "general" and request.extras:
-        raise ConfigError("--columns belongs to the general layout; leave out --layout")
+        raise ConfigError("--columns belongs to the general layout; add --layout general")
 
 
 def _drawn(drawn: Document, request: TableRequest, styled: bool) -> str:
