@@ -5,7 +5,6 @@ One panel per ID set, its pairs side by side; a last panel with mean ranks where
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from oodbench.leaderboards import METRICS, category_legend, category_tag
@@ -14,6 +13,7 @@ from oodbench.tables.board import Board, BoardRow, mean_ranks, shared_id_models
 from oodbench.tables.extras import Extra
 from oodbench.tables.fill import head_lines
 from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
+from oodbench.tables.images import Compared, image_notes, size_note
 from oodbench.tables.layouts import Column
 from oodbench.tables.marks import ALPHA, Family, Where, verdict
 from oodbench.tables.markup import Part, literal
@@ -140,7 +140,9 @@ def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
 def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[str]:
     if not board.pairs:
         return ["No run of it is in the store yet."]
-    notes = ["Bold: best of its column; underlined: second; ties share it. Percent.", _sizes(board)]
+    notes = ["Bold: best of its column; underlined: second; ties share it. Percent."]
+    compared = _compared(board)
+    notes.append(size_note(compared))
     places = [place for pair in board.pairs for _, place in board.column(pair)]
     if any(len(place.row.seeds) > 1 for place in places):
         notes.append("±: sample standard deviation over training seeds; without it, one seed.")
@@ -148,7 +150,7 @@ def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[
     scales = {str(place.group.first["scale"]) for place in places} - {""}
     if scales:
         notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")
-    notes += _image_notes(board)
+    notes += image_notes(compared)
     if any(extra.name == "auroc_paper" for extra in extras):
         notes.append(
             "95 %: interval of our AUROC over test images. Paper: the AUROC printed for the model"
@@ -166,50 +168,15 @@ def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[
     return notes
 
 
-def _sizes(board: Board) -> str:
-    """How many images were compared: of most rows of a pair, and of those that differ."""
-    said: dict[str, list[str]] = {}
-    for pair in board.pairs:
-        column = board.column(pair)
-        counts = Counter(place.row.n for _, place in column)
-        usual = max(counts, key=lambda n: (counts[n], n))
-        text = f"{usual:,} ID + {usual:,} OOD images"
-        for n in sorted(counts.keys() - {usual}, reverse=True):
-            text += f"; {n:,} + {n:,} of {', '.join(_who(board, pair, n))}"
-        said.setdefault(text, []).append(pair)
-    return ".  ".join(f"{', '.join(pairs)}: {text}" for text, pairs in said.items()) + (
-        " (equal size)."
-    )
-
-
-def _who(board: Board, pair: str, n: int) -> list[str]:
-    """Detectors that compare `n` images on a pair; by their scores where others compare more."""
-    rows = [(board.rows[index], place.row.n) for index, place in board.column(pair)]
-    found = []
-    for label in dict.fromkeys(row.label for row, count in rows if count == n):
-        own = [(row.score, count == n) for row, count in rows if row.label == label]
-        some = [] if all(same for _, same in own) else [score for score, same in own if same]
-        found.append(f"{label} {' and '.join(some)}".rstrip())
-    return found
-
-
-def _image_notes(board: Board) -> list[str]:
-    """What a reader has to know of the images, with the detectors where it is not so for all."""
-    known: dict[str, dict[str, None]] = {}
-    by_pair: list[set[str]] = []
-    for pair in board.pairs:
-        by_pair.append(set())
-        for index, place in board.column(pair):
-            by_pair[-1].add(board.rows[index].label)
-            for note in shown_notes(place.group.first):
-                known.setdefault(note, {})[board.rows[index].label] = None
-    common, some = [], dict[tuple[str, ...], list[str]]()
-    for note, labels in known.items():
-        if any(labels.keys() >= everyone for everyone in by_pair):
-            common.append(note)
-        else:
-            some.setdefault(tuple(labels), []).append(note)
-    return common + [f"{', '.join(who)}: {'; '.join(notes)}" for who, notes in some.items()]
+def _compared(board: Board) -> list[Compared]:
+    return [
+        Compared(
+            pair, board.rows[index].label, board.rows[index].score, place.row.n,
+            tuple(shown_notes(place.group.first)),
+        )
+        for pair in board.pairs
+        for index, place in board.column(pair)
+    ]  # fmt: skip
 
 
 def _untested(untested: Mapping[Where, str]) -> str:

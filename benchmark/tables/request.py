@@ -16,6 +16,7 @@ from oodbench.tables.extras import Extra, chosen_extras
 from oodbench.tables.fill import document, fill
 from oodbench.tables.general import general_document
 from oodbench.tables.grid import Document
+from oodbench.tables.images import image_notes, size_note
 from oodbench.tables.layout_files import find_layout
 from oodbench.tables.layouts import Layout
 from oodbench.tables.marks import above_trivial, as_good_as_best
@@ -115,11 +116,14 @@ def layout_notes(layout: Layout, results: Results) -> list[str]:
     if seeds and seeds[-1] > 1:
         many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         notes.append(f"Means over {many} seeds.")
-    sizes = sorted({number.n for number in numbers if number.n is not None})
-    if sizes:
-        many = " or ".join(f"{n:,}" for n in sizes)
-        notes.append(f"{many} images of each side.")
-    return [*notes, *results.notes]
+    answered = results.answered.values()
+    compared = [row for row in answered if row.n]
+    sizes = {row.n for row in compared}
+    if len(sizes) == 1:
+        notes.append(f"{sizes.pop():,} images of each side.")
+    elif sizes:
+        notes.append(size_note(compared))
+    return [*notes, *results.choices, *image_notes(answered)]
 
 
 def _general(groups: Sequence[Group], store: Store, request: TableRequest, styled: bool) -> str:

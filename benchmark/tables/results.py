@@ -7,11 +7,12 @@ from typing import cast
 
 from oodbench.canonical import JSON
 from oodbench.errors import ConfigError, UnknownNameError
-from oodbench.leaderboards import Group, cell_of, mean_and_sd
+from oodbench.leaderboards import Group, cell_of, mean_and_sd, titled
 from oodbench.pairs import get_pair
 from oodbench.plan import simplified
 from oodbench.recipes import SCALES
 from oodbench.runrecord import shown_notes
+from oodbench.tables.images import Compared
 from oodbench.tables.layouts import Layout, Select
 from oodbench.tables.numbers import Missing, Number
 
@@ -19,12 +20,14 @@ from oodbench.tables.numbers import Missing, Number
 class Results:
     """Groups of runs, looked up by detector and pair; `scale` limits those that have one.
 
-    `notes` collects what a reader of the table must know about the choice made.
+    `choices` and `answered` collect what a reader of the table must know of the runs that answered
+    and of their images.
     """
 
     def __init__(self, groups: Iterable[Group], scale: str) -> None:
         self.scale = scale
-        self.notes: dict[str, None] = {}
+        self.choices: dict[str, None] = {}
+        self.answered: dict[tuple[str, str, str], Compared] = {}
         self._groups: dict[tuple[str, str], list[Group]] = {}
         for group in groups:
             record = group.first
@@ -37,10 +40,12 @@ class Results:
         group = self.find(query)
         if group is None:
             return Missing.NOT_RUN
-        self.notes |= dict.fromkeys(shown_notes(group.first))
-        if "metric" in query:
-            return _metric(group, query)
-        return _diagnostic(group, query)
+        found = _metric(group, query) if "metric" in query else _diagnostic(group, query)
+        if isinstance(found, Number):
+            record = group.first
+            where = str(record["pair"]), titled(record), str(query.get("score", ""))
+            self.answered[where] = Compared(*where, found.n or 0, tuple(shown_notes(record)))
+        return found
 
     def find(self, query: Select) -> Group | None:
         """The runs a query asks for, or None.
@@ -60,7 +65,7 @@ class Results:
             found = own
         if len(own) > 1:
             shown = max(own, key=_newest)
-            self.notes[
+            self.choices[
                 f"{len(own)} configurations of {query['detector']} ran on {pair.name}; the newest,"
                 f" #{str(shown.first['configuration'])[:4]}, is shown."
             ] = None
@@ -73,18 +78,21 @@ def _newest(group: Group) -> str:
 
 
 def choose_scale(groups: Iterable[Group], queries: Iterable[Select]) -> str:
-    """The first of paper, small, smoke at which any cell has a run; "" where none has."""
+    """The scale at which most cells have a run, the larger of equals; "" where none has."""
     known = list(groups)
     wanted = list(queries)
-    for scale in SCALES:
+
+    def cells(scale: str) -> int:
         results = Results((g for g in known if g.first["scale"] == scale), scale)
-        if any(results.find(query) is not None for query in wanted):
-            return scale
-    return ""
+        return sum(results.find(query) is not None for query in wanted)
+
+    counts = {scale: cells(scale) for scale in SCALES}
+    best = max(SCALES, key=lambda scale: counts[scale])
+    return best if counts[best] else ""
 
 
 def results_for(groups: Sequence[Group], layout: Layout, scale: str = "") -> Results:
-    """The source for a layout: one scale for the whole table, `scale` or the largest that ran."""
+    """The source for a layout: one scale for the whole table, `scale` or that of most runs."""
     return Results(groups, scale or choose_scale(groups, layout.queries()))
 
 
@@ -120,7 +128,8 @@ def _metric(group: Group, query: Select) -> Number | Missing:
     scores = [cast("Mapping[str, Mapping[str, JSON]]", r["scores"])[score] for r in records]
     cell = cell_of(scores, str(query["metric"]))
     return Number(
-        cell.value, cell.low, cell.high, cell.sd, cell.seeds, int(cast(int, records[0]["n"])),
+        cell.value, cell.low, cell.high, cell.sd, cell.seeds,
+        int(cast(int, scores[0]["n_id"])),
         recipe_label(group), tuple(entry.digest for entry in group.entries),
     )  # fmt: skip
 

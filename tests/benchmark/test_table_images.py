@@ -1,0 +1,69 @@
+"""What tables say of the images behind their rows, and which runs answer them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oodbench.canonical import JSON
+from oodbench.leaderboards import Group, group_runs
+from oodbench.store import Store
+from oodbench.tables.images import Compared, image_notes, size_note
+from oodbench.tables.layout_files import find_layout
+from oodbench.tables.request import layout_notes
+from oodbench.tables.results import results_for
+
+PART = "a: a seeded subset of 50 of 100 images"
+
+
+def test_sizes_name_who_compares_fewer_images() -> None:
+    rows = [
+        Compared("a-b", "Glow", "L", 100, ()),
+        Compared("a-b", "WAIC", "-WAIC", 50, (PART,)),
+        Compared("a-b", "VAE", "L", 100, ()),
+        Compared("a-b", "Flow+Group", "GOD1KS", 100, ()),
+        Compared("a-b", "Flow+Group", "GOD1KS b=5", 20, ()),
+        Compared("a-c", "Glow", "L", 80, ()),
+    ]
+    assert size_note(rows) == (
+        "a-b: 100 ID + 100 OOD images; 50 + 50 of WAIC; 20 + 20 of Flow+Group GOD1KS b=5.  "
+        "a-c: 80 ID + 80 OOD images (equal size)."
+    )
+
+
+def test_notes_of_all_stand_alone_and_those_of_some_name_them() -> None:
+    everyone = "b: 100 of 200 images"
+    rows = [
+        Compared("a-b", "Glow", "L", 100, (everyone,)),
+        Compared("a-b", "WAIC", "-WAIC", 50, (everyone, PART)),
+        Compared("a-b", "VAE", "L", 50, (PART, everyone)),
+    ]
+    assert image_notes(rows) == [everyone, f"WAIC, VAE: {PART}"]
+
+
+def _with(group: Group, **changes: JSON) -> Group:
+    """The same runs with other words in their records."""
+    record = {**group.first, **changes}
+    return Group(record, [replace(entry, record=record) for entry in group.entries])
+
+
+def test_a_layout_takes_the_scale_of_most_cells(made_up_store: Store) -> None:
+    groups = group_runs(made_up_store.entries("run"))
+    layout = find_layout("table2")
+    assert results_for(groups, layout).scale == "small"
+    # One run of a larger scale does not hide the others ...
+    assert results_for([*groups, _with(groups[0], scale="paper")], layout).scale == "small"
+    # ... as many of them do.
+    trained_long = [_with(group, scale="paper") for group in groups]
+    assert results_for([*groups, *trained_long], layout).scale == "paper"
+
+
+def test_a_layout_groups_subsets_by_detector(made_up_store: Store) -> None:
+    layout = find_layout("table2")
+    asked = next(layout.queries())["detector"]
+    groups = [
+        _with(group, notes=[PART]) if group.first["detector"] == asked else group
+        for group in group_runs(made_up_store.entries("run"))
+    ]
+    notes = layout_notes(layout, results_for(groups, layout))
+    assert any(note.endswith(f": {PART}") for note in notes)
+    assert PART not in notes
