@@ -120,7 +120,11 @@ def paper_document(layout: Layout, rows: Sequence[Comparison], notes: Sequence[s
     body: list[Line] = [tuple(Cell(text) for text in _texts(row)) for row in rows]
     grid = Grid("llll" + "c" * 5 + "ll", tuple(head), tuple(body))
     known = [row.inside for row in rows if row.inside is not None]
-    summary = [f"Inside: {sum(known)} of {len(known)} published values that ours can speak of."]
+    summary = []
+    if known:
+        summary.append(
+            f"Inside: {sum(known)} of {len(known)} published values that ours can speak of."
+        )
     kinds = {row.interval.of for row in rows if row.interval}
     if IMAGES in kinds:
         summary.append(f"{IMAGES.capitalize()}: 95 % interval for the one trained model of a seed.")
