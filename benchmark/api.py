@@ -173,7 +173,7 @@ def leaderboard(
     """
     import pandas as pd
 
-    from oodbench.leaderboards import group_runs, older_notes
+    from oodbench.leaderboards import group_runs, left_out_notes
     from oodbench.selection import asked_scores, check_scale, selected_groups
     from oodbench.store import Store
     from oodbench.suites import find_suite
@@ -203,7 +203,7 @@ def leaderboard(
     groups = suite_groups(groups, chosen) if chosen else groups
     rows, names = table_rows(groups, opened, request)
     _warn_of_changes(entry for group in groups for entry in group.entries)
-    for line in older_notes(groups):
+    for line in left_out_notes(groups):
         warnings.warn(line, UserWarning, stacklevel=2)
     return pd.DataFrame(rows, columns=list(names))
 

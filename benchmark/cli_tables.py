@@ -46,7 +46,7 @@ def leaderboard(
     significance: bool, out: str | None, store: str,
 ) -> None:  # fmt: skip
     """Finished runs of the store as a table, in a general or in a paper's layout."""
-    from oodbench.leaderboards import group_runs, older_notes
+    from oodbench.leaderboards import group_runs, left_out_notes
     from oodbench.selection import asked_scores, check_scale, selected_groups
     from oodbench.store import Store
     from oodbench.suites import find_suite
@@ -79,7 +79,7 @@ def leaderboard(
             styled = out is None and sys.stdout.isatty()
             text = table_text(groups, opened, request, styled=styled)
     note_changes(entry for group in groups for entry in group.entries)
-    note_lines(older_notes(groups))
+    note_lines(left_out_notes(groups))
     if out is None:
         click.echo(text, nl=False)
         return

@@ -78,13 +78,20 @@ class Group:
     """Runs of one detector, recipe, scale and pair that differ in the seed only.
 
     `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
-    `older`: how many runs of these names are left out for newer revisions.
+    `older`: how many runs of these names are left out for newer revisions, `beside`: how many of
+    other settings in a suite's table.
     """
 
     first: Mapping[str, JSON]
     entries: list[Entry] = field(default_factory=list)
     mark: str = ""
     older: int = 0
+    beside: int = 0
+
+    @property
+    def newest(self) -> str:
+        """When the last of the runs was made (ISO 8601)."""
+        return max(str(entry.record["created"]) for entry in self.entries)
 
     @property
     def score_names(self) -> list[str]:
@@ -141,15 +148,21 @@ def _revisions(entry: Entry) -> tuple[int, ...]:
     return tuple(cast("Mapping[str, int]", part or {}).get("revision", 0) for part in parts)
 
 
-def older_notes(groups: Iterable[Group]) -> list[str]:
-    """A line on the runs that newer revisions have replaced in the groups, or nothing."""
-    left_out = [group for group in groups if group.older]
-    if not left_out:
+def left_out_notes(groups: Iterable[Group]) -> list[str]:
+    """Lines on the runs that tables leave out: of older revisions, and of other settings."""
+    known = list(groups)
+    older = _left_out("by older revisions", [(group, group.older) for group in known])
+    return older + _left_out("of other settings", [(group, group.beside) for group in known])
+
+
+def _left_out(what: str, counts: Iterable[tuple[Group, int]]) -> list[str]:
+    found = [(group, count) for group, count in counts if count]
+    if not found:
         return []
-    count = sum(group.older for group in left_out)
-    names = [*dict.fromkeys(repr(group.first["detector"]) for group in left_out)]
+    count = sum(count for _, count in found)
+    names = [*dict.fromkeys(repr(group.first["detector"]) for group, _ in found)]
     who = ", ".join(names) if len(names) < 5 else f"{len(names)} detectors"
-    return [f"{count} run{'s' if count > 1 else ''} by older revisions left out: {who}"]
+    return [f"{count} run{'s' if count > 1 else ''} {what} left out: {who}"]
 
 
 def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import ConfigError
 from oodbench.leaderboards import COLUMNS, Group, json_row, tidy
 from oodbench.plan import DetectorRequest
+from oodbench.recipes import default_recipe, recipe_files
 from oodbench.store import Store
 from oodbench.suites import Suite
 from oodbench.tables.board import Board, make_board
@@ -28,6 +30,9 @@ from oodbench.tables.render_text import render_text
 from oodbench.tables.results import Results, results_for
 from oodbench.tables.tidy import COLUMNS as LAYOUT_COLUMNS
 from oodbench.tables.tidy import rows_to_csv, rows_to_json, tidy_layout
+
+if TYPE_CHECKING:
+    from oodbench.canonical import JSON
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,12 @@ def _general_rows(
 
 
 def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
-    """The runs of a suite's detectors on its pairs, in the order of the suite."""
+    """The runs of a suite's detectors on its pairs, in the order of the suite.
+
+    A suite means one configuration of each: the recipe that it names or the ID set's own, not one
+    that a sweep brought in, and the newest where settings were changed; `beside` of a group counts
+    the runs left out for it.
+    """
     wanted = {
         (pair, *detector.partition("@")[::2]): place
         for place, (pair, detector) in enumerate(
@@ -170,11 +180,27 @@ def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
             for detector in part.detectors
         )
     }
-
-    def place(group: Group) -> int | None:
+    found: dict[tuple[int, str], list[Group]] = {}
+    for group in groups:
         record = group.first
         names = str(record["pair"]), str(record["detector"])
-        return wanted.get((*names, str(record["recipe"])), wanted.get((*names, "")))
+        place = wanted.get((*names, str(record["recipe"])))
+        if place is None and _of_own_recipe(record):
+            place = wanted.get((*names, ""))
+        if place is not None:
+            found.setdefault((place, str(record["scale"])), []).append(group)
+    chosen = []
+    for where in sorted(found, key=lambda where: where[0]):
+        newest = max(found[where], key=lambda group: group.newest)
+        beside = sum(len(group.entries) for group in found[where] if group is not newest)
+        chosen.append(replace(newest, mark="", beside=beside) if beside else newest)
+    return chosen
 
-    found = [(at, group) for group in groups if (at := place(group)) is not None]
-    return [group for _, group in sorted(found, key=lambda item: item[0])]
+
+def _of_own_recipe(record: Mapping[str, JSON]) -> bool:
+    """Whether a run that names no recipe would take this one; also where that cannot be told."""
+    file, variant = recipe_files().get(str(record["recipe"])), str(record["variant"])
+    if file is None or variant not in file.variants:
+        return True
+    own = default_recipe(str(record["in_dist"]), file.shape, variant, str(record["scale"]))
+    return own.name == file.name

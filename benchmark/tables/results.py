@@ -64,17 +64,13 @@ class Results:
         if own or not str(query.get("side", "")).startswith("id_"):
             found = own
         if len(own) > 1:
-            shown = max(own, key=_newest)
+            shown = max(own, key=lambda group: group.newest)
             self.choices[
                 f"{len(own)} configurations of {query['detector']} ran on {pair.name}; the newest,"
                 f" #{str(shown.first['configuration'])[:4]}, is shown."
             ] = None
             return shown
-        return max(found, key=_newest) if found else None
-
-
-def _newest(group: Group) -> str:
-    return max(str(entry.record["created"]) for entry in group.entries)
+        return max(found, key=lambda group: group.newest) if found else None
 
 
 def choose_scale(groups: Iterable[Group], queries: Iterable[Select]) -> str:

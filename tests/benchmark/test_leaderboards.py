@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from oodbench.canonical import JSON
-from oodbench.leaderboards import group_runs, make_rows, older_notes, to_csv, to_json
+from oodbench.leaderboards import group_runs, left_out_notes, make_rows, to_csv, to_json
 from oodbench.metrics import evaluate
 from oodbench.store import Entry, Key, Store
 from oodbench.tables.printed import caption, score_table
@@ -78,10 +78,10 @@ def test_a_newer_revision_answers_for_an_older_one(tmp_path: Path) -> None:
         groups = group_runs(entries)
         found = [entry for group in groups for entry in group.entries]
         assert {entry.digest for entry in found} == {old[1].digest, ranked.digest}
-        assert older_notes(groups) == ["1 run by older revisions left out: 'vanilla-hvae'"]
+        assert left_out_notes(groups) == ["1 run by older revisions left out: 'vanilla-hvae'"]
     (group,) = group_runs([measured, ranked, old[0]])
     assert (group.entries, group.mark, group.older) == ([measured], "", 2)
-    assert older_notes(group_runs(old)) == []
+    assert left_out_notes(group_runs(old)) == []
 
 
 def test_recipes_of_one_detector_are_told_apart(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from oodbench.canonical import JSON
-from oodbench.leaderboards import Group, group_runs
+from oodbench.leaderboards import Group, group_runs, left_out_notes
 from oodbench.store import Store
+from oodbench.suites import find_suite
 from oodbench.tables.images import Compared, image_notes, size_note
 from oodbench.tables.layout_files import find_layout
-from oodbench.tables.request import layout_notes
+from oodbench.tables.request import layout_notes, suite_groups
 from oodbench.tables.results import results_for
 
 PART = "a: a seeded subset of 50 of 100 images"
@@ -67,3 +68,41 @@ def test_a_layout_groups_subsets_by_detector(made_up_store: Store) -> None:
     notes = layout_notes(layout, results_for(groups, layout))
     assert any(note.endswith(f": {PART}") for note in notes)
     assert PART not in notes
+
+
+def test_a_suite_takes_its_own_recipe_and_the_newest_settings(made_up_store: Store) -> None:
+    suite = find_suite("generative-fashionmnist")
+    runs = group_runs(made_up_store.entries("run"))
+    groups = [group for group in runs if group.first["recipe"] in ("F3", "")]
+    asked = suite_groups(groups, suite)
+    group = next(g for g in asked if g.first["recipe"] == "F3")
+    assert not left_out_notes(asked)
+    later = "2999-01-01T00:00:00+00:00"
+    sweep = _with(group, recipe="F3-dense", variant="informative", created=later)
+    changed = _with(group, created=later)
+    assert suite_groups([*groups, sweep], suite) == asked  # though it is newer
+    found = suite_groups([*groups, changed], suite)
+    assert [g.first for g in found] == [
+        changed.first if g is group else g.first for g in asked
+    ]  # fmt: skip
+    name, runs_before = group.first["detector"], len(group.entries)
+    word = "run" if runs_before == 1 else "runs"
+    assert left_out_notes(found) == [
+        f"{runs_before} {word} of other settings left out: {name!r}"
+    ]  # fmt: skip
+
+
+def test_a_suite_shows_a_recipe_that_it_names_or_that_is_not_known(made_up_store: Store) -> None:
+    suite = find_suite("generative-fashionmnist")
+    groups = group_runs(made_up_store.entries("run"))
+    group = next(g for g in suite_groups(groups, suite) if g.first["recipe"] == "F3")
+    own = _with(group, recipe="mine.yaml")
+    assert suite_groups([own], suite) == [own]
+    named = replace(
+        suite, parts=tuple(
+            replace(part, detectors=tuple(f"{name}@F3-dense" for name in part.detectors))
+            for part in suite.parts
+        ),
+    )  # fmt: skip
+    sweep = _with(group, recipe="F3-dense", variant="informative")
+    assert suite_groups([group, sweep], named) == [sweep]
