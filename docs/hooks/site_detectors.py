@@ -140,10 +140,13 @@ def _place(query: Select) -> tuple[str, str, str, str]:
 
 @cache
 def _published_rows() -> tuple[tuple[str, Mapping[str, str]], ...]:
+    """(folder, row) of every leaderboard; papers' layouts and sweeps have other columns."""
     rows = []
     for path in sorted(PUBLISHED.rglob("*.csv")):
         with path.open(encoding="utf-8") as file:
-            rows += [(path.parent.name, row) for row in csv.DictReader(file)]
+            found = csv.DictReader(file)
+            if {"pair", "detector", "recipe", "metric"} <= set(found.fieldnames or ()):
+                rows += [(path.parent.name, row) for row in found]
     return tuple(rows)
 
 
