@@ -29,7 +29,7 @@ KERNELS = {"above": (2, 3), "left": (2, 2)}
 
 def concat_elu(x: Tensor) -> Tensor:
     """elu of x and of −x, side by side: twice the channels."""
-    return F.elu(torch.cat([x, -x], dim=1))
+    return F.elu(torch.cat([x, -x], dim=1), inplace=True)
 
 
 class ShiftedConv2d(WeightNormLayer):
