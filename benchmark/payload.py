@@ -61,12 +61,19 @@ def pack_table(
 
 
 def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.ndarray]:
-    """Inverse of `pack_table`, of all columns or some; ValueError where it is not such a file."""
+    """Inverse of `pack_table`, of all columns or some; ValueError where it is not such a file.
+
+    Read in this thread alone: a thread of Arrow's pools that still runs when Python exits aborts
+    the process (apache/arrow#34314), and tables are small.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(data), columns=columns)
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            if missing := set(columns or ()) - set(file.schema_arrow.names):
+                raise ValueError(f"no column {', '.join(sorted(missing))} in the table")
+            table = file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a Parquet file: {error}") from error
     out = {}

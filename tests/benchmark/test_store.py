@@ -213,6 +213,34 @@ def test_tables_round_trip(rows: int) -> None:
         assert np.array_equal(back[name], values)
 
 
+def test_some_columns_of_a_table() -> None:
+    data = pack_table({"a": np.arange(3.0), "b": np.ones((3, 2)), "bc": np.zeros(3)})
+    back = unpack_table(data, ["b"])
+    assert list(back) == ["b"]
+    assert back["b"].shape == (3, 2)
+    with pytest.raises(ValueError, match="no column d"):
+        unpack_table(data, ["a", "d"])
+    with pytest.raises(ValueError, match="not a Parquet file"):
+        unpack_table(data[:-9])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_reading_a_table_leaves_no_thread_that_could_outlive_python() -> None:
+    code = """
+import os
+import numpy as np
+import pyarrow.parquet
+from oodbench.payload import pack_table, unpack_table
+data = pack_table({"a": np.arange(1000.0), "b": np.ones((1000, 3))})
+before = set(os.listdir("/proc/self/task"))
+unpack_table(data)
+unpack_table(data, ["b"])
+print(len(set(os.listdir("/proc/self/task")) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+
+
 def test_tensors_round_trip_and_damage_is_a_value_error() -> None:
     tensors = {
         "w": torch.randn(3, 4).contiguous(memory_format=torch.contiguous_format),
