@@ -13,6 +13,7 @@ from oodbench.cli_export import export, score
 from oodbench.cli_figures import figure
 from oodbench.cli_list import data_, list_
 from oodbench.cli_new import new
+from oodbench.cli_publish import publish
 from oodbench.cli_report import report
 from oodbench.cli_run import run
 from oodbench.cli_store import store_
@@ -41,6 +42,7 @@ oodbench.add_command(compare)
 oodbench.add_command(diagnose)
 oodbench.add_command(figure)
 oodbench.add_command(report)
+oodbench.add_command(publish)
 oodbench.add_command(check)
 oodbench.add_command(new)
 oodbench.add_command(export)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,29 @@ def export_store(
     chosen = [run for run in runs if not pairs or run.record.get("pair") in pairs]
     if not chosen:
         raise StoreError(f"no finished run in {store.storage.location}; there is nothing to export")
+    found = with_diagnoses(store, needed(store, chosen))
+    return _export(store, target, {p: e for p, e in found.items() if fits or e.stage != "fit"})
+
+
+def export_records(store: Store, target: Path, runs: Sequence[Entry]) -> Moved:
+    """Write the records of runs and the diagnoses of their fits: every figure of a table, no score.
+
+    A store that imports them shows the runs in its tables; what needs the scores of single images
+    (a paired test, a figure) says that they are not there.
+    """
+    behind = with_diagnoses(store, needed(store, runs)).values()
+    own = {run.path for run in runs}
+    kept = {e.path: e for e in behind if e.path in own or e.stage == "diagnosis"}
+    return _export(store, target, kept)
+
+
+def _export(store: Store, target: Path, entries: Mapping[str, Entry]) -> Moved:
     written, left_out = 0, 0
     with (
         atomic_file(target) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
-        for path, entry in sorted(with_diagnoses(store, needed(store, chosen)).items()):
-            if entry.stage == "fit" and not fits:
-                continue
+        for path, entry in sorted(entries.items()):
             try:
                 members = {name: entry.read(name) for name in entry.files}
             except DamagedEntryError:

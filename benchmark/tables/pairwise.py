@@ -123,7 +123,7 @@ class PairedScores:
         if entry is None:
             raise StoreError(
                 f"{stage} {str(digest)[:12]} is not in {self.store.storage.location} any more; run"
-                " the detector again to compare it"
+                " the detector in a new store to compare it"
             )
         return entry
 

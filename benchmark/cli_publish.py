@@ -1,0 +1,43 @@
+"""The command `publish`: a suite's tables and provenance as files; it trains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from oodbench.clitools import collector_paused, plugin_option, store_option
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--suite", "suites", multiple=True, required=True, metavar="NAME",
+              help="May be repeated.")  # fmt: skip
+@click.option("--scale", default="", metavar="paper|small|smoke")
+@plugin_option
+@store_option
+def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> None:
+    """Write a suite's results into FOLDER, to be committed beside a paper.
+
+    Tables as text, CSV and LaTeX with the papers' values beside ours, costs, diagnostics of every
+    model, machine, versions and commit of every fit, and the records of the runs, which `oodbench
+    store import` adds to any store. What stands there under the same names is replaced.
+    """
+    from oodbench.cli_store import note_changes, note_lines
+    from oodbench.leaderboards import left_out_notes
+    from oodbench.publishing import publish as publish_suite
+    from oodbench.publishing import published_groups
+    from oodbench.selection import check_scale
+    from oodbench.store import Store
+    from oodbench.suites import find_suite
+
+    check_scale(scale or None)
+    chosen, opened = [find_suite(name) for name in suites], Store(store)
+    for suite in chosen:
+        with collector_paused():
+            groups = published_groups(opened, suite, scale)
+            written = publish_suite(opened, suite, groups, folder, scale)
+        note_changes(entry for group in groups for entry in group.entries)
+        note_lines(left_out_notes(groups))
+        for path in written:
+            click.echo(f"{path}: {path.stat().st_size:,} bytes")

@@ -1,0 +1,118 @@
+"""A suite's results as files to be committed: its tables, and what stands behind every number.
+
+Of a suite ``table1`` a folder gets
+
+- ``table1.txt``, ``.csv``, ``.tex``: the table in the suite's layout, the papers' values beside
+  ours,
+- ``table1-costs.txt``, ``.csv``: every score with training time, time an image and parameters,
+- ``table1-models.json``: the diagnostics of every model; machine, versions and commit of every fit,
+- ``table1-runs.tar``: the records of the runs, which `oodbench store import` adds to any store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from oodbench.canonical import JSON
+from oodbench.errors import StoreError
+from oodbench.leaderboards import Group, group_runs
+from oodbench.selection import selected_groups
+from oodbench.storage import atomic_file
+from oodbench.store import Entry, Store
+from oodbench.suites import Suite
+from oodbench.tables.request import TableRequest, suite_groups, table_text
+from oodbench.transfer import export_records
+from oodbench.upkeep import needed
+
+COSTS = ("cost", "classifier", "paper")
+OF_A_FIT = ("key", "name", "recipe", "created", "seconds", "images_per_second", "parameters",
+            "machine")  # fmt: skip
+DIGITS = 6
+
+
+def published_groups(store: Store, suite: Suite, scale: str = "") -> list[Group]:
+    """The runs of a suite, at `scale` or any; StoreError where there is none."""
+    location = str(store.storage.location)
+    groups = selected_groups(group_runs(store.entries("run")), (), {}, scale or None, location)
+    found = suite_groups(groups, suite)
+    if not found:
+        raise StoreError(
+            f"no finished run of suite {suite.name} in {location}; `oodbench run --suite"
+            f" {suite.name}` makes some"
+        )
+    return found
+
+
+def publish(
+    store: Store, suite: Suite, groups: Sequence[Group], folder: Path, scale: str = ""
+) -> list[Path]:
+    """Write the files of a suite's runs and return their paths."""
+    layout = suite.layout or "general"
+    own = TableRequest(layout=layout, title=suite.title, scale=scale, paper=True)
+    costs = TableRequest(title=suite.title, scale=scale, extras=COSTS)
+    tables = {
+        ".txt": own,
+        ".csv": replace(own, format="csv"),
+        ".tex": replace(own, format="latex", paper=layout == "general"),
+        "-costs.txt": costs,
+        "-costs.csv": replace(costs, format="csv"),
+    }
+    files = {end: table_text(groups, store, request) for end, request in tables.items()}
+    runs = [entry for group in groups for entry in group.entries]
+    behind = {"models": _models(groups), "fits": _fits(store, runs)}
+    files["-models.json"] = json.dumps(behind, indent=1, ensure_ascii=False) + "\n"
+    written = []
+    for end, text in files.items():
+        written.append(folder / f"{suite.name}{end}")
+        with atomic_file(written[-1]) as file:
+            file.write(text.encode())
+    archive = folder / f"{suite.name}-runs.tar"
+    export_records(store, archive, runs)
+    return [*written, archive]
+
+
+def _models(groups: Sequence[Group]) -> dict[str, JSON]:
+    """Diagnostics on ID and OOD images and cost, by detector, recipe, ID set and seed."""
+    found: dict[str, dict[str, JSON]] = {}
+    for group in groups:
+        for entry in group.entries:
+            record = entry.record
+            if not record["recipe"]:
+                continue
+            recipe = f"{record['recipe']}-{record['scale']}"
+            name = f"{record['title']}, {recipe}, {record['in_dist']}, seed {record['seed']}"
+            sides = cast("dict[str, JSON]", record["diagnostics"])
+            model = found.setdefault(
+                name,
+                {
+                    "id": {s: _rounded(v) for s, v in sides.items() if s.startswith("id")},
+                    "ood": {},
+                    "cost": _rounded(record["cost"]),
+                },
+            )
+            cast("dict[str, JSON]", model["ood"])[str(record["ood"])] = _rounded(
+                sides.get("ood_test", {})
+            )
+    return cast("dict[str, JSON]", found)
+
+
+def _fits(store: Store, runs: Sequence[Entry]) -> list[JSON]:
+    """Times, size, machine, versions and commit of the fits that are here, oldest first."""
+    fits = [entry.record for entry in needed(store, runs).values() if entry.stage == "fit"]
+    fits.sort(key=lambda record: str(record["created"]))
+    return [{name: _rounded(fit[name]) for name in OF_A_FIT if name in fit} for fit in fits]
+
+
+def _rounded(value: JSON) -> JSON:
+    """`value` with floats of six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return value
