@@ -197,7 +197,7 @@ def test_scores_that_are_gone_are_named(tmp_path: Path) -> None:
         write_run(store, name, PAIRS[0])
     for entry in list(store.entries("score")):
         store.set_aside(entry.path, "gone")
-    with pytest.raises(StoreError, match=r"score .* any more; run the detector again"):
+    with pytest.raises(StoreError, match=r"score .* any more; run the detector in a new"):
         compare_runs(store, "strong:L", "weak:L", "a-b")
     board = make_board(group_runs(store.entries("run")))
     family = as_good_as_best(board, PairedScores(store))
