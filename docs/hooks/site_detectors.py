@@ -151,12 +151,12 @@ def _published_rows() -> tuple[tuple[str, Mapping[str, str]], ...]:
 
 
 def _our_numbers(cls: type[Detector]) -> Iterable[str]:
-    """What this project measured, from the tables that it publishes."""
+    """What this project measured, from the tables that it publishes; of two, the first by name."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for scale, row in _published_rows():
         if row["metric"] in HEADS and _titled(row["detector"]) == cls.title:
             key = (row["pair"], row["recipe"] or scale, cell(row["score"]), row["seeds"])
-            found.setdefault(key, {})[row["metric"]] = _number(row)
+            found.setdefault(key, {}).setdefault(row["metric"], _number(row))
     if not found:
         return []
     rows = [(*key[:3], *(found[key].get(metric, "") for metric in HEADS)) for key in found]
