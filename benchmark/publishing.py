@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.canonical import JSON
-from oodbench.errors import StoreError
+from oodbench.errors import ConfigError, StoreError
 from oodbench.leaderboards import Group, group_runs
 from oodbench.selection import selected_groups
 from oodbench.storage import atomic_file
@@ -50,7 +50,11 @@ def published_groups(store: Store, suite: Suite, scale: str = "") -> list[Group]
 def publish(
     store: Store, suite: Suite, groups: Sequence[Group], folder: Path, scale: str = ""
 ) -> list[Path]:
-    """Write the files of a suite's runs and return their paths."""
+    """Write the files of a suite's runs; their paths.  ConfigError where its name is a path."""
+    if Path(suite.name).name != suite.name:
+        raise ConfigError(
+            f"suite {suite.name!r} names files; give it a name without a folder in it"
+        )
     layout = suite.layout or "general"
     own = TableRequest(layout=layout, title=suite.title, scale=scale, paper=True)
     costs = TableRequest(title=suite.title, scale=scale, extras=COSTS)

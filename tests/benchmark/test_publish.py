@@ -97,6 +97,15 @@ def test_a_suite_of_a_file_of_ones_own(place: Path) -> None:
     assert (place / "more" / "another.csv").read_text() == (place / "out/mine.csv").read_text()
 
 
+def test_a_name_that_leads_out_of_the_folder_is_refused(place: Path) -> None:
+    suite = place / "away.yaml"
+    suite.write_text(SUITE.replace("name: mine", "name: ../away"))
+    status, _, err = invoke(place, "publish", "far/down", "--suite", str(suite))
+    assert status == 2
+    assert "'../away' names files" in err
+    assert not (place / "far").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
