@@ -20,13 +20,14 @@ def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> No
     """Write a suite's results into FOLDER, to be committed beside a paper.
 
     Tables as text, CSV and LaTeX with the papers' values beside ours, costs, diagnostics of every
-    model, machine, versions and commit of every fit, and the records of the runs, which `oodbench
-    store import` adds to any store. What stands there under the same names is replaced.
+    model, machine, versions and commit of every fit, the seconds of all work, and the records of
+    the runs, which `oodbench store import` adds to any store. What stands there under the same
+    names is replaced.
     """
     from oodbench.cli_store import note_changes, note_lines
     from oodbench.leaderboards import left_out_notes
     from oodbench.publishing import publish as publish_suite
-    from oodbench.publishing import published_groups
+    from oodbench.publishing import published_groups, work_line
     from oodbench.selection import check_scale
     from oodbench.store import Store
     from oodbench.suites import find_suite
@@ -36,8 +37,9 @@ def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> No
     for suite in chosen:
         with collector_paused():
             groups = published_groups(opened, suite, scale)
-            written = publish_suite(opened, suite, groups, folder, scale)
+            written, done = publish_suite(opened, suite, groups, folder, scale)
         note_changes(entry for group in groups for entry in group.entries)
         note_lines(left_out_notes(groups))
+        note_lines(line for line in [work_line(done)] if line)
         for path in written:
             click.echo(f"{path}: {path.stat().st_size:,} bytes")

@@ -5,14 +5,15 @@ Of a suite ``table1`` a folder gets
 - ``table1.txt``, ``.csv``, ``.tex``: the table in the suite's layout, the papers' values beside
   ours,
 - ``table1-costs.txt``, ``.csv``: every score with training time, time an image and parameters,
-- ``table1-models.json``: the diagnostics of every model; machine, versions and commit of every fit,
+- ``table1-models.json``: the diagnostics of every model; machine, versions and commit of every fit;
+  how long all fits and measurements took,
 - ``table1-runs.tar``: the records of the runs, which `oodbench store import` adds to any store.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -49,8 +50,11 @@ def published_groups(store: Store, suite: Suite, scale: str = "") -> list[Group]
 
 def publish(
     store: Store, suite: Suite, groups: Sequence[Group], folder: Path, scale: str = ""
-) -> list[Path]:
-    """Write the files of a suite's runs; their paths.  ConfigError where its name is a path."""
+) -> tuple[list[Path], dict[str, JSON]]:
+    """Write the files of a suite's runs; their paths, and `work`.
+
+    ConfigError where the suite's name is a path.
+    """
     if Path(suite.name).name != suite.name:
         raise ConfigError(
             f"suite {suite.name!r} names files; give it a name without a folder in it"
@@ -67,7 +71,9 @@ def publish(
     }
     files = {end: table_text(groups, store, request) for end, request in tables.items()}
     runs = [entry for group in groups for entry in group.entries]
-    behind = {"models": _models(groups), "fits": _fits(store, runs)}
+    entries = list(needed(store, runs).values())
+    done = work(entries)
+    behind = {"work": done, "models": _models(groups), "fits": _fits(entries)}
     files["-models.json"] = json.dumps(behind, indent=1, ensure_ascii=False) + "\n"
     written = []
     for end, text in files.items():
@@ -76,7 +82,27 @@ def publish(
             file.write(text.encode())
     archive = folder / f"{suite.name}-runs.tar"
     export_records(store, archive, runs)
-    return [*written, archive]
+    return [*written, archive], done
+
+
+def work(entries: Iterable[Entry]) -> dict[str, JSON]:
+    """How many fits and measurements there are, and the seconds of all of each."""
+    kept = list(entries)
+    found: dict[str, JSON] = {}
+    for stage, name in (("fit", "fits"), ("measure", "measurements")):
+        seconds = [cast("float", e.record["seconds"]) for e in kept if e.stage == stage]
+        found[name] = {"count": len(seconds), "seconds": _rounded(float(sum(seconds)))}
+    return found
+
+
+def work_line(done: Mapping[str, JSON]) -> str:
+    """`work` in words; empty where there is neither a fit nor a measurement."""
+    totals = {name: cast("dict[str, float]", part) for name, part in done.items()}
+    return ", ".join(
+        f"{name}: {part['count']:,}, {part['seconds']:,.0f} s"
+        for name, part in totals.items()
+        if part["count"]
+    )
 
 
 def _models(groups: Sequence[Group]) -> dict[str, JSON]:
@@ -104,9 +130,9 @@ def _models(groups: Sequence[Group]) -> dict[str, JSON]:
     return cast("dict[str, JSON]", found)
 
 
-def _fits(store: Store, runs: Sequence[Entry]) -> list[JSON]:
-    """Times, size, machine, versions and commit of the fits that are here, oldest first."""
-    fits = [entry.record for entry in needed(store, runs).values() if entry.stage == "fit"]
+def _fits(entries: Iterable[Entry]) -> list[JSON]:
+    """Times, size, machine, versions and commit of the fits among them, oldest first."""
+    fits = [entry.record for entry in entries if entry.stage == "fit"]
     fits.sort(key=lambda record: str(record["created"]))
     return [{name: _rounded(fit[name]) for name in OF_A_FIT if name in fit} for fit in fits]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suites.mkdir(parents=True)
     (suites / "mine.yaml").write_text(SUITE)
     assert invoke(folder, "run", "--suite", "mine", "--quiet")[0] == 0
-    status, out, _ = invoke(folder, "publish", "out", "--suite", "mine")
+    status, out, err = invoke(folder, "publish", "out", "--suite", "mine")
     assert status == 0
+    assert re.search("note: fits: 1, [0-9,]+ s, measurements: 4, [0-9,]+ s", err)
     assert [Path(line.split(": ")[0]).name for line in out.splitlines()] == list(FILES)
     return folder
 
@@ -56,6 +58,11 @@ def test_models_name_machine_versions_and_commit_of_every_fit(place: Path) -> No
     (fit,) = behind["fits"]
     assert fit["name"] == "lr-bc on china, seed 0"
     assert fit["seconds"] > 0
+    work = behind["work"]
+    assert work["fits"] == {"count": 1, "seconds": fit["seconds"]}
+    # Two detectors on the ID and the OOD test images.
+    assert work["measurements"]["count"] == 4
+    assert work["measurements"]["seconds"] > 0
     assert {"torch", "oodbench", "commit", "device_name", "threads"} <= set(fit["machine"])
 
 
