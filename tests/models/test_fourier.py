@@ -25,6 +25,11 @@ def test_equals_the_direct_convolution(size: tuple[int, int], kernel: int) -> No
     torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-4)
     for a, b in zip(gradients, torch.autograd.grad(exact, double, above.double()), strict=True):
         torch.testing.assert_close(a, b.float(), rtol=1e-4, atol=2e-4)
+    with torch.no_grad():
+        untracked = fourier.conv2d(x, weight, bias)
+        square = fourier.conv2d(x, weight[:4], bias[:4])
+    torch.testing.assert_close(untracked, found, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(square, found[:, :4], rtol=1e-4, atol=1e-4)
 
 
 def test_rounding_is_no_worse_than_that_of_the_direct_sum() -> None:
@@ -34,6 +39,9 @@ def test_rounding_is_no_worse_than_that_of_the_direct_sum() -> None:
     bias = torch.zeros(64)
     exact = F.conv2d(x.double(), weight.double(), padding=2)
     ours = (fourier.conv2d(x, weight, bias) - exact).abs().mean()
+    tracked = fourier.conv2d(x, weight.requires_grad_(), bias).detach()
+    assert (tracked - exact).abs().mean() < 2 * ours
+    weight.requires_grad_(False)
     direct = (F.conv2d(x, weight, padding=2) - exact).abs().mean()
     assert ours < 2 * direct
 
