@@ -13,7 +13,8 @@ decoder alone for LRe(z)), and 2 S decoder passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from oodbench.detector import Detector, register
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.conv_vae import ConvVAE, Encoder
+    from oodbench.models.conv_vae import ConvVAE
     from oodbench.models.gaussian import Gaussian
     from oodbench.seeding import KeyedNoise
     from oodbench.settings import Refit
@@ -112,6 +113,7 @@ def refit_encoders(
 
     from oodbench.models.conv_vae import gaussian
     from oodbench.models.gaussian import Gaussian
+    from oodbench.models.stacked import StackedEncoders
 
     parts = []
     for first in range(0, len(images), ENCODERS_AT_ONCE):
@@ -128,35 +130,6 @@ def refit_encoders(
     return Gaussian(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-class StackedEncoders:
-    """Copies of an encoder, one per image: every weight is a row of a stacked tensor."""
-
-    def __init__(self, encoder: Encoder, count: int) -> None:
-        self.encoder = encoder
-        self.names = [name for name, _ in encoder.named_parameters()]
-        self.parameters = [
-            p.detach().expand(count, *p.shape).clone().requires_grad_()
-            for p in encoder.parameters()
-        ]
-
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance (B, latent) of x (B, C, H, W), image i through copy i."""
-        import torch
-        from torch.func import functional_call
-
-        def one(
-            weights: dict[str, torch.Tensor], image: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            out: tuple[torch.Tensor, torch.Tensor] = functional_call(
-                self.encoder, weights, (image[None],)
-            )
-            return out[0][0], out[1][0]
-
-        weights = dict(zip(self.names, self.parameters, strict=True))
-        found: tuple[torch.Tensor, torch.Tensor] = torch.func.vmap(one)(weights, x)
-        return found
-
-
 def _descend(
     model: ConvVAE,
     images: torch.Tensor,
@@ -171,9 +144,9 @@ def _descend(
     from oodbench.models.gaussian import kl_analytic, standard
 
     optimiser = torch.optim.Adam(
-        parameters, settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+        parameters, settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True
     )
-    with torch.enable_grad():
+    with torch.enable_grad(), _frozen(model.decoder):
         for step in range(settings.steps):
             q = posterior()
             eps = noise.scope(f"step{step}").normal("z", tuple(q.mean.shape[1:]))
@@ -183,3 +156,16 @@ def _descend(
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             optimiser.step()
+
+
+@contextmanager
+def _frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Let no weight of `module` ask for a gradient, so that its passes keep nothing for one."""
+    asked = [p for p in module.parameters() if p.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)

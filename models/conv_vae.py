@@ -21,14 +21,16 @@ from torch.nn import functional as F
 from oodbench.models.gaussian import Gaussian, kl_analytic, kl_sample, standard
 from oodbench.models.noise import FreshNoise, Noise
 from oodbench.models.objectives import Branches
+from oodbench.models.pixels import VALUES, log_prob
 from oodbench.models.quarters import quarters
 
 if TYPE_CHECKING:
     from oodbench.models.config import ConvVAEConfig
 
-VALUES = 256
-#: Images whose logits are made at once on a CPU.
+#: Images whose logits are made at once on a CPU in training.
 AT_ONCE = 8
+#: Draws of z that go through the decoder together while a bound is taken.
+DRAWS_AT_ONCE = 64
 
 
 class Encoder(nn.Module):
@@ -95,13 +97,21 @@ class Decoder(nn.Module):
             out[:, rows, columns] = logits
         return out
 
+    @property
+    def last(self) -> nn.ConvTranspose2d:
+        """The layer that gives the logits."""
+        return cast("nn.ConvTranspose2d", self.layers[-1])
+
+    def trunk(self, z: Tensor) -> Tensor:
+        """What the last layer reads, (B, width, H/2, W/2)."""
+        h = z[:, :, None, None]
+        for layer in self.layers[:-1]:
+            h = layer(h)
+        return h
+
     def parts(self, z: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns and logits of every quarter of the pixels."""
-        *trunk, last = self.layers
-        h = z[:, :, None, None]
-        for layer in trunk:
-            h = layer(h)
-        for rows, columns, out in quarters(cast("nn.ConvTranspose2d", last), h):
+        for rows, columns, out in quarters(self.last, self.trunk(z)):
             yield rows, columns, out.view(*out.shape[:3], VALUES, -1).transpose(3, 4)
 
 
@@ -127,9 +137,13 @@ class ConvVAE(nn.Module):
 
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,) float64."""
-        # On a CPU a few images at a time: their logits stay in the cache.
-        at_once = AT_ONCE if z.device.type == "cpu" else len(z)
         values = images.permute(0, 2, 3, 1).long()
+        on_cpu = z.device.type == "cpu"
+        trains = torch.is_grad_enabled() and self.decoder.last.weight.requires_grad
+        if on_cpu and z.dtype == torch.float32 and not trains and not _autocast():
+            return log_prob(self.decoder.last, self.decoder.trunk(z), values)
+        # On a CPU a few images at a time: their logits stay in the cache.
+        at_once = AT_ONCE if on_cpu else len(z)
         parts = zip(torch.split(values, at_once), torch.split(z, at_once), strict=True)
         return torch.cat([self._log_likelihood(some, its) for some, its in parts])
 
@@ -146,16 +160,19 @@ class ConvVAE(nn.Module):
 
         Nats, (B,) float64, for any Gaussian q (B, latent).  Streamed: memory does not grow with S.
         """
+        latent = tuple(q.mean.shape[1:])
         prior = standard(tuple(q.mean.shape), q.mean)
-        total: Tensor | None = None
-        for s in range(samples):
-            eps = noise.scope(f"s{s}").normal("z", tuple(q.mean.shape[1:]))
+        together = max(1, DRAWS_AT_ONCE // len(images))
+        sums = []
+        for first in range(0, samples, together):
+            draws = range(first, min(first + together, samples))
+            eps = torch.stack([noise.scope(f"s{s}").normal("z", latent) for s in draws])
             z = q.mean + q.scale * eps
-            ratio = kl_sample(z, q, prior).sum(1, dtype=torch.float64)
-            log_w = self.log_likelihood(images, z) - ratio
-            total = log_w if total is None else torch.logaddexp(total, log_w)
-        assert total is not None
-        return total - math.log(samples)
+            ratio = kl_sample(z, q, prior).sum(2, dtype=torch.float64)
+            repeated = images.repeat(len(draws), *[1] * (images.ndim - 1))
+            log_w = self.log_likelihood(repeated, z.flatten(0, 1)).view(len(draws), -1) - ratio
+            sums.append(torch.logsumexp(log_w, 0))
+        return torch.logsumexp(torch.stack(sums), 0) - math.log(samples)
 
     # ------------------------------------------------------------------ public use
     def log_prob(self, images: Tensor, noise: Noise | None = None, samples: int = 1) -> Tensor:
@@ -198,6 +215,11 @@ class ConvVAE(nn.Module):
         u = noise.uniform("pixel", self.shape).permute(0, 2, 3, 1).unsqueeze(-1)
         values = (cumulative < u).sum(-1).clamp(max=VALUES - 1).to(torch.uint8)
         return values.permute(0, 3, 1, 2).contiguous()
+
+
+def _autocast() -> bool:
+    """Whether layers on the CPU compute in fewer digits now."""
+    return torch.is_autocast_enabled("cpu")
 
 
 def gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:
