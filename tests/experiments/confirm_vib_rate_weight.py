@@ -3,13 +3,16 @@
     python tests/experiments/confirm_vib_rate_weight.py --store runs --data FOLDER \
         --ood FOLDER/omniglot-small-28.npz
 
-`vib-mixture-F` has β = 0.01 of Fischer 2018 since AUROC on MNIST and notMNIST had been looked at,
+`vib-mixture-F` had β = 0.01 of Fischer 2018 after AUROC on MNIST and notMNIST had been looked at,
 so neither can say whether that was right.  The rule, fixed before any VIB met Omniglot:
 
 1. 0.01 stays if its AUROC on Omniglot is above that of 1e-3 for every one of three seeds;
    otherwise the recipe goes back to 1e-3.
 2. VIB is "well above CP" if, with the weight that stays, its AUROC on Omniglot is at least five
    points above that of CP for every one of three seeds.
+
+It went: 87.1, 86.1 and 95.1 against 70.4, 90.2 and 84.9, and with 1e-3 VIB is not well above CP
+(80.6, 78.8 and 81.2).
 
 Every fit is an ordinary one of the store: what is there is taken up.  MNIST is printed as well and
 decides nothing.
