@@ -23,6 +23,7 @@ from oodbench.models.noise import FreshNoise, Noise
 from oodbench.models.objectives import Branches
 from oodbench.models.pixels import VALUES, log_prob
 from oodbench.models.quarters import quarters
+from oodbench.models.stacked import BatchNorm2d, Conv2d
 
 if TYPE_CHECKING:
     from oodbench.models.config import ConvVAEConfig
@@ -43,15 +44,15 @@ class Encoder(nn.Module):
         for level in range(config.levels):
             width = config.width * 2**level
             layers += [
-                nn.Conv2d(channels, width, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(width),
+                Conv2d(channels, width, 4, 2, 1, bias=False),
+                BatchNorm2d(width),
                 nn.ReLU(),
             ]
             channels = width
         self.features = nn.Sequential(*layers)
         top = map_sizes(config.levels, shape)[-1]
-        self.mean = nn.Conv2d(channels, config.latent, top)
-        self.log_variance = nn.Conv2d(channels, config.latent, top)
+        self.mean = Conv2d(channels, config.latent, top)
+        self.log_variance = Conv2d(channels, config.latent, top)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.features(x)

@@ -6,13 +6,42 @@ copy apart from the others.  What would be a loop over images is a batch of matr
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oodbench.models.conv_vae import Encoder
+if TYPE_CHECKING:
+    from oodbench.models.conv_vae import Encoder
+
+
+class Conv2d(nn.Conv2d):
+    """torch's own, or with `rows` (B, O, C, κ, κ) one convolution for every image.
+
+    With rows: κ = 4, stride 2 and padding 1, or a kernel of the size of the map.
+    """
+
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        if rows is None:
+            return super().forward(x)
+        if self.stride == (2, 2):
+            return strided(x, rows)
+        return row_products(x.flatten(1), rows.flatten(2))[..., None, None]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's own, or with rows (B, C) of weights and biases, by the running statistics."""
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        if weight is None or bias is None:
+            return super().forward(x)
+        mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        scale = weight * torch.rsqrt(variance + self.eps)
+        shift = bias - mean * scale
+        return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
 
 class StackedEncoders:
@@ -35,21 +64,19 @@ class StackedEncoders:
         weights = dict(zip(self.names, self.parameters, strict=True))
         h = x
         for index, layer in enumerate(self.encoder.features):
-            weight, bias = (weights.get(f"features.{index}.{what}") for what in ("weight", "bias"))
-            if isinstance(layer, nn.Conv2d):
-                assert weight is not None
-                h = strided(h, weight)
-            elif isinstance(layer, nn.BatchNorm2d):
-                assert weight is not None
-                assert bias is not None
-                h = normalised(h, layer, weight, bias)
+            at = f"features.{index}"
+            if isinstance(layer, Conv2d):
+                h = layer(h, weights[f"{at}.weight"])
+            elif isinstance(layer, BatchNorm2d):
+                h = layer(h, weights[f"{at}.weight"], weights[f"{at}.bias"])
             else:
                 h = layer(h)
-        flat = h.flatten(1)
         mean, log_variance = (
-            weights[f"{head}.bias"] + row_products(flat, weights[f"{head}.weight"].flatten(2))
-            for head in ("mean", "log_variance")
-        )
+            weights[f"{name}.bias"] + head(h, weights[f"{name}.weight"]).flatten(1)
+            for name, head in (
+                ("mean", self.encoder.mean), ("log_variance", self.encoder.log_variance)
+            )
+        )  # fmt: skip
         return mean, log_variance
 
 
@@ -58,14 +85,6 @@ def strided(x: Tensor, weight: Tensor) -> Tensor:
     patches = F.unfold(x, 4, padding=1, stride=2)
     maps = torch.bmm(weight.flatten(2), patches)
     return maps.view(*maps.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
-
-
-def normalised(x: Tensor, layer: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (B, C, H, W) by the running statistics of `layer`, scaled and shifted by rows (B, C)."""
-    mean, variance = cast(Tensor, layer.running_mean), cast(Tensor, layer.running_var)
-    scale = weight * torch.rsqrt(variance + layer.eps)
-    shift = bias - mean * scale
-    return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
 
 def row_products(h: Tensor, weights: Tensor) -> Tensor:
