@@ -141,7 +141,8 @@ class ConvVAE(nn.Module):
         values = images.permute(0, 2, 3, 1).long()
         on_cpu = z.device.type == "cpu"
         trains = torch.is_grad_enabled() and self.decoder.last.weight.requires_grad
-        if on_cpu and z.dtype == torch.float32 and not trains and not _autocast():
+        plain = on_cpu and z.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if plain and not trains:
             return log_prob(self.decoder.last, self.decoder.trunk(z), values)
         # On a CPU a few images at a time: their logits stay in the cache.
         at_once = AT_ONCE if on_cpu else len(z)
@@ -216,11 +217,6 @@ class ConvVAE(nn.Module):
         u = noise.uniform("pixel", self.shape).permute(0, 2, 3, 1).unsqueeze(-1)
         values = (cumulative < u).sum(-1).clamp(max=VALUES - 1).to(torch.uint8)
         return values.permute(0, 3, 1, 2).contiguous()
-
-
-def _autocast() -> bool:
-    """Whether layers on the CPU compute in fewer digits now."""
-    return torch.is_autocast_enabled("cpu")
 
 
 def gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:

@@ -13,6 +13,7 @@ again, shifted.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -37,7 +38,7 @@ def log_prob(layer: nn.ConvTranspose2d, h: Tensor, values: Tensor) -> Tensor:
     if torch.is_grad_enabled() and layer.weight.requires_grad:
         raise ValueError("only h has a gradient here, but the layer's weights require one")
     parts = [
-        Quarter(part.row, part.column, part.size, _by_colour(part.matrix, values.shape[3]))
+        replace(part, matrix=_by_colour(part.matrix, values.shape[3]))
         for part in split(layer, (h.shape[2], h.shape[3]))
     ]
     if torch.is_grad_enabled() and h.requires_grad:
@@ -107,13 +108,15 @@ def _bits(
     The powers lie in `room`.
     """
     logits = torch.mm(patches, matrix, out=room).view(-1, VALUES)
-    own = logits.gather(1, wanted)
-    powers = torch.exp2(logits, out=logits)
-    sums = powers.sum(1, keepdim=True)
+    own, sums = _powers(logits, wanted)
     if not bool(((sums > 1.0 / SAFE) & (sums < SAFE)).all()):
-        logits = torch.mm(patches, matrix, out=room).view(-1, VALUES)
+        torch.mm(patches, matrix, out=room)
         logits -= logits.amax(1, keepdim=True)
-        own = logits.gather(1, wanted)
-        powers = torch.exp2(logits, out=logits)
-        sums = powers.sum(1, keepdim=True)
-    return own - torch.log2(sums), powers, sums
+        own, sums = _powers(logits, wanted)
+    return own - torch.log2(sums), logits, sums
+
+
+def _powers(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The `wanted` logits, and Σ 2^logit; 2^logit takes the place of the logits."""
+    own = logits.gather(1, wanted)
+    return own, logits.exp2_().sum(1, keepdim=True)

@@ -79,6 +79,19 @@ def test_the_256_values_of_a_number_have_probability_one() -> None:
     assert torch.exp(joint - others.sum()).sum().item() == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_training_and_measuring_see_the_same_likelihood(colours: int) -> None:
+    """The layer's own softmax where its weights are trained, `pixels` where they are not."""
+    model = built((colours, 9, 12), width=8)
+    images = torch.randint(0, 256, (11, colours, 9, 12), dtype=torch.uint8)
+    z = torch.randn(11, 4)
+    trained = model.log_likelihood(images, z)
+    assert trained.requires_grad
+    with torch.no_grad():
+        measured = model.log_likelihood(images, z)
+    torch.testing.assert_close(measured, trained.detach(), rtol=1e-6, atol=0)
+
+
 def test_the_loss_is_the_negative_bound_in_expectation() -> None:
     model = built((1, 8, 8))
     images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)

@@ -32,6 +32,20 @@ def test_equals_the_direct_convolution(size: tuple[int, int], kernel: int) -> No
     torch.testing.assert_close(square, found[:, :4], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5, 100])
+def test_parts_of_a_batch_come_back_in_their_places(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 3, 8, 6, generator=generator)
+    weight, bias = torch.randn(4, 3, 5, 5, generator=generator), torch.randn(4, generator=generator)
+    wide = 6 + 5 // 2
+    monkeypatch.setattr(fourier, "AT_ONCE", at_once * 2 * wide * 4)
+    found = fourier.conv2d(x, weight, bias)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, F.conv2d(x, weight, bias, padding=2), rtol=1e-4, atol=1e-4)
+
+
 def test_rounding_is_no_worse_than_that_of_the_direct_sum() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 64, 28, 28, generator=generator)
