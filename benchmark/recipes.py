@@ -78,6 +78,7 @@ class RecipeFile:
     scales: Mapping[str, Mapping[str, JSON]]
     variants: tuple[str, ...]
     origin: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Recipe:
     config: ModelConfig
     training: Training
     measure: Measuring
+    #: What stands under every table with a run of it.
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -208,7 +211,7 @@ def default_recipe(
 def read_recipe(path: Path) -> RecipeFile:
     """Parse and check a recipe file; ConfigError names the file and the key."""
     raw = read_yaml(path)
-    known = {"name", "title", "source", "shape", "in_dist", "model", "scales"}
+    known = {"name", "title", "source", "note", "shape", "in_dist", "model", "scales"}
     where = path.name
     check_known(raw, known, where)
     for key in ("name", "shape", "model", "scales"):
@@ -236,6 +239,8 @@ def read_recipe(path: Path) -> RecipeFile:
     for key in ("name", "model"):
         if not isinstance(raw[key], str) or not raw[key]:
             raise ConfigError(f"{where}: {key!r} must be a name, not {shown(raw[key])}")
+    if not isinstance(raw.get("note", ""), str):
+        raise ConfigError(f"{where}: 'note' must be a text, not {shown(raw['note'])}")
     in_dist = raw.get("in_dist", [])
     if not isinstance(in_dist, list) or not all(isinstance(name, str) for name in in_dist):
         raise ConfigError(f"{where}: 'in_dist' must be a list of data set names")
@@ -249,6 +254,7 @@ def read_recipe(path: Path) -> RecipeFile:
         scales=cast("Mapping[str, Mapping[str, JSON]]", scales),
         variants=tuple(variants),
         origin=str(path),
+        note=" ".join(str(raw.get("note", "")).split()),
     )
 
 
@@ -282,6 +288,7 @@ def resolve(
         config=cast("ModelConfig", validate(model, sections["model"], f"{where}: model")),
         training=cast("Training", validate(Training, sections["training"], f"{where}: training")),
         measure=cast("Measuring", validate(Measuring, sections["measure"], f"{where}: measure")),
+        note=recipe.note,
     )
 
 

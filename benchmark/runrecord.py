@@ -50,8 +50,10 @@ def notes(keys: JobKeys, images: ImageSet) -> list[str]:
 
 
 def fit_notes(keys: JobKeys) -> list[str]:
-    """What a reader has to know of the images that a detector was fitted on."""
-    if not keys.has_fit or keys.recipe is not None or not keys.fit_subset:
+    """What a reader has to know of a recipe, or of the images that a detector was fitted on."""
+    if keys.recipe is not None:
+        return [f"{keys.recipe.name}: {keys.recipe.note}"] if keys.recipe.note else []
+    if not keys.has_fit or not keys.fit_subset:
         return []
     count = f"{keys.fit_subset:,} of {len(keys.train):,}"
     return [f"fitted on a seeded subset of {count} training images"]

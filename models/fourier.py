@@ -28,8 +28,8 @@ from torch import Tensor
 #: times fewer, as for κ = 3, they take 1.1 to 2.4 of it.
 OVERHEAD = 3.5
 #: Numbers of the spectra at one frequency of the first axis that are made at once where no gradient
-#: is wanted: half a megabyte of them.
-AT_ONCE = 1 << 17
+#: is wanted: a megabyte of them.
+AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import oodbench
 from oodbench.cli import main
+from oodbench.recipes import find_recipe
 from oodbench.store import Store
 
 
@@ -141,3 +144,31 @@ def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
     assert ([p.name for p in pairs], [r.name for r in requests]) == (
         ["digits-photos"], ["png-length"],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", ["table", "latex", "markdown", "html"])
+def test_the_note_of_a_recipe_stands_under_its_tables(
+    format_: str, noted_store: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A choice made with OOD images is told wherever the row is."""
+    status, text, _ = run(monkeypatch, capsys, "leaderboard", "--store", noted_store,
+                          "--format", format_)  # fmt: skip
+    assert status == 0
+    assert "noted: its rate was chosen by eye" in " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def noted_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run by a recipe with a note, beside one of a detector without a recipe."""
+    folder = tmp_path_factory.mktemp("noted")
+    body = yaml.safe_load(Path(find_recipe("vib-mixture-D").origin).read_text(encoding="utf-8"))
+    body["scales"]["smoke"]["training"] |= {"epochs": 1, "epoch_images": 64}
+    body |= {"name": "noted", "note": "its rate was\n  chosen by eye"}
+    recipe = folder / "noted.yaml"
+    recipe.write_text(yaml.safe_dump(body), encoding="utf-8")
+    oodbench.run(
+        pairs="digits-photos", detectors=["vib-mixture", "mean-intensity"], scale="smoke",
+        recipe=str(recipe), store=str(folder / "store"), quiet=True,
+    )  # fmt: skip
+    return str(folder / "store")

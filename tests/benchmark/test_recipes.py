@@ -124,6 +124,7 @@ def test_a_users_recipe(tmp_path: Path) -> None:
         ({"scales": scales(model={"likelihood": {"kind": "logistic", "tails": "exact"}})},
          r"unknown key 'likelihood\.tails'; nearest: tail"),
         ({"model": "hvea"}, "unknown model 'hvea'; nearest: hvae"),
+        ({"note": ["one", "two"]}, "'note' must be a text"),
         ({"shape": [28, 28]}, r"'shape' must be three whole numbers \[C, H, W\]"),
         ({"scales": {}}, "'scales' must map"),
     ],

@@ -12,6 +12,8 @@ the small recipe met these two OOD sets and before any of these seeds was traine
     the weight is taken whose AUROC is higher in the mean over grey CIFAR-10 and grey SVHN, and over
     the ten seeds 3 to 12.
 
+It went to 0.01: 78.1 against 37.5, ahead by 40.6 ± 1.8, and for every seed.
+
 Beside it stands the standard error of the difference over seeds.  MNIST and CP are printed as well
 and decide nothing.  Every fit is an ordinary one of the store: what is there is taken up.
 """
