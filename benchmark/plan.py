@@ -33,6 +33,11 @@ class DetectorRequest:
     scores: tuple[str, ...] = ()
 
     @property
+    def label(self) -> str:
+        """``name[@recipe]``."""
+        return f"{self.name}@{self.recipe}" if self.recipe else self.name
+
+    @property
     def detector(self) -> type[Detector]:
         """The registered class; UnknownNameError with the nearest names."""
         return DETECTORS.get(self.name)
@@ -95,7 +100,8 @@ def select_scores(request: DetectorRequest, names: Sequence[str]) -> list[str]:
 class Job:
     """Everything one worker needs: plain data, so that it can be sent anywhere.
 
-    `note` tells jobs apart in progress lines that differ in their overrides alone.
+    `note` tells jobs apart in progress lines that differ in their overrides alone.  Jobs of a lower
+    `rank` are started first.
     """
 
     request: DetectorRequest
@@ -105,13 +111,13 @@ class Job:
     seed: int
     overrides: Mapping[str, JSON] = field(default_factory=dict)
     note: str = ""
+    rank: int = 0
 
     @property
     def label(self) -> str:
         """What progress lines call it."""
-        recipe = f"@{self.request.recipe}" if self.request.recipe else ""
         note = f" {self.note}" if self.note else ""
-        return f"{self.request.name}{recipe}{note} on {self.in_dist}, seed {self.seed}"
+        return f"{self.request.label}{note} on {self.in_dist}, seed {self.seed}"
 
 
 def plan_jobs(

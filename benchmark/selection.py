@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError, nearest
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """Parts (pairs and the detectors that run on them), and the scale of their recipes."""
+    """Parts (pairs and the detectors that run on them), and the scale of their recipes.
+
+    `first`: detectors (``name[@recipe]``) whose jobs are started before the others.
+    """
 
     parts: tuple[tuple[tuple[Pair, ...], tuple[DetectorRequest, ...]], ...]
     scale: str
+    first: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -43,8 +47,9 @@ class Selection:
 
     def jobs(self, seeds: Sequence[int], overrides: Mapping[str, JSON] | None = None) -> list[Job]:
         """Every job of every part."""
+        ranks = {name: rank for rank, name in enumerate(self.first)}
         return [
-            job
+            replace(job, rank=ranks.get(job.request.label, len(ranks)))
             for pairs, requests in self.parts
             for job in plan_jobs(
                 requests, pairs, scale=self.scale, seeds=seeds, overrides=overrides
@@ -86,7 +91,7 @@ def choose(
         both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
         requests = tuple(request(name) for name in detectors or part.detectors)
         out.append((tuple(dict.fromkeys(both_ways)), requests))
-    return Selection(tuple(out), scale)
+    return Selection(tuple(out), scale, found.first if found else ())
 
 
 def check_scale(scale: str | None) -> None:

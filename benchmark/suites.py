@@ -1,7 +1,8 @@
 """Suites: named sets of pairs and detectors in YAML, one table each.
 
 A suite lists its pairs and detectors, or names a published table's `layout`: then they are those
-that the table's rows ask for, as far as such detectors are registered.
+that the table's rows ask for, as far as such detectors are registered.  `first` names detectors to
+start with: of several processes on one store, none then waits for another's longest fit at the end.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from oodbench.errors import ConfigError
+from oodbench.errors import ConfigError, nearest
 from oodbench.resources import Declarations, Source, sources
 from oodbench.yamlfile import read_yaml
 
-KEYS = {"name", "title", "pairs", "detectors", "layout", "scale"}
+KEYS = {"name", "title", "pairs", "detectors", "layout", "scale", "first"}
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Suite:
-    """Its parts; `scale` is the one it is sized for, `layout` how its table is printed."""
+    """Its parts; `scale` is the one it is sized for, `layout` how its table is printed.
+
+    `first`: detectors of the parts that are started before the others, in this order.
+    """
 
     name: str
     title: str
     parts: tuple[Part, ...]
     scale: str
     layout: str = ""
+    first: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -93,12 +98,22 @@ def read_suite(path: Path) -> Suite:
         raise ConfigError(f"{path.name}: 'layout' says which pairs and detectors run; leave out"
                           " 'pairs' and 'detectors'")  # fmt: skip
     parts = parts_of_layout(layout) if layout else (_listed(raw, path.name),)
+    first = raw.get("first", [])
+    if not isinstance(first, list) or not all(isinstance(name, str) for name in first):
+        raise ConfigError(f"{path.name}: 'first' must be a list of names")
+    known = {name.partition(":")[0] for part in parts for name in part.detectors}
+    for name in first:
+        if name not in known:
+            close = ", ".join(nearest(name, known)[:3])
+            raise ConfigError(f"{path.name}: 'first' names {name!r}, which is no detector of the"
+                              f" suite; nearest: {close}")  # fmt: skip
     return Suite(
         name=str(raw.get("name", path.stem)),
         title=str(raw.get("title", "")),
         parts=parts,
         scale=str(raw.get("scale", "small")),
         layout=layout,
+        first=tuple(first),
     )
 
 

@@ -21,9 +21,11 @@ T = TypeVar("T")
 
 
 def run_jobs(bench: Bench, jobs: Sequence[Job]) -> Outcome:
-    """Run entries of all jobs in order, and every failure."""
+    """Run entries of all jobs in their order, and every failure; a lower rank is run first."""
+    order = sorted(range(len(jobs)), key=lambda number: jobs[number].rank)
+    results = in_turn(bench, [partial(perform, job=jobs[number]) for number in order])
     whole = Outcome()
-    for done in in_turn(bench, [partial(perform, job=job) for job in jobs]):
+    for _, done in sorted(zip(order, results, strict=True), key=lambda pair: pair[0]):
         whole.entries += done.entries
         whole.failures += done.failures
     return whole

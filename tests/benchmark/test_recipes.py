@@ -13,6 +13,7 @@ from oodbench.models.config import HierarchicalConfig
 from oodbench.pairs import get_pair, make_pair, registered_pairs
 from oodbench.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
 from oodbench.recipes import default_recipe, find_recipe, read_recipe, recipe_files, resolve
+from oodbench.selection import choose
 from oodbench.suites import read_suite, suites
 
 ALL = [
@@ -172,6 +173,21 @@ def test_a_bad_suite_is_named(tmp_path: Path) -> None:
     path.write_text("pairs: [a]\ndetectors: b\n")
     with pytest.raises(ConfigError, match="'detectors' must be a list"):
         read_suite(path)
+    path.write_text("pairs: [a]\ndetectors: [glow, hvk]\nfirst: glow\n")
+    with pytest.raises(ConfigError, match="'first' must be a list"):
+        read_suite(path)
+    path.write_text("pairs: [a]\ndetectors: [glow, hvk]\nfirst: [gloe]\n")
+    with pytest.raises(ConfigError, match=r"'first' names 'gloe'.*nearest: glow"):
+        read_suite(path)
+
+
+def test_a_suite_says_what_is_started_first() -> None:
+    jobs = choose(suite="table1").jobs([0])
+    started = [job.request.label for job in sorted(jobs, key=lambda job: job.rank)]
+    assert started[:3] == ["informative-hvae@C5", "hvk", "hvk"]
+    assert jobs[0].request.label == "max-softmax"  # the order of the table
+    everything = choose(pairs=["digits-photos"], detectors=["mean-intensity", "hvk"]).jobs([0])
+    assert {job.rank for job in everything} == {0}
 
 
 def test_any_two_data_sets_make_a_pair() -> None:

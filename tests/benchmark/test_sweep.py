@@ -401,6 +401,21 @@ def test_what_others_are_making_is_left_for_last(tmp_path: Path) -> None:
     assert calls == ["a?", "b?", "c?", "a?", "c?", "c?", "c"]
 
 
+def test_a_lower_rank_is_run_first_and_entries_keep_their_order(tmp_path: Path) -> None:
+    bench = Bench(Store(tmp_path), find_places((), str(tmp_path)), Progress("quiet"), device="cpu")
+    pair = make_pair("digits", "uniform")
+    jobs = [
+        Job(DetectorRequest(name), "digits", (pair,), "smoke", 0, rank=rank)
+        for name, rank in (("mean-intensity", 2), ("pixel-variance", 1), ("png-length", 2))
+    ]
+    entries = run_jobs(bench, jobs).entries
+    assert [e.record["detector"] for e in entries] == [job.request.name for job in jobs]
+    written = sorted(entries, key=lambda entry: (tmp_path / entry.path).stat().st_mtime_ns)
+    assert [e.record["detector"] for e in written] == [
+        "pixel-variance", "mean-intensity", "png-length",
+    ]  # fmt: skip
+
+
 def test_a_locked_job_waits_for_last_and_is_then_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
