@@ -160,9 +160,9 @@ def leaderboard(
     """Finished runs of a store as tidy rows, one per number; trains nothing, imports no torch.
 
     Without a layout the columns are pair, detector, score, recipe, category, n_per_side, seeds,
-    metric, value, low, high, sd, runs: values in percent, low and high (95 %) for one seed, sd for
-    several.  `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``paper``, ``reverse`` or
-    ``trivial``; ``compare="paper"`` is the column ``paper``.
+    metric, value, low, high, sd, runs, notes: values in percent, low and high (95 %) for one seed,
+    sd for several.  `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``paper``,
+    ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
 
     A `layout` (``table1`` … ``table16``, ``rst``), or a suite that has one, gives a row per cell
     of that published table, empty where nothing ran; ``compare="paper"`` puts the paper's value,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON
+from oodbench.runrecord import shown_notes
 
 if TYPE_CHECKING:
     from oodbench.store import Entry
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One score of one detector on one pair."""
+    """One score of one detector on one pair; `notes`: what a reader has to know of its runs."""
 
     pair: str
     detector: str
@@ -59,6 +60,7 @@ class Row:
     train_seconds: float | None = None
     ms_per_image: float | None = None
     tag: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -195,6 +197,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 runs=tuple(e.digest for e in group.entries),
                 train_seconds=cost.get("train_seconds"),
                 ms_per_image=cost.get("ms_per_image"),
+                notes=tuple(shown_notes(record)),
             )
         )
     return rows
@@ -226,7 +229,7 @@ def cell_of(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
 # ---------------------------------------------------------------------- formats
 COLUMNS = (
     "pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
-    "value", "low", "high", "sd", "runs",
+    "value", "low", "high", "sd", "runs", "notes",
 )  # fmt: skip
 
 
@@ -236,7 +239,7 @@ def tidy(rows: Sequence[Row]) -> list[dict[str, object]]:
         dict(zip(COLUMNS, (
             row.pair, row.detector, row.score, row.recipe, row.category, row.n, len(row.seeds),
             metric, cell.value, cell.low, cell.high, cell.sd,
-            " ".join(run[:12] for run in row.runs),
+            " ".join(run[:12] for run in row.runs), "; ".join(row.notes),
         ), strict=True))
         for row in rows
         for metric, cell in row.cells.items()
@@ -277,6 +280,7 @@ def json_row(row: Row) -> dict[str, object]:
         "train_seconds": row.train_seconds,
         "ms_per_image": row.ms_per_image,
         "runs": list(row.runs),
+        "notes": list(row.notes),
     }
 
 

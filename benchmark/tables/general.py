@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from oodbench.leaderboards import METRICS, category_legend, category_tag
-from oodbench.runrecord import shown_notes
 from oodbench.tables.board import Board, BoardRow, mean_ranks, shared_id_models
 from oodbench.tables.extras import Extra
 from oodbench.tables.fill import head_lines
@@ -172,7 +171,7 @@ def _compared(board: Board) -> list[Compared]:
     return [
         Compared(
             pair, board.rows[index].label, board.rows[index].score, place.row.n,
-            tuple(shown_notes(place.group.first)),
+            place.row.notes,
         )
         for pair in board.pairs
         for index, place in board.column(pair)

@@ -17,7 +17,8 @@ class Number:
     """A number as a table wants it, metrics in percent.
 
     One seed: `low` and `high` bound the 95 % interval over test images where there is one.
-    Several: `sd` is the sample standard deviation over seeds.  `printed` is what a paper shows.
+    Several: `sd` is the sample standard deviation over seeds.  `notes`: what a reader has to know
+    of the runs.  `printed` is what a paper shows.
     """
 
     value: float
@@ -28,6 +29,7 @@ class Number:
     n: int | None = None
     recipe: str = ""
     runs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     printed: str = ""
 
 

@@ -44,7 +44,7 @@ class Results:
         if isinstance(found, Number):
             record = group.first
             where = str(record["pair"]), titled(record), str(query.get("score", ""))
-            self.answered[where] = Compared(*where, found.n or 0, tuple(shown_notes(record)))
+            self.answered[where] = Compared(*where, found.n or 0, found.notes)
         return found
 
     def find(self, query: Select) -> Group | None:
@@ -127,6 +127,7 @@ def _metric(group: Group, query: Select) -> Number | Missing:
         cell.value, cell.low, cell.high, cell.sd, cell.seeds,
         int(cast(int, scores[0]["n_id"])),
         recipe_label(group), tuple(entry.digest for entry in group.entries),
+        tuple(shown_notes(group.first)),
     )  # fmt: skip
 
 
@@ -148,6 +149,7 @@ def _diagnostic(group: Group, query: Select) -> Number | Missing:
     return Number(
         mean, sd=sd, seeds=len(values), recipe=recipe_label(group),
         runs=tuple(entry.digest for entry in group.entries),
+        notes=tuple(shown_notes(group.first)),
     )  # fmt: skip
 
 

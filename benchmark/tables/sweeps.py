@@ -25,6 +25,7 @@ COLUMNS = (
     "in_dist", "ood", "detector", "recipe", "score", "choice", "category", "parameter", "point",
     "dims", "metric", "value", "low", "high", "sd", "seeds", "n_per_side", "held_out_bits_per_dim",
     "kl_nats", "active_units", "difference", "difference_low", "difference_high", "p_holm", "runs",
+    "notes",
 )  # fmt: skip
 DEFAULT, CHOSEN, ORACLE = "default", "chosen on ID data", "oracle"
 SAME = "same"
@@ -273,6 +274,6 @@ def _tidy(one: Swept, setting: Setting, ood: str, score: str, choice: str) -> di
         setting.point.label, "auroc", cell.value, estimate.low, estimate.high, cell.sd, cell.seeds,
         row.n, setting.criterion.mean, " ".join(f"{kl.mean:.4g}" for kl in setting.kl()),
         " ".join(_active(setting)), None, None, None, None,
-        " ".join(run[:12] for run in row.runs),
+        " ".join(run[:12] for run in row.runs), "; ".join(row.notes),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))

@@ -15,7 +15,7 @@ from oodbench.tables.numbers import Source
 
 COLUMNS = (
     "table", "row", "in_dist", "ood", "detector", "recipe", "score", "metric", "value", "low",
-    "high", "sd", "seeds", "n_per_side", "runs",
+    "high", "sd", "seeds", "n_per_side", "runs", "notes",
 )  # fmt: skip
 
 
@@ -28,10 +28,11 @@ def tidy_cell(layout: Layout, cell: Filled) -> dict[str, object]:
     """One cell as a mapping of `COLUMNS`."""
     query, number = cell.query, cell.number
     pair = get_pair(str(query["pair"]))
-    values: tuple[object, ...] = (None, None, None, None, None, None, None)
+    values: tuple[object, ...] = (None,) * 8
     if number is not None:
-        runs = " ".join(run[:12] for run in number.runs)
-        values = (number.value, number.low, number.high, number.sd, number.seeds, number.n, runs)
+        runs, notes = " ".join(run[:12] for run in number.runs), "; ".join(number.notes)
+        values = (number.value, number.low, number.high, number.sd, number.seeds, number.n, runs,
+                  notes)  # fmt: skip
     recipe = number.recipe if number is not None else query.get("recipe")
     found = (
         layout.name, plain(parse(cell.row.label)), pair.in_dist,

@@ -146,7 +146,7 @@ def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("format_", ["table", "latex", "markdown", "html"])
+@pytest.mark.parametrize("format_", ["table", "csv", "latex", "markdown", "html", "json"])
 def test_the_note_of_a_recipe_stands_under_its_tables(
     format_: str, noted_store: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -123,3 +123,13 @@ def test_csv_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
             assert float(line[name]) == pytest.approx(match["metrics"][line["metric"]][name],
                                                       abs=6e-5)  # fmt: skip
         assert line["sd"] == ""
+
+
+def test_csv_and_json_say_what_stands_under_the_tables(tmp_path: Path) -> None:
+    said = ["digits: 40 of 80 images", "F3: chosen on photos"]
+    copies = "2 of 80 test images are copies"
+    (group,) = group_runs([run(Store(tmp_path), 0, notes=said, duplicates=[copies])])
+    rows = make_rows(group)
+    for line in csv.DictReader(io.StringIO(to_csv(rows))):
+        assert line["notes"] == "; ".join([*said, copies])
+    assert [row["notes"] for row in json.loads(to_json(rows))] == [[*said, copies]] * len(rows)

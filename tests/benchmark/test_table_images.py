@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from oodbench.canonical import JSON
 from oodbench.leaderboards import Group, group_runs, left_out_notes
 from oodbench.store import Store
 from oodbench.suites import find_suite
 from oodbench.tables.images import Compared, image_notes, size_note
 from oodbench.tables.layout_files import find_layout
-from oodbench.tables.request import layout_notes, suite_groups
+from oodbench.tables.request import (
+    TableRequest,
+    layout_notes,
+    suite_groups,
+    table_rows,
+    table_text,
+)
 from oodbench.tables.results import results_for
 
 PART = "a: a seeded subset of 50 of 100 images"
@@ -68,6 +76,26 @@ def test_a_layout_groups_subsets_by_detector(made_up_store: Store) -> None:
     notes = layout_notes(layout, results_for(groups, layout))
     assert any(note.endswith(f": {PART}") for note in notes)
     assert PART not in notes
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_every_format_of_a_layout_says_what_a_reader_has_to_know(
+    made_up_store: Store, paper: bool
+) -> None:
+    said = "F3: chosen on photos"
+    groups = [_with(group, notes=[said]) for group in group_runs(made_up_store.entries("run"))]
+    request = TableRequest(layout="table2", paper=paper)
+    for name in ("table", "latex", "markdown", "html"):
+        assert said in table_text(groups, made_up_store, replace(request, format=name)), name
+    rows, _ = table_rows(groups, made_up_store, request)
+    found = [row for row in rows if row["value"] is not None]
+    assert found
+    assert {row["notes"] for row in found} == {said}
+    assert {row["notes"] for row in rows if row["value"] is None} <= {None}
+    assert f",{said}" in table_text(groups, made_up_store, replace(request, format="csv"))
+    assert f'"notes": "{said}"' in table_text(
+        groups, made_up_store, replace(request, format="json")
+    )
 
 
 def test_a_suite_takes_its_own_recipe_and_the_newest_settings(made_up_store: Store) -> None:
