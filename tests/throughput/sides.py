@@ -23,8 +23,9 @@ Side = Callable[[argparse.Namespace], tuple[int, Mapping[str, Step]]]
 
 
 def seconds(step: Step, repeats: int) -> float:
-    """Median seconds of a call, after one to warm up."""
-    step()
+    """Median seconds of a call, after one to warm up where there are several."""
+    if repeats > 1:
+        step()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -33,9 +34,19 @@ def seconds(step: Step, repeats: int) -> float:
     return statistics.median(times)
 
 
-def compare(title: str, marker: str, ours: Side, theirs: Side) -> None:
-    """Alternate the two sides and print the ratios; `marker`: a file of the public code."""
-    parser = argparse.ArgumentParser(description=title)
+def compare(
+    title: str,
+    marker: str,
+    ours: Side,
+    theirs: Side,
+    parser: argparse.ArgumentParser | None = None,
+) -> None:
+    """Alternate the two sides and print the ratios; `marker`: a file of the public code.
+
+    `parser` holds the script's own options, if it has any.
+    """
+    parser = parser or argparse.ArgumentParser()
+    parser.description = title
     parser.add_argument("--reference", type=Path, required=True, help="clone of the public code")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
