@@ -233,13 +233,18 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def traced(runs: Sequence[str], notes: Sequence[str]) -> tuple[str, str]:
+    """The last two columns of tidy rows: digests of the runs, and what has to be known of them."""
+    return " ".join(run[:12] for run in runs), "; ".join(notes)
+
+
 def tidy(rows: Sequence[Row]) -> list[dict[str, object]]:
     """One mapping of `COLUMNS` per row and metric, values in percent, None where there is none."""
     return [
         dict(zip(COLUMNS, (
             row.pair, row.detector, row.score, row.recipe, row.category, row.n, len(row.seeds),
             metric, cell.value, cell.low, cell.high, cell.sd,
-            " ".join(run[:12] for run in row.runs), "; ".join(row.notes),
+            *traced(row.runs, row.notes),
         ), strict=True))
         for row in rows
         for metric, cell in row.cells.items()

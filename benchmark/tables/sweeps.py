@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oodbench.errors import StoreError
-from oodbench.leaderboards import CATEGORY_LEGEND, category_tag
+from oodbench.leaderboards import CATEGORY_LEGEND, category_tag, traced
 from oodbench.pairs import Pair
 from oodbench.runrecord import shown_notes
 from oodbench.store import Store
@@ -274,6 +274,6 @@ def _tidy(one: Swept, setting: Setting, ood: str, score: str, choice: str) -> di
         setting.point.label, "auroc", cell.value, estimate.low, estimate.high, cell.sd, cell.seeds,
         row.n, setting.criterion.mean, " ".join(f"{kl.mean:.4g}" for kl in setting.kl()),
         " ".join(_active(setting)), None, None, None, None,
-        " ".join(run[:12] for run in row.runs), "; ".join(row.notes),
+        *traced(row.runs, row.notes),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))

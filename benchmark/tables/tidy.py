@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from oodbench.leaderboards import traced
 from oodbench.pairs import get_pair
 from oodbench.tables.fill import Filled, fill
 from oodbench.tables.layouts import Layout, Select
@@ -30,9 +31,8 @@ def tidy_cell(layout: Layout, cell: Filled) -> dict[str, object]:
     pair = get_pair(str(query["pair"]))
     values: tuple[object, ...] = (None,) * 8
     if number is not None:
-        runs, notes = " ".join(run[:12] for run in number.runs), "; ".join(number.notes)
-        values = (number.value, number.low, number.high, number.sd, number.seeds, number.n, runs,
-                  notes)  # fmt: skip
+        values = (number.value, number.low, number.high, number.sd, number.seeds, number.n,
+                  *traced(number.runs, number.notes))  # fmt: skip
     recipe = number.recipe if number is not None else query.get("recipe")
     found = (
         layout.name, plain(parse(cell.row.label)), pair.in_dist,

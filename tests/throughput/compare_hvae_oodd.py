@@ -74,10 +74,8 @@ def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     return size, {"training step": train, "all L>k": measure, f"L with S = {SAMPLES}": importance}
 
 
-def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
-    """The same by the public code; its evaluation loops over importance samples."""
-    sys.path.insert(0, str(options.reference))
-    import oodd.losses
+def public_model() -> Any:
+    """The same architecture in the public code."""
     import oodd.models
 
     deterministic = [
@@ -93,11 +91,19 @@ def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
          "latent_features": int(latent[1:]), "weightnorm": True}
         for latent in LATENTS
     ]  # fmt: skip
-    model = oodd.models.VAE(
+    return oodd.models.VAE(
         input_shape=(1, 28, 28), likelihood_module="BernoulliLikelihoodConv2d",
         config_deterministic=deterministic, config_stochastic=stochastic, activation="ReLU",
         q_dropout=0, p_dropout=0, skip_stochastic=True, features_out=None,
-    ).to(options.device)  # fmt: skip
+    )  # fmt: skip
+
+
+def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
+    """The same by the public code; its evaluation loops over importance samples."""
+    sys.path.insert(0, str(options.reference))
+    import oodd.losses
+
+    model = public_model().to(options.device)
     images = (binary_images(options.images).float() / 255.0).to(options.device)
     with torch.no_grad():
         model(images)
@@ -117,15 +123,6 @@ def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
         loss.mean().item()
 
     @torch.no_grad()
-    def measure() -> None:
-        for k in range(3):
-            from_prior = [True] * k + [False] * (3 - k)
-            out, _ = model(
-                images, n_posterior_samples=1, decode_from_p=from_prior, use_mode=from_prior
-            )
-            out.likelihood.sum().item()
-
-    @torch.no_grad()
     def bound(samples: int, k: int = 0) -> torch.Tensor:
         """The importance-weighted L>k, layers l ≤ k by the mode of p, as the script takes it."""
         skipped = [True] * k + [False] * (3 - k)
@@ -141,6 +138,10 @@ def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
             )  # fmt: skip
             bounds.append(elbo)
         return torch.logsumexp(torch.stack(bounds), 0)
+
+    def measure() -> None:
+        for k in range(3):
+            bound(1, k).sum().item()
 
     def importance() -> None:
         bound(SAMPLES).sum().item()
