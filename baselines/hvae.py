@@ -77,6 +77,8 @@ class HierarchicalVAE(Detector):
         """
         import torch
 
+        from oodbench.models.weightnorm import weights_kept
+
         assert self.recipe is not None
         settings, model = self.recipe.measure, self.model
         x = model.likelihood.observe(images, noise)
@@ -85,10 +87,11 @@ class HierarchicalVAE(Detector):
         kl = out.kl_layers()
         elbo = -out.nll[0] - kl[0].sum(-1)
         known = model.known(x) if settings.importance_samples > 1 else None
-        for s in range(1, settings.importance_samples):
-            elbo = torch.logaddexp(
-                elbo, model.branches(x, noise.scope(f"s{s}"), known=known).elbo()[0]
-            )
+        with weights_kept():
+            for s in range(1, settings.importance_samples):
+                elbo = torch.logaddexp(
+                    elbo, model.branches(x, noise.scope(f"s{s}"), known=known).elbo()[0]
+                )
         elbo = elbo - math.log(settings.importance_samples)
         statistics = {"elbo": elbo, "nll": out.nll.T}
         statistics |= {f"kl_{k}": kl[k] for k in ks}

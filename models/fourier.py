@@ -50,6 +50,15 @@ class _Plan:
     kernel_imaginary: Tensor  # (half·Q, κ²)
 
 
+@dataclass(frozen=True)
+class Spectrum:
+    """The two parts, (half·Q, C, O), of a kernel's spectrum for maps of one size."""
+
+    plan: _Plan
+    real: Tensor
+    imaginary: Tensor
+
+
 def pays(size: tuple[int, int], kernel: int, inputs: int, outputs: int) -> bool:
     """Whether the product of spectra is expected to be the faster way on a CPU."""
     height, width = size
@@ -107,17 +116,25 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     κ must be odd, everything float32 on the CPU.  The result (B, O, H, W) is channels-last.
     """
-    channels, height, width = x.shape[1:]
-    outputs, _, kernel, _ = weight.shape
-    plan = _plan((height, width), kernel)
-    places = plan.half * plan.wide
+    return filtered(x, spectrum(weight, (x.shape[2], x.shape[3])), bias)
+
+
+def spectrum(weight: Tensor, size: tuple[int, int]) -> Spectrum:
+    """The spectrum of `weight` (O, C, κ, κ) for maps of `size` (H, W), for `filtered`."""
+    outputs, channels, kernel, _ = weight.shape
+    plan = _plan(size, kernel)
     taps = weight.permute(2, 3, 1, 0).reshape(kernel * kernel, channels * outputs)
-    w_real = (plan.kernel_real @ taps).view(places, channels, outputs)
-    w_imaginary = (plan.kernel_imaginary @ taps).view(places, channels, outputs)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias)):
-        y = _filtered(plan, x, w_real, w_imaginary) + bias
+    shape = (plan.half * plan.wide, channels, outputs)
+    real, imaginary = plan.kernel_real @ taps, plan.kernel_imaginary @ taps
+    return Spectrum(plan, real.view(shape), imaginary.view(shape))
+
+
+def filtered(x: Tensor, kernel: Spectrum, bias: Tensor) -> Tensor:
+    """`conv2d` of `x` with the weight that has this spectrum."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, kernel.real, bias)):
+        y = _filtered(x, kernel) + bias
         return y.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
-    return _filtered_in_parts(plan, x, w_real, w_imaginary, bias)
+    return _filtered_in_parts(x, kernel, bias)
 
 
 def _rows(plan: _Plan, x: Tensor) -> Tensor:
@@ -138,8 +155,9 @@ def _back(plan: _Plan, columns: Tensor, batch: int) -> Tensor:
     )
 
 
-def _filtered(plan: _Plan, x: Tensor, w_real: Tensor, w_imaginary: Tensor) -> Tensor:
-    """`x` times the spectrum of the kernel, (half·Q, C, O) each part, as maps (H, W, B, O)."""
+def _filtered(x: Tensor, kernel: Spectrum) -> Tensor:
+    """`x` times the spectrum of the kernel, as maps (H, W, B, O)."""
+    plan, w_real, w_imaginary = kernel.plan, kernel.real, kernel.imaginary
     rows = _rows(plan, x)
     (places, channels, _), wide = w_real.shape, plan.wide
     x_real = (plan.along[:wide] @ rows).view(places, -1, channels)
@@ -152,10 +170,9 @@ def _filtered(plan: _Plan, x: Tensor, w_real: Tensor, w_imaginary: Tensor) -> Te
     return _back(plan, columns, len(x))
 
 
-def _filtered_in_parts(
-    plan: _Plan, x: Tensor, w_real: Tensor, w_imaginary: Tensor, bias: Tensor
-) -> Tensor:
+def _filtered_in_parts(x: Tensor, kernel: Spectrum, bias: Tensor) -> Tensor:
     """The same plus `bias`, without gradient, as (B, O, H, W) channels-last."""
+    plan, w_real, w_imaginary = kernel.plan, kernel.real, kernel.imaginary
     batch, channels, height, width = x.shape
     outputs, wide = w_real.shape[2], plan.wide
     at_once = min(batch, max(1, AT_ONCE // (2 * wide * max(channels, outputs))))

@@ -24,7 +24,7 @@ from oodbench.models.noise import AtMeans, FreshNoise, Noise
 from oodbench.models.objectives import Branches, objective_loss
 from oodbench.models.stage import GenerativeStage
 from oodbench.models.teacher import Witness
-from oodbench.models.weightnorm import initialising
+from oodbench.models.weightnorm import initialising, weights_kept
 
 
 class HierarchicalModel(nn.Module):
@@ -201,10 +201,11 @@ class HierarchicalModel(nn.Module):
         x = self.likelihood.observe(images, noise)
         known = self.known(x)
         total: Tensor | None = None
-        for s in range(samples):
-            draw = noise if s == 0 else noise.scope(f"s{s}")
-            log_w = self.branches(x, draw, known=known).elbo()[0]
-            total = log_w if total is None else torch.logaddexp(total, log_w)
+        with weights_kept():
+            for s in range(samples):
+                draw = noise if s == 0 else noise.scope(f"s{s}")
+                log_w = self.branches(x, draw, known=known).elbo()[0]
+                total = log_w if total is None else torch.logaddexp(total, log_w)
         assert total is not None
         return total - torch.log(torch.tensor(float(samples), dtype=torch.float64))
 
