@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from oodbench.models.quarters import Quarter, pad, split
 
 VALUES = 256
-#: Logits that are made at once: a megabyte of them.
+#: Logits that are made at once for every thread: a megabyte of them.
 LOGITS_AT_ONCE = 1 << 18
 #: Σ 2^logit beyond which the sum is taken again with shifted logits.
 SAFE = 2.0**100
@@ -75,7 +75,7 @@ def _evaluate(h: Tensor, values: Tensor, parts: list[Quarter], slope: Tensor | N
     padded = pad(h)
     inputs, outputs = parts[0].matrix.shape
     pixels = max(part.size[0] * part.size[1] for part in parts)
-    at_once = max(1, LOGITS_AT_ONCE // (pixels * outputs))
+    at_once = max(1, torch.get_num_threads() * LOGITS_AT_ONCE // (pixels * outputs))
     patch_room, logit_room = (torch.empty(at_once * pixels * n) for n in (inputs, outputs))
     total = torch.zeros(len(h), dtype=torch.float64)
     for first in range(0, len(h), at_once):

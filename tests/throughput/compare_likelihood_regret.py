@@ -1,12 +1,13 @@
 """Likelihood regret against the one-image loop of Xiao, Yan, Amit 2020, as a ratio.
 
     git clone https://github.com/XavierXiao/Likelihood-Regret
-    python tests/throughput/compare_likelihood_regret.py --reference Likelihood-Regret
+    python tests/throughput/compare_likelihood_regret.py --reference Likelihood-Regret [--images N]
 
-Both get the published network for 1×32×32 images (100 latents, 32 channels), the same weights,
+Both get the published network for 1×32×32 images (100 latents, 32 channels), random weights,
 100 Adam steps on the encoder and 1000 importance samples before and after.  Measured are seconds
-per image.  The loop of the public script stands at its top level and cannot be imported; what is
-timed as theirs makes the same calls on the public networks, in the same order and batches.
+for N images, by default 25, which are refitted at once here and one after the other there.  The
+loop of the public script stands at its top level and cannot be imported; what is timed as theirs
+makes the same calls on the public networks, in the same order and batches.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ from torch.nn import functional as F
 
 SHAPE = (1, 32, 32)
 LATENT, WIDTH, STEPS, SAMPLES = 100, 32, 100, 1000
-BATCH = 4
 
 
-def images() -> torch.Tensor:
-    """(BATCH, 1, 32, 32) uint8."""
+def random_images(count: int) -> torch.Tensor:
+    """(count, 1, 32, 32) uint8."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (BATCH, *SHAPE), generator=generator, dtype=torch.uint8)
+    return torch.randint(0, 256, (count, *SHAPE), generator=generator, dtype=torch.uint8)
 
 
 def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
-    """oodbench, a batch of images at once; seconds are divided by the number of images."""
+    """oodbench, all images at once."""
     import numpy as np
 
     from oodbench.baselines.likelihood_regret import EncoderRegret
@@ -49,12 +49,12 @@ def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     assert (measuring.refit.steps, measuring.importance_samples) == (STEPS, SAMPLES)
     model = channels_last(detector.recipe.build(SHAPE)).to(options.device).eval()
     detector.attach([model])
-    batch = images().to(options.device)
+    batch = random_images(options.images).to(options.device)
 
     def regret() -> None:
-        detector.measure(batch, KeyedNoise(0, np.arange(BATCH), options.device))
+        detector.measure(batch, KeyedNoise(0, np.arange(len(batch)), options.device))
 
-    return sum(p.numel() for p in model.parameters()), {f"{BATCH} images": regret}
+    return sum(p.numel() for p in model.parameters()), {f"{options.images} images": regret}
 
 
 def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
@@ -64,7 +64,7 @@ def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
 
     encoder = public.Encoder(32, LATENT, 1, WIDTH, 1).to(options.device).eval()
     decoder = public.DCGAN_G(32, LATENT, 1, WIDTH, 1).to(options.device).eval()
-    batch = (images().float() / 255.0).to(options.device)
+    batch = (random_images(options.images).float() / 255.0).to(options.device)
 
     def bound(net: Any, image: torch.Tensor) -> torch.Tensor:
         repeated = image.expand(200, -1, -1, -1).contiguous()
@@ -100,9 +100,11 @@ def theirs(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
 
     networks = (encoder, decoder)
     parameters = sum(p.numel() for net in networks for p in net.parameters())
-    return parameters, {f"{BATCH} images": regret}
+    return parameters, {f"{options.images} images": regret}
 
 
 if __name__ == "__main__":
     assert __doc__ is not None
-    compare(__doc__.splitlines()[0], "DCGAN_VAE_pixel.py", ours, theirs)
+    own = argparse.ArgumentParser()
+    own.add_argument("--images", type=int, default=25)
+    compare(__doc__.splitlines()[0], "DCGAN_VAE_pixel.py", ours, theirs, own)
