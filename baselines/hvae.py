@@ -77,8 +77,6 @@ class HierarchicalVAE(Detector):
         """
         import torch
 
-        from oodbench.models.weightnorm import weights_kept
-
         assert self.recipe is not None
         settings, model = self.recipe.measure, self.model
         x = model.likelihood.observe(images, noise)
@@ -86,13 +84,10 @@ class HierarchicalVAE(Detector):
         out = self.branches(x, noise, ks)
         kl = out.kl_layers()
         elbo = -out.nll[0] - kl[0].sum(-1)
-        known = model.known(x) if settings.importance_samples > 1 else None
-        with weights_kept():
-            for s in range(1, settings.importance_samples):
-                elbo = torch.logaddexp(
-                    elbo, model.branches(x, noise.scope(f"s{s}"), known=known).elbo()[0]
-                )
-        elbo = elbo - math.log(settings.importance_samples)
+        count = settings.importance_samples
+        if count > 1:
+            rest = model.importance(x, noise, range(1, count))
+            elbo = torch.logaddexp(elbo, rest) - math.log(count)
         statistics = {"elbo": elbo, "nll": out.nll.T}
         statistics |= {f"kl_{k}": kl[k] for k in ks}
         if out.reverse_kl is not None:

@@ -199,15 +199,24 @@ class HierarchicalModel(nn.Module):
         """
         noise = noise or FreshNoise(images.shape[0], images.device)
         x = self.likelihood.observe(images, noise)
+        return self.importance(x, noise, range(samples)) - math.log(samples)
+
+    @torch.no_grad()
+    def importance(self, x: Tensor, noise: Noise, numbers: range) -> Tensor:
+        """log Σ_s w_s over the samples `numbers`, at least one, (B,) float64.
+
+        `x` as the likelihood observes it.  Number 0 has the very draws of `branches` with the same
+        noise.
+        """
         known = self.known(x)
         total: Tensor | None = None
         with weights_kept():
-            for s in range(samples):
+            for s in numbers:
                 draw = noise if s == 0 else noise.scope(f"s{s}")
                 log_w = self.branches(x, draw, known=known).elbo()[0]
                 total = log_w if total is None else torch.logaddexp(total, log_w)
         assert total is not None
-        return total - torch.log(torch.tensor(float(samples), dtype=torch.float64))
+        return total
 
     @torch.no_grad()
     def sample(self, n: int, noise: Noise | None = None) -> Tensor:
