@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oodbench.models.ceilings import Ceiling, log_sum_exp
 from oodbench.models.gaussian import Gaussian, kl_analytic, kl_sample, standard
 from oodbench.models.noise import FreshNoise, Noise
 from oodbench.models.objectives import Branches
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 #: Draws of z that go through the decoder together while a bound is taken.
 DRAWS_AT_ONCE = 64
+#: Importance samples from which on `ceilings` save more than they cost.
+SCREENED = 32
+#: Numbers of the map below the logits that are made at once there: 16 MB.
+SCREENED_AT_ONCE = 1 << 22
 
 
 class Encoder(nn.Module):
@@ -139,15 +144,18 @@ class ConvVAE(nn.Module):
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,) float64."""
         values = images.permute(0, 2, 3, 1).long()
-        on_cpu = z.device.type == "cpu"
         trains = torch.is_grad_enabled() and self.decoder.last.weight.requires_grad
-        plain = on_cpu and z.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if plain and not trains:
+        if self._plain(z) and not trains:
             return log_prob(self.decoder.last, self.decoder.trunk(z), values)
         # On a CPU a few images at a time: their logits stay in the cache.
-        at_once = AT_ONCE if on_cpu else len(z)
+        at_once = AT_ONCE if z.device.type == "cpu" else len(z)
         parts = zip(torch.split(values, at_once), torch.split(z, at_once), strict=True)
         return torch.cat([self._log_likelihood(some, its) for some, its in parts])
+
+    def _plain(self, z: Tensor) -> bool:
+        """Whether the decoder computes in float32 on a CPU."""
+        on_cpu = z.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return on_cpu and z.dtype == torch.float32
 
     def _log_likelihood(self, values: Tensor, z: Tensor) -> Tensor:
         total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
@@ -160,8 +168,12 @@ class ConvVAE(nn.Module):
     def bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int = 1) -> Tensor:
         """log 1/S Σ_s p(x, z_s) / q(z_s), z_s ~ q: a lower bound on log p(x) in expectation.
 
-        Nats, (B,) float64, for any Gaussian q (B, latent).  Streamed: memory does not grow with S.
+        Nats, (B,) float64, for any Gaussian q (B, latent).  Streamed: of what grows with S only the
+        draws themselves are held.
         """
+        screened = samples >= SCREENED and not self.training and not torch.is_grad_enabled()
+        if screened and self._plain(q.mean):
+            return self._screened_bound(images, q, noise, samples)
         latent = tuple(q.mean.shape[1:])
         prior = standard(tuple(q.mean.shape), q.mean)
         together = max(1, DRAWS_AT_ONCE // len(images))
@@ -175,6 +187,34 @@ class ConvVAE(nn.Module):
             log_w = self.log_likelihood(repeated, z.flatten(0, 1)).view(len(draws), -1) - ratio
             sums.append(torch.logsumexp(log_w, 0))
         return torch.logsumexp(torch.stack(sums), 0) - math.log(samples)
+
+    def _screened_bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int) -> Tensor:
+        """The same to 1e-4 nats, without the draws whose weight cannot matter (`ceilings`)."""
+        latent = tuple(q.mean.shape[1:])
+        eps = torch.stack([noise.scope(f"s{s}").normal("z", latent) for s in range(samples)], 1)
+        prior = standard(latent, q.mean)
+        values = images.permute(0, 2, 3, 1).long()
+        references = self.decoder.trunk(q.mean)
+        together = max(1, SCREENED_AT_ONCE // references[0].numel())
+        ratios = torch.empty(samples, len(images), dtype=torch.float64)
+        ceilings = torch.empty_like(ratios)
+        for row, (mean, scale) in enumerate(zip(*q, strict=True)):
+            z = mean + scale * eps[row]
+            ratios[:, row] = kl_sample(z, Gaussian(mean, scale), prior).sum(1, dtype=torch.float64)
+            ceiling = Ceiling(self.decoder.last, references[row, None], values[row])
+            parts = [ceiling(self.decoder.trunk(some)) for some in torch.split(z, together)]
+            ceilings[:, row] = torch.cat(parts) - ratios[:, row]
+
+        def weights(draws: Tensor, rows: Tensor) -> Tensor:
+            likelihoods = []
+            for s, row in zip(
+                torch.split(draws, together), torch.split(rows, together), strict=True
+            ):
+                z = q.mean[row] + q.scale[row] * eps[row, s]
+                likelihoods.append(self.log_likelihood(images[row], z))
+            return torch.cat(likelihoods) - ratios[draws, rows]
+
+        return log_sum_exp(ceilings, weights) - math.log(samples)
 
     # ------------------------------------------------------------------ public use
     def log_prob(self, images: Tensor, noise: Noise | None = None, samples: int = 1) -> Tensor:

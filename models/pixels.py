@@ -38,7 +38,7 @@ def log_prob(layer: nn.ConvTranspose2d, h: Tensor, values: Tensor) -> Tensor:
     if torch.is_grad_enabled() and layer.weight.requires_grad:
         raise ValueError("only h has a gradient here, but the layer's weights require one")
     parts = [
-        replace(part, matrix=_by_colour(part.matrix, values.shape[3]))
+        replace(part, matrix=by_colour(part.matrix, values.shape[3]))
         for part in split(layer, (h.shape[2], h.shape[3]))
     ]
     if torch.is_grad_enabled() and h.requires_grad:
@@ -46,7 +46,7 @@ def log_prob(layer: nn.ConvTranspose2d, h: Tensor, values: Tensor) -> Tensor:
     return _evaluate(h, values, parts, None)
 
 
-def _by_colour(matrix: Tensor, colours: int) -> Tensor:
+def by_colour(matrix: Tensor, colours: int) -> Tensor:
     """The columns with the 256 values of a colour side by side, in units of ln 2."""
     rows = matrix.shape[0]
     ordered = matrix.view(rows, VALUES, colours).transpose(1, 2).reshape(rows, colours * VALUES)

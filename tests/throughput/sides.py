@@ -40,10 +40,11 @@ def compare(
     ours: Side,
     theirs: Side,
     parser: argparse.ArgumentParser | None = None,
+    prepare: Callable[[argparse.Namespace], object] | None = None,
 ) -> None:
     """Alternate the two sides and print the ratios; `marker`: a file of the public code.
 
-    `parser` holds the script's own options, if it has any.
+    `parser` holds the script's own options, if it has any; `prepare` runs once, before the sides.
     """
     parser = parser or argparse.ArgumentParser()
     parser.description = title
@@ -62,6 +63,9 @@ def compare(
         times = {name: seconds(step, options.repeats) for name, step in steps.items()}
         print(json.dumps({"parameters": parameters, "seconds": times}))
         return
+    torch.set_num_threads(options.threads)
+    if prepare is not None:
+        prepare(options)
     _alternate(options)
 
 
