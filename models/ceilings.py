@@ -1,7 +1,7 @@
 """Importance samples that need no softmax: a cheap upper bound on log p(x|z) tells which.
 
 Most of the S draws of an importance-weighted bound hold next to nothing of its sum: their weights
-lie tens of nats below the largest.  `Ceiling` bounds log p(x|h) from above at a sixteenth of the
+lie tens of nats below the largest.  `Ceiling` bounds log p(x|h) from above at a tenth of the
 cost of the 256-way softmaxes, and `log_sum_exp` takes draws from the highest ceiling downwards
 until the ceilings of all the others together cannot change the sum any more.
 

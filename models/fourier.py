@@ -7,8 +7,8 @@ The transforms are matrix products too, since every layer here is far smaller th
 fast Fourier transform.
 
 Where a gradient is asked for, everything is made of differentiable products, so that the gradient
-is as fast.  Where none is, a few images at a time go through, and of these one frequency of the
-first axis after the other, so that what is made stays in the cache.  Rounding stays below that of
+is as fast.  Where none is, a few images at a time go through, and of these a few frequencies of the
+first axis at a time, so that what is made stays in the cache.  Rounding stays below that of
 the direct sum.  A GPU's own convolutions are faster than this, and `conv2d` is only meant for the
 CPU.
 """
@@ -43,8 +43,10 @@ class _Plan:
     half: int
     wide: int
     rows: Tensor  # (2·half, H): real and imaginary part along the first axis
-    along: Tensor  # (2·Q, 2·W): along the second axis; real parts above imaginary ones
-    from_along: Tensor  # (2·W, 2·Q): back along the second axis
+    real: Tensor  # (Q, 2·W): along the second axis, to the real parts
+    imaginary: Tensor  # (Q, 2·W): to the imaginary ones
+    from_real: Tensor  # (2·W, Q): back along the second axis
+    from_imaginary: Tensor  # (2·W, Q)
     back: Tensor  # (H, 2·half)
     kernel_real: Tensor  # (half·Q, κ²): spectrum of a kernel centred on 0
     kernel_imaginary: Tensor  # (half·Q, κ²)
@@ -100,10 +102,13 @@ def _plan(size: tuple[int, int], kernel: int) -> _Plan:
     def interleaved(a: Tensor, b: Tensor) -> Tensor:
         return torch.stack([a, b], dim=1).reshape(2 * half, height)
 
+    real, imaginary = torch.cat([cosine, sine], 1), torch.cat([-sine, cosine], 1)
     matrices = (
         interleaved(torch.cos(down), -torch.sin(down)),
-        torch.cat([torch.cat([cosine, sine], 1), torch.cat([-sine, cosine], 1)]),
-        torch.cat([torch.cat([cosine, -sine]).T, torch.cat([sine, cosine]).T]) / wide,
+        real,
+        imaginary,
+        real.T / wide,
+        imaginary.T / wide,
         interleaved(share * torch.cos(down), -share * torch.sin(down)).T,
         torch.cos(taps),
         torch.sin(taps),
@@ -159,14 +164,13 @@ def _filtered(x: Tensor, kernel: Spectrum) -> Tensor:
     """`x` times the spectrum of the kernel, as maps (H, W, B, O)."""
     plan, w_real, w_imaginary = kernel.plan, kernel.real, kernel.imaginary
     rows = _rows(plan, x)
-    (places, channels, _), wide = w_real.shape, plan.wide
-    x_real = (plan.along[:wide] @ rows).view(places, -1, channels)
-    x_imaginary = (plan.along[wide:] @ rows).view(places, -1, channels)
+    places, channels, _ = w_real.shape
+    x_real = (plan.real @ rows).view(places, -1, channels)
+    x_imaginary = (plan.imaginary @ rows).view(places, -1, channels)
     y_real = torch.baddbmm(x_real @ w_real, x_imaginary, w_imaginary, alpha=-1.0)
     y_imaginary = torch.baddbmm(x_real @ w_imaginary, x_imaginary, w_real)
-    flat = (plan.half, wide, -1)
-    from_real, from_imaginary = torch.split(plan.from_along, wide, dim=1)
-    columns = from_real @ y_real.view(flat) + from_imaginary @ y_imaginary.view(flat)
+    flat = (plan.half, plan.wide, -1)
+    columns = plan.from_real @ y_real.view(flat) + plan.from_imaginary @ y_imaginary.view(flat)
     return _back(plan, columns, len(x))
 
 
@@ -177,21 +181,27 @@ def _filtered_in_parts(x: Tensor, kernel: Spectrum, bias: Tensor) -> Tensor:
     outputs, wide = w_real.shape[2], plan.wide
     at_once = min(batch, max(1, AT_ONCE // (2 * wide * max(channels, outputs))))
     y = x.new_empty((batch, height, width, outputs)).permute(0, 3, 1, 2)
-    reals, imaginaries = torch.split(w_real, wide), torch.split(w_imaginary, wide)
+    # Of several frequencies together, every thread takes whole products.
+    together = min(plan.half, 2 * torch.get_num_threads())
+    kernels = [torch.split(part, together * wide) for part in (w_real, w_imaginary)]
     for some, out in zip(torch.split(x, at_once), torch.split(y, at_once), strict=True):
         count = len(some)
         rows = _rows(plan, some)
         columns = rows
         if channels != outputs:
             columns = rows.new_empty(plan.half, 2 * width, count * outputs)
-        from_x = rows.new_empty(2 * wide, count * channels)
-        to_y = rows.new_empty(2 * wide, count * outputs)
-        x_real, x_imaginary = from_x.view(2, wide, count, channels)
-        y_real, y_imaginary = to_y.view(2, wide, count, outputs)
-        for row, column, real, imaginary in zip(rows, columns, reals, imaginaries, strict=True):
-            torch.mm(plan.along, row, out=from_x)
+        from_x = rows.new_empty(2, together, wide, count * channels)
+        to_y = rows.new_empty(2, together, wide, count * outputs)
+        groups = (torch.split(part, together) for part in (rows, columns))
+        for row, column, real, imaginary in zip(*groups, *kernels, strict=True):
+            now = len(row)
+            torch.bmm(plan.real.expand(now, -1, -1), row, out=from_x[0, :now])
+            torch.bmm(plan.imaginary.expand(now, -1, -1), row, out=from_x[1, :now])
+            x_real, x_imaginary = from_x[:, :now].view(2, now * wide, count, channels)
+            y_real, y_imaginary = to_y[:, :now].view(2, now * wide, count, outputs)
             torch.bmm(x_real, real, out=y_real).baddbmm_(x_imaginary, imaginary, alpha=-1.0)
             torch.bmm(x_real, imaginary, out=y_imaginary).baddbmm_(x_imaginary, real)
-            torch.mm(plan.from_along, to_y, out=column)
+            torch.bmm(plan.from_real.expand(now, -1, -1), to_y[0, :now], out=column)
+            column.baddbmm_(plan.from_imaginary.expand(now, -1, -1), to_y[1, :now])
         out.copy_(_back(plan, columns, count).add_(bias).permute(2, 3, 0, 1))
     return y
