@@ -11,7 +11,7 @@ within a group at a reference h₀ (the mean of the posterior), Jensen's inequal
 and logits are linear in h, so that the exponent is one product of h with a vector made once per
 image.  The sum over groups is thus at least Σ_g exp(a_g + w_g · h), and log p(x|h) at most
 ℓ_x − log of that; equal at h₀.  A bound for every h, not an estimate: nothing is assumed about the
-model, the image or the draws.
+model, the image or the draws.  What float32 rounds off is allowed for by ROUNDING.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Ceiling:
         pixels = high * wide
         matrix = by_colour(part.matrix, colours)
         inputs = len(matrix)
-        logits = torch.cat(part.windows(padded), dim=3).view(pixels, inputs) @ matrix
+        logits = part.patches(padded).view(pixels, inputs) @ matrix
         logits = logits.view(pixels, colours, VALUES).transpose(0, 1) * math.log(2.0)
         groups, entropies = _grouped(torch.softmax(logits, 2))
         # Shifted so that the sum over groups is 1 at the reference.
@@ -102,14 +102,11 @@ class Ceiling:
             pixels, _, inputs = row.upper.shape
             # Neighbouring pixels read overlapping inputs: a view, without a copy of the patches.
             size, strides = (pixels, inputs, len(h)), (padded.shape[3], 1, padded.stride(0))
-            windows = [
-                padded[:, top, row.left].as_strided(
-                    size, strides, padded[:, top, row.left].storage_offset()
-                )
-                for top in (row.top, row.top + 1)
-            ]
-            bits = torch.baddbmm(row.constants, row.upper, windows[0])
-            bits.baddbmm_(row.lower, windows[1])
+            upper, lower = (
+                padded[:, top, row.left].as_strided(size, strides) for top in (row.top, row.top + 1)
+            )
+            bits = torch.baddbmm(row.constants, row.upper, upper)
+            bits.baddbmm_(row.lower, lower)
             sums = bits.exp2_().view(pixels * self.colours, GROUPS, len(h)).sum(1)
             # Beyond float32's range the largest number it has is a bound on the sum as well.
             sums.clamp_(max=torch.finfo(sums.dtype).max).log2_()

@@ -28,7 +28,7 @@ from torch import Tensor
 #: times fewer, as for κ = 3, they take 1.1 to 2.4 of it.
 OVERHEAD = 3.5
 #: Numbers of the spectra at one frequency of the first axis that are made at once where no gradient
-#: is wanted: a megabyte of them.
+#: is wanted: a megabyte of them, for each of a few frequencies.
 AT_ONCE = 1 << 18
 
 

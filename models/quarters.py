@@ -42,6 +42,10 @@ class Quarter:
         tops, lefts = (self.row, self.row + 1), (self.column, self.column + 1)
         return [padded[:, t : t + high, n : n + wide] for t in tops for n in lefts]
 
+    def patches(self, padded: Tensor) -> Tensor:
+        """(B, rows, columns, 4·in): times `matrix`, this quarter of the output."""
+        return torch.cat(self.windows(padded), dim=3)
+
 
 def pad(x: Tensor) -> Tensor:
     """x (B, in, H, W) as (B, H + 2, W + 2, in), with zeros around."""
@@ -73,8 +77,7 @@ def quarters(layer: nn.ConvTranspose2d, x: Tensor) -> Iterator[tuple[slice, slic
     """
     padded = pad(x)
     for quarter in split(layer, (x.shape[2], x.shape[3])):
-        patches = torch.cat(quarter.windows(padded), dim=3)
-        yield quarter.rows, quarter.columns, patches @ quarter.matrix
+        yield quarter.rows, quarter.columns, quarter.patches(padded) @ quarter.matrix
 
 
 def output_padding(layer: nn.ConvTranspose2d) -> tuple[int, int]:
