@@ -53,15 +53,26 @@ def verify(store: str) -> None:
 )  # fmt: skip
 @_store
 def gc(store: str, keep_days: float, dry_run: bool) -> None:
-    """Remove what no run needs: lone fits and measurements, stale scratch, damaged files."""
+    """Remove what no run needs: lone fits and measurements, stale scratch, damaged files.
+
+    Only what the store itself made goes, nothing behind a link, and nothing while a record is
+    damaged.
+    """
+    from oodbench.garbage import collect, remove
     from oodbench.store import Store
-    from oodbench.upkeep import collect, remove
 
     opened = Store(store)
-    waste = collect(opened, keep_days)
-    gone = waste if dry_run else remove(opened, waste)
+    found = collect(opened, keep_days)
+    if found.damaged:
+        raise StoreError(
+            f"nothing was removed, since entries are damaged: {'; '.join(found.damaged)};"
+            " `oodbench store verify` sets them aside, and the `oodbench run` that made them makes"
+            " them again"
+        )
+    gone = found.waste if dry_run else remove(opened, found.waste)
     for one in gone:
         click.echo(f"{one.reason}: {one.path} ({one.bytes:,} bytes)")
+    note_lines(found.notes)
     done = "would be removed" if dry_run else "removed"
     click.echo(f"{len(gone)} {done}, {sum(one.bytes for one in gone) / 2**20:,.1f} MiB")
 

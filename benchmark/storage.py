@@ -18,21 +18,25 @@ from typing import IO, Protocol
 
 from oodbench.errors import StoreError
 from oodbench.interruption import held
+from oodbench.ownership import TEMPORARY, is_own_name, is_own_path, is_store, mark_store
 
 #: Where results go when nobody says otherwise.
 DEFAULT_STORE = "results/store"
-#: Beginning of the name of a file that is being written; a kill leaves it behind, `gc` removes it.
-TEMPORARY = ".tmp-"
-#: What a file that stands in the way of reading gives: damage, to be set aside and made again.
-UNREADABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ELOOP}
+#: What is there and may be sound, but not for us or not now (another user's file, a bad disk).
+DENIED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+#: What something else than a file gives: damage, to be set aside and made again.
+UNREADABLE = {*DENIED, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 
 
 class UnreadableFileError(StoreError):
-    """A file of the store that is there but cannot be read; `path` is what stands in the way."""
+    """A file of the store that is there but cannot be read; `path` is what stands in the way.
 
-    def __init__(self, path: str, reason: str) -> None:
+    `denied`: it may be sound, only not for this user or not now.
+    """
+
+    def __init__(self, path: str, reason: str, *, denied: bool = False) -> None:
         super().__init__(f"cannot read {path}: {reason}")
-        self.path = path
+        self.path, self.denied = path, denied
 
 
 class Storage(Protocol):
@@ -48,6 +52,12 @@ class Storage(Protocol):
 
     def rename(self, source: str, target: str) -> None:
         """Move a folder."""
+
+    def mark(self) -> None:
+        """Leave the marker of a store, so that others know that what is in it is its own."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is one that the store itself makes, reached without any link."""
 
     def folders(self, path: str) -> list[str]:
         """Names of the folders in `path`, sorted; empty where it does not exist."""
@@ -100,7 +110,8 @@ class LocalStorage:
             reason = error.strerror or str(error)
             if error.errno not in UNREADABLE:
                 raise StoreError(f"cannot read {self.root / path}: {reason}") from error
-            raise UnreadableFileError(self._in_the_way(path), reason) from error
+            denied = error.errno in DENIED
+            raise UnreadableFileError(self._in_the_way(path), reason, denied=denied) from error
 
     def write(self, path: str, data: bytes) -> None:
         with atomic_file(self.root / path) as file:
@@ -122,6 +133,12 @@ class LocalStorage:
             return  # another process set it aside first
         except OSError as error:
             raise disk_error(self.root, error) from error
+
+    def mark(self) -> None:
+        mark_store(self.root)
+
+    def owns(self, path: str) -> bool:
+        return is_store(self.root) and is_own_path(self.root, path)
 
     def folders(self, path: str) -> list[str]:
         try:
@@ -174,6 +191,12 @@ class RemoteStorage:
             return  # another process set it aside first
         except OSError as error:
             raise StoreError(f"cannot rename {self._full(source)}: {error}") from error
+
+    def mark(self) -> None:
+        """A URL needs none: nothing there is removed."""
+
+    def owns(self, path: str) -> bool:
+        return is_own_name(path)
 
     def folders(self, path: str) -> list[str]:
         try:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
@@ -28,11 +29,11 @@ from typing import TypeVar, cast
 from oodbench.canonical import JSON, canonical_json, digest
 from oodbench.errors import StoreError
 from oodbench.interruption import held
+from oodbench.ownership import RECORD as RECORD
+from oodbench.ownership import STAGES as STAGES
 from oodbench.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
 
 SCHEMA = 1
-RECORD = "record.json"
-STAGES = ("run", "score", "measure", "fit", "diagnosis")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 T = TypeVar("T")
 log = logging.getLogger("oodbench.store")
@@ -102,6 +103,8 @@ class Entry:
         try:
             data = self.store.storage.read(f"{self.path}/{name}")
         except UnreadableFileError as error:
+            if error.denied:
+                raise
             data, reason = None, str(error)
         if data is None or hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
             raise self.damaged(reason)
@@ -119,6 +122,21 @@ class Entry:
         """Set the entry aside; the error to raise."""
         self.store.set_aside(self.path, reason)
         return DamagedEntryError(f"{self.path} was damaged: {reason}")
+
+
+class Fault(Enum):
+    """Why an entry cannot be used; only what was read and is not what was written is damage."""
+
+    ABSENT, DENIED, DAMAGED, VERSION = range(4)
+
+
+@dataclass(frozen=True)
+class Unsound:
+    """No usable entry: why, and the path of what stands in the way (the entry's or above it)."""
+
+    fault: Fault
+    reason: str
+    path: str
 
 
 class Store:
@@ -162,6 +180,7 @@ class Store:
 
     def write_raw(self, path: str, files: Mapping[str, bytes], record: bytes) -> None:
         """Payload files, then the record, as they stand; a signal to stop waits until then."""
+        self.storage.mark()
         with held():
             for name, data in files.items():
                 self.storage.write(f"{path}/{name}", data)
@@ -208,6 +227,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         folder = self.storage.work_folder() / "locks"
+        self.storage.mark()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / f"{key.digest}.lock")
@@ -241,6 +261,7 @@ class Store:
     def scratch(self, key: Key) -> Path:
         """A local folder for the checkpoints of a running step; it survives a kill."""
         folder = self.storage.work_folder() / key.digest
+        self.storage.mark()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -254,35 +275,45 @@ class Store:
     def set_aside(self, path: str, reason: str) -> None:
         """Rename a damaged entry and say so in one line; its key then counts as absent.
 
-        In a store that is read-only it stays where it is and is passed over.
+        Where that cannot be (read-only, not the store's own, behind a link) it is passed over.
         """
         target = f"{path}.damaged-{time.time_ns()}"
         try:
+            if not self.storage.owns(path):
+                raise StoreError("it is not the store's own; move it away by hand")
             self.storage.rename(path, target)
         except StoreError as error:
             log.warning("%s: %s; passed over (%s)", path, reason, error)
             return
         log.warning("%s: %s; set aside as %s and rebuilt", path, reason, target.rsplit("/", 1)[-1])
 
-    def _load(self, path: str) -> Entry | None:
+    def inspect(self, path: str) -> Entry | Unsound:
+        """What stands at an entry's path; reads it and changes nothing."""
         try:
             data = self.storage.read(f"{path}/{RECORD}")
         except UnreadableFileError as error:
-            self.set_aside(error.path if path.startswith(error.path) else path, str(error))
-            return None
+            fault = Fault.DENIED if error.denied else Fault.DAMAGED
+            return Unsound(fault, str(error), error.path if path.startswith(error.path) else path)
         if data is None:
-            return None
+            return Unsound(Fault.ABSENT, "it has no record", path)
         record = read_record(data)
         if record is None:
-            self.set_aside(path, "its record is damaged")
-            return None
+            return Unsound(Fault.DAMAGED, "its record is damaged", path)
         if record["schema"] != SCHEMA:
-            log.warning("%s was written by another version of oodbench; passed over", path)
-            return None
-        if Key(str(record["stage"]), cast("Mapping[str, JSON]", record["parts"])).path != path:
-            self.set_aside(path, "its record belongs to another key")
-            return None
+            return Unsound(Fault.VERSION, "it was written by another version of oodbench", path)
+        if entry_path(str(record["stage"]), str(record["key"])) != path:
+            return Unsound(Fault.DAMAGED, "its record belongs to another key", path)
         return Entry(self, path, record)
+
+    def _load(self, path: str) -> Entry | None:
+        found = self.inspect(path)
+        if isinstance(found, Entry):
+            return found
+        if found.fault is Fault.DAMAGED:
+            self.set_aside(found.path, found.reason)
+        elif found.fault is not Fault.ABSENT:
+            log.warning("%s: %s; passed over", path, found.reason)
+        return None
 
 
 def read_record(data: bytes) -> Mapping[str, JSON] | None:

@@ -14,11 +14,12 @@ import pytest
 import oodbench
 from oodbench.cli import main
 from oodbench.diagnosis import StoredDiagnoses
+from oodbench.garbage import collect
 from oodbench.report.details import Details
 from oodbench.report.thumbnails import Thumbnails
 from oodbench.store import Store
 from oodbench.transfer import export_store, import_store
-from oodbench.upkeep import collect, verify
+from oodbench.upkeep import verify
 
 Cli = Callable[..., tuple[int, str, str]]
 PAIR = "digits-photos"
@@ -101,7 +102,7 @@ def test_a_diagnosis_stays_with_its_fit(cli: Cli, finished: Path, tmp_path: Path
     cli("diagnose", "rst-vae", "--pair", PAIR, "--images", "200")
     store = Store(finished)
     made = len(list(store.entries("diagnosis")))
-    assert not [waste for waste in collect(store, 0.0) if "diagnosis" in str(waste.path)]
+    assert not [waste for waste in collect(store, 0.0).waste if "diagnosis" in str(waste.path)]
     export_store(store, tmp_path / "all.tar")
     moved = Store(tmp_path / "moved")
     import_store(moved, tmp_path / "all.tar")

@@ -19,10 +19,11 @@ import oodbench
 from oodbench.canonical import canonical_json, digest
 from oodbench.cli import main
 from oodbench.errors import StoreError, UnknownNameError
+from oodbench.garbage import collect, remove
 from oodbench.storage import LocalStorage
 from oodbench.store import RECORD, STAGES, Key, Store
 from oodbench.transfer import END, export_store, import_store
-from oodbench.upkeep import collect, needed, remove, verify
+from oodbench.upkeep import needed, verify
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -126,7 +127,7 @@ def test_gc_removes_what_no_run_needs_and_nothing_else(store: Store, cli: Cli) -
     assert left == keep
     assert verify(store).damaged == []
     assert oodbench.leaderboard(str(root(store))).equals(table)
-    assert collect(store, 0) == []
+    assert collect(store, 0).waste == []
 
 
 def test_gc_leaves_what_another_process_is_at_work_on(store: Store) -> None:
@@ -134,10 +135,10 @@ def test_gc_leaves_what_another_process_is_at_work_on(store: Store) -> None:
     scratch = store.scratch(key)
     (scratch / "checkpoint.safetensors").write_bytes(b"x")
     with store.lock(key):
-        removed = remove(store, collect(store, 0))
+        removed = remove(store, collect(store, 0).waste)
         assert scratch.exists()
     assert all(waste.path != scratch for waste in removed)
-    assert scratch in [waste.path for waste in remove(store, collect(store, 0))]
+    assert scratch in [waste.path for waste in remove(store, collect(store, 0).waste)]
 
 
 # ---------------------------------------------------------------------- export and import

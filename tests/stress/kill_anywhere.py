@@ -31,8 +31,9 @@ from contents import content
 
 import oodbench.cli
 from oodbench import measuring, metrics, runner, storage, training
+from oodbench.garbage import collect, remove
 from oodbench.store import Store
-from oodbench.upkeep import collect, remove, verify
+from oodbench.upkeep import verify
 
 ARGUMENTS = (
     "run", "--pair", "digits-photos", "--scale", "smoke", "--checkpoint-seconds", "0",
@@ -168,7 +169,7 @@ def differences(folder: Path, expected: dict[str, object]) -> list[str]:
         for name in sorted({*found, *expected})
         if found.get(name) != expected.get(name)
     ]
-    waste = collect(store, 0)
+    waste = collect(store, 0).waste
     problems += [f"{w.path} was set aside" for w in waste if w.reason == "damaged"]
     finished = {Path(path).name for path in expected}
     problems += [
