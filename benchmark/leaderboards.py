@@ -104,7 +104,8 @@ class Group:
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance, each by seed; a run met twice counts once.
 
-    Runs of the same names and seed by older revisions of detector, model or metrics are left out.
+    Of runs of the same names and seed those by older revisions (of detector, model, its settings,
+    metrics) are left out.
     """
     kept, older = _newest_revisions(entries)
     groups: dict[tuple[JSON, ...], Group] = {}
@@ -147,7 +148,9 @@ def _newest_revisions(entries: Iterable[Entry]) -> tuple[list[Entry], Counter[tu
 def _revisions(entry: Entry) -> tuple[int, ...]:
     source = cast("Mapping[str, JSON]", entry.record.get("source") or {})
     parts = (source.get("detector"), source.get("model"), entry.parts["metrics"])
-    return tuple(cast("Mapping[str, int]", part or {}).get("revision", 0) for part in parts)
+    found = [cast("Mapping[str, int]", part or {}) for part in parts]
+    revisions = [part.get("revision", 0) for part in found]
+    return (*revisions, found[1].get("settings_revision", 0))
 
 
 def left_out_notes(groups: Iterable[Group]) -> list[str]:

@@ -126,14 +126,26 @@ class Recipe:
         if weights > MAX_WEIGHTS:
             raise ValueError(f"it has {weights:,} weights; at most {MAX_WEIGHTS:,} are built")
 
+    @property
+    def settings_revision(self) -> int:
+        """How often what these very settings compute has changed since they were first used.
+
+        A fault in an option changes the fits that use it and no others: they alone get another
+        key.  A model's configuration says it by a method ``settings_revision(training)``, given
+        the training settings as JSON; one without the method has no such option.
+        """
+        of_model = getattr(self.config, "settings_revision", None)
+        return int(of_model(self.training.model_dump(mode="json"))) if of_model else 0
+
     def fit_parts(self) -> dict[str, JSON]:
         """What the key of a fit holds of the recipe."""
-        return {
+        parts: dict[str, JSON] = {
             "model": self.config.name,
             "revision": self.config.revision,
             "config": self.config.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
         }
+        return parts | _set(settings_revision=self.settings_revision)
 
 
 def register_model(config: C) -> C:
@@ -290,6 +302,11 @@ def resolve(
         measure=cast("Measuring", validate(Measuring, sections["measure"], f"{where}: measure")),
         note=recipe.note,
     )
+
+
+def _set(**numbers: int) -> dict[str, JSON]:
+    """Those that are not 0: what was keyed before they were there keeps its key."""
+    return {name: number for name, number in numbers.items() if number}
 
 
 def _is_size(value: object) -> bool:

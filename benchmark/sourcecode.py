@@ -37,16 +37,24 @@ _DECLARED = {"one_sided", "unoriented"}
 
 
 def source_record(detector: Detector, recipe: Recipe | None) -> dict[str, JSON]:
-    """What a record keeps: name, revision and source hash of the detector and of the model."""
+    """What a record keeps: name, revision and source hash of the detector and of the model.
+
+    With the model, how often the settings of its recipe and of the companions have changed their
+    meaning (`oodbench.recipes.Recipe.settings_revision`).
+    """
     cls: type = type(detector)
-    parts = {"detector": _part(detector.name, detector.revision, detector_source(cls))}
+    parts: dict[str, JSON] = {
+        "detector": _part(detector.name, detector.revision, detector_source(cls))
+    }
     if recipe is not None:
         config = type(recipe.config)
-        parts["model"] = _part(config.name, config.revision, model_source(config))
+        model = _part(config.name, config.revision, model_source(config))
+        settings = sum(r.settings_revision for r in (recipe, *detector.companion_recipes))
+        parts["model"] = model | ({"settings_revision": settings} if settings else {})
     return parts
 
 
-def _part(name: str, revision: int, source: str | None) -> JSON:
+def _part(name: str, revision: int, source: str | None) -> dict[str, JSON]:
     return {"name": name, "revision": revision, "sha256": source}
 
 

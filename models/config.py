@@ -7,6 +7,7 @@ A model is registered by its configuration class, which names the model (`name`)
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import (
@@ -111,7 +112,7 @@ class FreeBits(Frozen):
     ``hvk``: every element of the single-sample KL is floored at nats / C (C = channels or units
     of the layer), as in the HVK code; ``layer``: the batch mean of a layer's analytic KL is
     floored at `nats`.  The floor is `nats` for `constant_epochs`, then falls linearly to 0 over
-    `falling_epochs`.
+    `falling_epochs`; from there on the KL is left as it is and the loss is −ELBO.
     """
 
     kind: Literal["hvk", "layer"] = "hvk"
@@ -196,6 +197,12 @@ class HierarchicalConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_norm: bool = True
     generative_skips: Literal["conv1x1", "drop", "none"] = "conv1x1"
+
+    def settings_revision(self, training: Mapping[str, object]) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`: 1 with free bits, whose floor of 0
+        once cut off the negative elements of the KL.
+        """
+        return 0 if self.objective.free_bits is None else 1
 
     @model_validator(mode="after")
     def _allocated(self) -> HierarchicalConfig:

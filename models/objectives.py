@@ -80,7 +80,7 @@ def free_nats(epoch: int, settings: FreeBits) -> float:
 
 
 def floored_kl(element: Tensor, floor: float, settings: FreeBits) -> Tensor:
-    """(B,) or scalar: one latent's KL with its floor; `element` (B, d, …) elementwise, nats.
+    """(B,) or scalar: one latent's KL with its floor > 0; `element` (B, d, …) elementwise, nats.
 
     ``hvk``: Σ over elements of max(KL, λ/C), C = size of dimension 1, so that a conv latent gets
     λ at every pixel.  ``layer``: max(batch mean of the layer's KL, λ).
@@ -107,10 +107,11 @@ def objective_loss(
         x, noise, ks, lower=settings.lower, kl="sample" if monte_carlo else "analytic"
     )
     kl = out.kl_layers()[0]
-    if settings.free_bits is None:
+    floor = 0.0 if settings.free_bits is None else free_nats(epoch, settings.free_bits)
+    if settings.free_bits is None or floor == 0:
+        # No floor, not a floor at 0: elements of a single-sample KL are often negative.
         penalty = kl.sum(-1).mean()
     else:
-        floor = free_nats(epoch, settings.free_bits)
         parts = [
             floored_kl(latent, floor, settings.free_bits)
             for i in range(model.layers)

@@ -84,6 +84,18 @@ def test_a_newer_revision_answers_for_an_older_one(tmp_path: Path) -> None:
     assert left_out_notes(group_runs(old)) == []
 
 
+def test_settings_that_compute_something_else_now_answer_for_what_they_computed(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    now = {"detector": {"revision": 1}, "model": {"revision": 1, "settings_revision": 1}}
+    before = {"detector": {"revision": 1}, "model": {"revision": 1}}
+    old = run(store, 0, source=before)
+    mended = run(store, 0, "b" * 64, source=now, id_scores="others")
+    (group,) = group_runs([mended, old])
+    assert (group.entries, group.mark, group.older) == ([mended], "", 1)
+
+
 def test_recipes_of_one_detector_are_told_apart(tmp_path: Path) -> None:
     store = Store(tmp_path)
     entries = [run(store, 0), run(store, 0, "b" * 64, recipe="C3")]

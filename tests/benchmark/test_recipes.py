@@ -109,6 +109,21 @@ def test_a_users_recipe(tmp_path: Path) -> None:
     assert changed.fit_parts() != recipe.fit_parts()
 
 
+def test_only_fits_whose_settings_changed_their_meaning_have_another_key() -> None:
+    """Free bits of 0 once cut the KL off: fits with free bits, and no others, say so."""
+    revised = {
+        (name, variant)
+        for name, file in recipe_files().items()
+        for scale in file.scales
+        for variant in file.scales[scale].get("variants", {"": {}})  # type: ignore[union-attr]
+        if "settings_revision" in resolve(file, scale, variant).fit_parts()
+    }
+    assert {("F3", "hvk"), ("lvae-C3", "lvae"), ("biva-D2", "biva"), ("F3-hvk", "hvk")} <= revised
+    for name, variant in revised:
+        objective = resolve(find_recipe(name), "smoke", variant).config.objective  # type: ignore[attr-defined]
+        assert objective.free_bits is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

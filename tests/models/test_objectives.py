@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oodbench.models.config import FreeBits, HVAEConfig
+from oodbench.models.config import BIVAConfig, FreeBits, HVAEConfig, LVAEConfig
 from oodbench.models.noise import FreshNoise
 from oodbench.models.objectives import bits_per_dim, floored_kl, free_nats, warmup_weight
 
+Config = HVAEConfig | LVAEConfig | BIVAConfig
+KINDS = (HVAEConfig, LVAEConfig, BIVAConfig)
 
-def tiny(objective: dict[str, object]) -> HVAEConfig:
+
+def tiny(objective: dict[str, object], kind: type[Config] = HVAEConfig) -> Config:
     conv = {"kind": "conv", "channels": 4, "kernel": 3, "stride": 2, "blocks": 1}
-    return HVAEConfig.model_validate(
+    return kind.model_validate(
         {
             "layers": [
                 {"stage": conv, "latent": "c2"},
@@ -49,6 +52,58 @@ def test_layer_floor_is_on_the_batch_mean_of_the_layer() -> None:
     settings = FreeBits(kind="layer")
     assert floored_kl(element, 2.0, settings).item() == pytest.approx(2.375)
     assert floored_kl(element, 3.0, settings).item() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("free_bits", ["hvk", "layer"])
+def test_after_the_cool_down_the_loss_is_minus_the_elbo(kind: type[Config], free_bits: str) -> None:
+    """log w of the same draws is log p(x, z) − log q(z|x): its mean is what −loss must be."""
+    torch.manual_seed(0)
+    settings = {"kind": free_bits, "constant_epochs": 2, "falling_epochs": 2}
+    objective = {"kind": "elbo", "warmup_epochs": 4, "free_bits": settings}
+    model = tiny(objective, kind).build((1, 16, 16))
+    images = torch.randint(0, 256, (16, 1, 16, 16), dtype=torch.uint8)
+    model.initialise(images)
+    negative = 0
+    for epoch in (4, 5, 100):
+        torch.manual_seed(epoch)
+        loss = float(model.loss(images, epoch)["loss"].detach())
+        torch.manual_seed(epoch)
+        if free_bits == "hvk":
+            bound = float(model.log_prob(images, samples=1).mean())
+        else:
+            noise = FreshNoise(16)
+            x = model.likelihood.observe(images, noise)
+            bound = float(model.branches(x, noise, kl="analytic").elbo().mean().detach())
+        assert loss == pytest.approx(-bound, rel=1e-9)
+        torch.manual_seed(epoch)
+        noise = FreshNoise(16)
+        out = model.branches(model.likelihood.observe(images, noise), noise)
+        negative += sum(int((element < 0).sum()) for element in out.kl[0].values())
+    assert negative > 100, "without negative elements a maximum with 0 would go unseen"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_positive_floor_is_the_published_rule(kind: type[Config]) -> None:
+    """β Σ max(log q − log p, λ/C) over the elements of every latent, in a plain loop."""
+    torch.manual_seed(0)
+    settings = {"kind": "hvk", "nats": 0.4, "constant_epochs": 4, "falling_epochs": 4}
+    objective = {"kind": "elbo", "warmup_epochs": 10, "free_bits": settings}
+    model = tiny(objective, kind).build((1, 8, 8))
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    model.initialise(images)
+    torch.manual_seed(1)
+    loss = float(model.loss(images, epoch=6)["loss"].detach())
+    torch.manual_seed(1)
+    noise = FreshNoise(5)
+    out = model.branches(model.likelihood.observe(images, noise), noise)
+    channels = {0: 2, 1: 3, 2: 2}
+    penalty = 0.0
+    for index, element in out.kl[0].items():
+        floor = 0.4 * (1 - 1 / 3) / channels[index]
+        penalty += sum(max(value, floor) for value in element.flatten().tolist())
+    expected = float(out.nll.mean().detach()) + 0.6 * penalty / 5
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("nats", "dims", "bits"), [(1590, 784, 2.9259), (1909.1, 784, 3.5131)])
