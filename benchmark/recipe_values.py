@@ -11,6 +11,7 @@ from oodbench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
 
 
 def shown(value: object) -> str:
@@ -45,7 +46,51 @@ def validate(model: object, value: JSON, where: str) -> BaseModel:
         if unknown:
             close = ", ".join(nearest(str(first["loc"][-1]), _keys(cls))[:3])
             raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
-        raise ConfigError(f"{where}: {path}: {first['msg']}") from error
+        raise ConfigError(f"{where}: {path}: {_worded(first)}") from error
+
+
+#: Our words for the kinds of pydantic's errors, the braces filled from their context.
+_WORDS = {
+    "missing": "is missing",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
+    "union_tag_not_found": "{discriminator} is missing",
+    "string_too_short": "must not be empty",
+    "value_error": "{error}",
+}
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "mapping": "a mapping",
+    "model": "a mapping",
+}
+
+
+def _worded(error: ErrorDetails) -> str:
+    """One error in words that do not change with the library's; its own for a kind unknown here."""
+    kind = error["type"]
+    wrong_type = kind.endswith(("_type", "_parsing", "_parsing_size", "_from_float"))
+    wanted = _TYPES.get(kind.partition("_")[0]) if wrong_type else None
+    if kind in _WORDS:
+        text = _WORDS[kind].format_map(error.get("ctx", {}))
+    elif wanted is not None:
+        text = f"must be {wanted}"
+    else:
+        return error["msg"]
+    about = kind in ("missing", "value_error") or kind.startswith("union_tag")
+    return text if about else f"{text}, not {shown(error['input'])}"
 
 
 def _check_values(given: JSON, taken: JSON, where: str) -> None:

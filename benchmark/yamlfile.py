@@ -1,11 +1,13 @@
 """Reading YAML declarations: the safe loader, no duplicate keys, no aliases, errors in one line.
 
-The events are looked through before anything is built from them: a file that repeats itself by
-aliases, or that nests so deeply that the loader would overflow its stack, goes no further.
+Every bound is checked here before the library meets it, so that a refusal reads the same under
+every version of it: the nesting of brackets in the text itself (the library looks ahead), then
+aliases, tags and the nesting of the events, all before anything is built from them.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Hashable
 from pathlib import Path
@@ -24,6 +26,12 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 #: What PyYAML's constructors raise on scalars that do not match their tag, beside its own errors.
 _CONSTRUCTION = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+#: Quoted scalars and comments, whose brackets do not count, and brackets, which do.
+_BRACKETS = re.compile(
+    r"""(?<![^\s\[{,:])(?:"(?:\\.|[^"\\])*"|'[^']*')|(?<!\S)\#[^\n]*|[\[\]{}]""", re.DOTALL
+)
+#: What an explicit tag may name: plain values, nothing that is an object.
+_TAGS = set(filter(None, yaml.SafeLoader.yaml_constructors))
 
 
 class _Loader(_Base):
@@ -47,8 +55,25 @@ class _Loader(_Base):
         return super().construct_mapping(node, deep=deep)
 
 
+def _check_brackets(path: Path, text: str) -> None:
+    """ConfigError where lists and mappings in brackets nest too deeply."""
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        if found[0] in ("[", "{"):
+            depth += 1
+        elif found[0] in ("]", "}"):
+            depth = max(0, depth - 1)
+        if depth > MAX_DEPTH:
+            raise _too_deep(path, text.count("\n", 0, found.start()) + 1)
+
+
+def _too_deep(path: Path, line: int) -> ConfigError:
+    return ConfigError(f"{path}, line {line}: nested more than {MAX_DEPTH} levels deep")
+
+
 def _check_events(path: Path, text: str) -> None:
-    """ConfigError on aliases (a small file could grow without bound) and on deep nesting."""
+    """ConfigError on aliases (a small file could grow without bound), on tags of objects and on
+    deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
         line = event.start_mark.line + 1 if event.start_mark else 0
@@ -56,12 +81,18 @@ def _check_events(path: Path, text: str) -> None:
             raise ConfigError(
                 f"{path}, line {line}: aliases (*name) are not allowed; write the value out"
             )
+        tag = getattr(event, "tag", None)
+        if tag is not None and tag not in _TAGS:
+            raise ConfigError(
+                f"{path}, line {line}: the tag {tag} is not allowed; leave it out and write the"
+                " value as it is"
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{path}, line {line}: nested more than {MAX_DEPTH} levels deep")
+            raise _too_deep(path, line)
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -78,6 +109,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text") from error
     try:
+        _check_brackets(path, text)
         _check_events(path, text)
         value = _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:

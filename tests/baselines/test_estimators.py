@@ -164,7 +164,7 @@ def test_a_transductive_estimator_is_refused() -> None:
 
 
 def test_what_an_estimator_refuses_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="n_estimators=-3: The 'n_estimators' parameter") as error:
+    with pytest.raises(ConfigError, match=r"n_estimators=-3: .*n_estimators") as error:
         fitted("sklearn.IsolationForest,n_estimators=-3", blobs(50, 0))
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="n_components"):

@@ -131,7 +131,7 @@ def test_only_fits_whose_settings_changed_their_meaning_have_another_key() -> No
         ({"scales": {"smal": {}}}, "unknown key 'smal'; nearest: small"),
         ({"scales": scales(trainin={})}, "unknown key 'trainin'; nearest: training"),
         ({"scales": scales(training={"epoch": 3})}, "unknown key 'epoch'; nearest: epochs"),
-        ({"scales": scales(training={"epochs": 0})}, "training: epochs: Input should be greater"),
+        ({"scales": scales(training={"epochs": 0})}, "training: epochs: must be at least 1, not 0"),
         ({"scales": scales(measure={"lower": "mean"})}, "measure: lower: .*'mode' or 'sample'"),
         ({"scales": scales(model={"likelihood": {"kind": "logistic"}, "layers": [
             {"stage": {"kind": "mlp"}, "latent": "x4"}]})}, "a latent is written c16"),
