@@ -135,7 +135,9 @@ class Recipe:
         the training settings as JSON; one without the method has no such option.
         """
         of_model = getattr(self.config, "settings_revision", None)
-        return int(of_model(self.training.model_dump(mode="json"))) if of_model else 0
+        training = self.training.model_dump(mode="json")
+        own = int(of_model(training)) if of_model else 0
+        return own + self.training.settings_revision
 
     def fit_parts(self) -> dict[str, JSON]:
         """What the key of a fit holds of the recipe."""

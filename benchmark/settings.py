@@ -75,9 +75,10 @@ class Training(BaseModel):
     `lr_warmup_steps`.  `ema`: decay of the weight average that is kept instead of the last weights.
     `mutation`: probability with which a value of a training image is replaced by a uniform one,
     anew at every access (background models of likelihood ratios).  `kernel_decay`: λ of a penalty
-    λ Σ w² over the kernels, beside `weight_decay`, which is on every parameter.  `momentum` is that
-    of ``sgd``, after Nesterov.  `outliers` are given to models that ask for them.
-    `early_stop` may end it before its epochs are over (`oodbench.earlystop`).
+    λ Σ w² over the kernels of convolutions and linear layers, which stands in the loss: `clip`
+    bounds the norm of the gradient of both.  `weight_decay` is on every parameter, after clipping.
+    `momentum` is that of ``sgd``, after Nesterov.  `outliers` are given to models that ask for
+    them.  `early_stop` may end it before its epochs are over (`oodbench.earlystop`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -105,6 +106,12 @@ class Training(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     augment: Augmentation | None = None
     outliers: Outliers | None = None
+
+    @property
+    def settings_revision(self) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`: 1 where a penalty on kernels, once added
+        after clipping, weighed more than its λ."""
+        return 1 if self.kernel_decay is not None and self.clip is not None else 0
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -235,8 +235,6 @@ class _Loop:
             images, given = self.feed.step(step)
             logged = cast(Trainable, self.model).loss(images, self._epoch(step), **given)
         torch.autograd.backward(logged["loss"])
-        if self.settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimiser.step()
         self._update_average()
         self._accumulate(step, logged)

@@ -40,6 +40,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def decayed_beside_kernels(training: Mapping[str, object]) -> int:
+    """1 with `kernel_decay`: for models of which it once also took scales and means for kernels."""
+    return 0 if training.get("kernel_decay") is None else 1
+
+
 class ConvStage(Frozen):
     """Residual convolution blocks (HVK code; methods in `oodbench.models.blocks`).
 
@@ -202,7 +207,8 @@ class HierarchicalConfig(Frozen):
         """See `oodbench.recipes.Recipe.settings_revision`: 1 with free bits, whose floor of 0
         once cut off the negative elements of the KL.
         """
-        return 0 if self.objective.free_bits is None else 1
+        free_bits = 0 if self.objective.free_bits is None else 1
+        return free_bits + (decayed_beside_kernels(training) if self.weight_norm else 0)
 
     @model_validator(mode="after")
     def _allocated(self) -> HierarchicalConfig:
@@ -296,6 +302,10 @@ class GlowConfig(Frozen):
     steps: PositiveInt = 16
     hidden: PositiveInt = 200
 
+    def settings_revision(self, training: Mapping[str, object]) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`."""
+        return decayed_beside_kernels(training)
+
     def build(self, shape: tuple[int, int, int]) -> Glow:
         """The untrained network for images of `shape` (C, H, W)."""
         from oodbench.models.glow import Glow
@@ -315,6 +325,10 @@ class PixelCNNConfig(Frozen):
     components: PositiveInt = 10
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weight_norm: bool = True
+
+    def settings_revision(self, training: Mapping[str, object]) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`."""
+        return decayed_beside_kernels(training) if self.weight_norm else 0
 
     def build(self, shape: tuple[int, int, int]) -> PixelCNN:
         """The untrained network for images of `shape` (C, H, W)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from oodbench.models.config import Frozen, Likelihood
+from oodbench.models.config import Frozen, Likelihood, decayed_beside_kernels
 
 if TYPE_CHECKING:
     from oodbench.models.dvp import DVPVAE
@@ -61,6 +62,10 @@ class DVPConfig(Frozen):
     pseudo_input: PositiveInt = 7
     diffusion: DiffusionSettings = DiffusionSettings()
     sees: Literal["draw", "intensities"] = "draw"
+
+    def settings_revision(self, training: Mapping[str, object]) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`."""
+        return decayed_beside_kernels(training)
 
     @property
     def layers(self) -> int:

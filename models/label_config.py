@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from oodbench.models.config import Frozen
+from oodbench.models.config import Frozen, decayed_beside_kernels
 
 if TYPE_CHECKING:
     from oodbench.models.image_classifier import ImageClassifier
@@ -125,6 +126,10 @@ class MixtureVIBConfig(Frozen):
     latent: Annotated[int, Field(ge=1, le=64)] = 3
     components: PositiveInt = 200
     rate_weight: Annotated[float, Field(gt=0)] = 1e-3
+
+    def settings_revision(self, training: Mapping[str, object]) -> int:
+        """See `oodbench.recipes.Recipe.settings_revision`."""
+        return decayed_beside_kernels(training)
 
     def build(self, shape: tuple[int, int, int]) -> MixtureVIBClassifier:
         """The untrained network for images of `shape` (C, H, W)."""

@@ -48,9 +48,14 @@ def weights_kept() -> Iterator[None]:
 
 
 class WeightNormLayer(nn.Module):
-    """Base: parameters v, g, bias; `out_dim` is the dimension of v that counts output channels."""
+    """Base: parameters v, g, bias; `out_dim` is the dimension of v that counts output channels.
+
+    `kernels` names what a penalty on kernels is on: v, whose length no output depends on where g
+    is there.
+    """
 
     out_dim = 0
+    kernels = ("v",)
 
     def __init__(self, shape: tuple[int, ...], out_features: int, normalise: bool) -> None:
         super().__init__()

@@ -110,7 +110,7 @@ def test_a_users_recipe(tmp_path: Path) -> None:
 
 
 def test_only_fits_whose_settings_changed_their_meaning_have_another_key() -> None:
-    """Free bits of 0 once cut the KL off: fits with free bits, and no others, say so."""
+    """Free bits once cut the KL off at 0, a penalty once escaped the clip: these and no others."""
     revised = {
         (name, variant)
         for name, file in recipe_files().items()
@@ -119,9 +119,15 @@ def test_only_fits_whose_settings_changed_their_meaning_have_another_key() -> No
         if "settings_revision" in resolve(file, scale, variant).fit_parts()
     }
     assert {("F3", "hvk"), ("lvae-C3", "lvae"), ("biva-D2", "biva"), ("F3-hvk", "hvk")} <= revised
+    assert {("lr-pixelcnn-F", "lr-pixelcnn-m0.1-l10")} <= revised
     for name, variant in revised:
-        objective = resolve(find_recipe(name), "smoke", variant).config.objective  # type: ignore[attr-defined]
-        assert objective.free_bits is not None
+        recipe = resolve(find_recipe(name), "smoke", variant)
+        objective = getattr(recipe.config, "objective", None)
+        penalised = recipe.training.kernel_decay is not None
+        assert penalised or (objective is not None and objective.free_bits is not None)
+    paper = resolve(find_recipe("lr-pixelcnn-F"), "paper", "lr-pixelcnn-m0.1-l10")
+    assert paper.training.clip is None
+    assert "settings_revision" not in paper.fit_parts()
 
 
 @pytest.mark.parametrize(

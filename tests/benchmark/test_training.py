@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from oodbench.canonical import JSON
 from oodbench.detector import Detector
 from oodbench.errors import PluginError, TrainingError
 from oodbench.measuring import Measured, measure
-from oodbench.optimisation import learning_rate, make_optimiser
+from oodbench.models.config import GlowConfig, PixelCNNConfig
+from oodbench.optimisation import kernels, learning_rate, make_optimiser
 from oodbench.progress import Progress
 from oodbench.recipes import find_recipe, resolve
 from oodbench.seeding import KeyedNoise, derive_seed
@@ -177,6 +179,63 @@ def test_kernel_decay_is_a_penalty_on_kernels_alone(optimiser: str) -> None:
             stepping.step()
         found.append(weights(layer))
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax", "rmsprop", "sgd"])
+@pytest.mark.parametrize("clip", [1e-3, 1.0, 1e6])
+def test_clipping_leaves_the_penalty_its_weight_beside_the_loss(
+    optimiser: str, clip: float
+) -> None:
+    """The gradient of loss + λ Σ w² by autograd, its norm bounded as a whole."""
+    settings = Training(epochs=1, optimiser=optimiser, lr=0.1, kernel_decay=3.0, clip=clip)  # type: ignore[arg-type]
+    plain = Training(epochs=1, optimiser=optimiser, lr=0.1)  # type: ignore[arg-type]
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    found = []
+    for chosen, by_hand in ((settings, False), (plain, True)):
+        torch.manual_seed(1)
+        layer = torch.nn.Linear(3, 2)
+        stepping = make_optimiser(layer, chosen)
+        for _ in range(3):
+            loss = layer(x).square().sum()
+            if by_hand:
+                loss = loss + 3.0 * layer.weight.square().sum()
+            stepping.zero_grad()
+            loss.backward()
+            if by_hand:
+                grads = [p.grad for p in layer.parameters() if p.grad is not None]
+                norm = math.sqrt(sum(float(g.square().sum()) for g in grads))
+                for grad in grads:
+                    grad.mul_(min(1.0, clip / norm))
+            stepping.step()
+        found.append(weights(layer))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_a_heavily_clipped_fit_still_ends_where_its_penalty_says() -> None:
+    """min ½ Σ (w − 100)² + λ w²: the minimum 100 / (1 + 2λ) does not depend on the clip."""
+    for clip in (None, 1.0):
+        layer = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(layer.weight, 30.0)
+        settings = Training(epochs=1, optimiser="sgd", lr=0.1, kernel_decay=1.0, clip=clip)
+        stepping = make_optimiser(layer, settings)
+        for _ in range(400):
+            stepping.zero_grad()
+            (0.5 * (layer.weight - 100.0).square().sum()).backward()
+            stepping.step()
+        assert layer.weight.item() == pytest.approx(100.0 / 3.0, abs=0.1)
+
+
+def test_kernels_are_the_arrays_of_linear_maps() -> None:
+    """Not ActNorm's scale and shift, Glow's top prior or the g of weight normalisation."""
+    glow = GlowConfig(levels=2, steps=1, hidden=4).build((1, 8, 8))
+    cnn = PixelCNNConfig(filters=4, blocks=1, resolutions=1, components=1).build((1, 8, 8))
+    plain = cnn.config.model_copy(update={"weight_norm": False}).build((1, 8, 8))
+    for model, leaf in ((glow, "weight"), (cnn, "v"), (plain, "v")):
+        found = set(map(id, kernels(model)))
+        names = {name for name, p in model.named_parameters() if id(p) in found}
+        wanted = {n for n, p in model.named_parameters() if n.endswith(f".{leaf}") and p.ndim == 4}
+        assert names == wanted
+    assert len(kernels(glow)) == 2 * 3 + 1
 
 
 # ---------------------------------------------------------------------- measuring
