@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class DeepEnsemble(ClassifierDetector):
     """1 − max_y of the mean probability."""
 
+    revision = 2
+    measure_revision = 1
     unoriented = GROWS_WITH_CONTRAST
     recipe_variant = "classifier-ensemble"
     measure_name = "deep-ensemble"
@@ -46,6 +48,9 @@ class DeepEnsemble(ClassifierDetector):
         return statistics["probability"]
 
     def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
-        """1 − max_y of the mean probability."""
-        largest: np.ndarray = statistics["probability"].max(axis=1)
-        return 1.0 - largest
+        """1 − max_y of the mean probability: the sum of the others, which near certainty is not
+        rounded to 0."""
+        import numpy as np
+
+        others = np.sort(statistics["probability"], axis=1)[:, :-1]
+        return np.asarray(others.sum(axis=1))

@@ -4,7 +4,9 @@ Morningstar, Ham, Gallagher, Lakshminarayanan, Alemi, Dillon, AISTATS 2021 (arXi
 Statistics T(x) of the HVAE trained on the plain ELBO, each standardised on a seeded subset of the
 training images: the bound L, the reconstruction NLL_0, and KL_l of every layer.
     KDE:  score(x) = −Σ_j log p_j(T_j(x)), p_j a Gaussian kernel density with Scott's bandwidth
-    SVM:  score(x) = −decision value of a one-class SVM on T
+    SVM:  score(x) = −log Σ_i α_i k(T_i, T(x)) of a one-class SVM on T with the kernel k
+which ranks as the SVM's negated decision value ρ − Σ_i α_i k does; that one rounds to ρ for all
+images that are far from every training image, its logarithm goes on.
 Higher = more OOD.  Cost per image: the model's measurement; nothing but score functions is added.
 """
 
@@ -23,6 +25,8 @@ GRID = 4096
 #: Beyond this many bandwidths from every training value the density underflows; its tail is kept
 #: as the parabola of the nearest kernel, so that far images stay ordered.
 TAIL = 4.0
+#: Numbers of a block of distances.
+ELEMENTS = 4_000_000
 
 
 def features(statistics: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -67,24 +71,51 @@ class KernelDensity:
         return np.asarray(inside - np.where(over > 0, drop, 0.0))
 
 
+class SupportDensity:
+    """log Σ_i α_i exp(−γ ‖x_i − x‖²) over the support vectors x_i of a one-class SVM.
+
+    γ = 1 / (J · variance of all values), scikit-learn's "scale".
+    """
+
+    def __init__(self, values: np.ndarray, nu: float = 0.5) -> None:
+        import numpy as np
+        from sklearn.svm import OneClassSVM
+
+        self.gamma = 1.0 / (values.shape[1] * (values.var() or 1.0))
+        svm = OneClassSVM(kernel="rbf", gamma=self.gamma, nu=nu).fit(values)
+        self.support, self.log_weights = svm.support_vectors_, np.log(svm.dual_coef_[0])
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """(N,) of values (N, J)."""
+        import numpy as np
+        from scipy.spatial.distance import cdist
+        from scipy.special import logsumexp
+
+        parts = np.array_split(values, max(1, len(values) * len(self.support) // ELEMENTS))
+        return np.concatenate([
+            logsumexp(self.log_weights - self.gamma * cdist(p, self.support, "sqeuclidean"), axis=1)
+            for p in parts
+        ])  # fmt: skip
+
+
 @register("dose-hvae", cite="arXiv 2006.09273", title="DoSE (HVAE)")
 class DoSE(HierarchicalVAE):
     """Both forms on the vanilla HVAE, whose fit and measurement are shared."""
 
+    revision = 2
+    measure_revision = 1
     recipe_variant = "vanilla"
     score_patterns = ("DoSE-KDE", "DoSE-SVM")
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Standardise, fit a density to each statistic and a one-class SVM to all."""
-        from sklearn.svm import OneClassSVM
-
         raw = features(statistics)
         self.mean, self.spread = raw.mean(axis=0), raw.std(axis=0)
         self.spread[self.spread == 0] = 1.0
         standard = (raw - self.mean) / self.spread
         self.densities = [KernelDensity(column) for column in standard.T if column.std() > 0]
         self.varying = standard.std(axis=0) > 0
-        self.svm = OneClassSVM(kernel="rbf", gamma="scale", nu=0.5).fit(standard)
+        self.support = SupportDensity(standard)
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """DoSE-KDE and DoSE-SVM."""
@@ -95,7 +126,7 @@ class DoSE(HierarchicalVAE):
         terms = [density(c) for density, c in zip(self.densities, columns, strict=True)]
         return {
             "DoSE-KDE": -np.sum(terms, axis=0),
-            "DoSE-SVM": np.asarray(-self.svm.decision_function(standard)),
+            "DoSE-SVM": -self.support(standard),
         }
 
     def score_names(self) -> list[str]:

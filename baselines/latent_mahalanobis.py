@@ -4,6 +4,7 @@ Denouden et al. 2018 (arXiv 1812.02765) add this distance to the reconstruction 
 autoencoder; it is our reading of the row LMD of Li et al. 2022, who do not expand the name and
 print it among the methods with labels, though it uses none.  With m and C mean and covariance of
 the posterior means of the training images: ½ (μ(x) − m)ᵀ C⁻¹ (μ(x) − m), higher = more OOD.
+Of more than 10,000 training images (or `measure.max_images`) a seeded subset.
 Cost per image: one encoder pass.  The VAE is that of `vae`, whose fit it shares.
 """
 

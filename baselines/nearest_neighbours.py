@@ -1,8 +1,8 @@
 """KNN: the distance to the k-th nearest training image, in the classifier's features.
 
 Sun, Ming, Zhu, Li, ICML 2022 (arXiv 2204.06507): Euclidean distance of features scaled to length 1,
-k = 50; higher = more OOD.  The training images are the seeded subset that is measured for
-calibration (at most 10,000); with fewer than k of them k is their number.  pytorch-ood searches.
+k = 50; higher = more OOD.  Of more than 10,000 training images (or `measure.max_images`) a seeded
+subset; with fewer than k of them k is their number.  pytorch-ood searches.
 Cost per image: one forward pass and a search.
 """
 

@@ -3,7 +3,7 @@
 Sun, Guo, Li, NeurIPS 2021 (arXiv 2111.12797): features are clipped at c, the 90th percentile
 of all activations on training images, and go through the last layer again:
     score = −logsumexp_y (W min(h, c) + b)_y,   higher = more OOD.
-The training images are the seeded subset that is measured for calibration.  Computed by
+Of more than 10,000 training images (or `measure.max_images`) a seeded subset.  Computed by
 pytorch-ood, in float64.  Cost per image: one forward pass.
 """
 

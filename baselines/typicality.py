@@ -1,7 +1,8 @@
 """Typicality: the distance of an image's likelihood from that of typical training images.
 
 Nalisnick, Matsukawa, Teh, Lakshminarayanan 2019 (arXiv 1906.02994), with groups of one image: with
-H the mean of −log p over a seeded subset of the training images, in nats,
+H the mean of −log p over the training images (of more than 10,000, or `measure.max_images`, a
+seeded subset), in nats,
     score(x) = |−log p(x) − H|,  higher = more OOD.
 Two-sided: an image whose likelihood is too high is found as well.
 Cost per image: one forward pass; H costs one pass over the subset.

@@ -4,9 +4,9 @@ Wang, Li, Feng, Zhang, CVPR 2022 (arXiv 2203.10807).  With h the features, W and
 u = −W⁺b, and R the directions of least second moment of h − u on training images:
     score = α ‖Rᵀ(h − u)‖ − logsumexp_y f_y(x),   higher = more OOD,
 which ranks as the virtual logit's probability does; α makes the mean residual on training images
-the mean of their largest logit.  The training images are the seeded subset that is measured for
-calibration.  The published dimensions of the principal space, 512 of 768 and 1000 of 2048, are for
-wider features: here it has half of their rank, so that units which never fire belong to R.
+the mean of their largest logit.  Of more than 10,000 training images (or `measure.max_images`) a
+seeded subset.  The published dimensions of the principal space, 512 of 768 and 1000 of 2048, are
+for wider features: here it has half of their rank, so that units which never fire belong to R.
 Cost per image: one forward pass.
 """
 

@@ -13,6 +13,8 @@ are measured batch by batch like any other, without a sign of where they come fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -97,18 +99,30 @@ def labels_for(recipe: Recipe, train: ImageSet) -> np.ndarray | None:
     return train.labels
 
 
-def check_disjoint(outliers: ImageSet, ood: ImageSet) -> None:
+def check_disjoint(
+    outliers: ImageSet, ood: ImageSet, untouched: Callable[[ImageSet], ImageSet]
+) -> None:
     """DataError where declared images come from the OOD set, or share an image with it.
 
-    `outliers`: those that a model learns from, or those that a detector chooses on.
+    `outliers`: those that a model learns from, or those that a detector chooses on.  Two sets are
+    one where they are one without their classes and steps.  Images are compared as they are and,
+    where `untouched` can give them, as they were before all steps: a blurred copy is a copy.
     """
-    base = outliers.name.split("@")[0]
-    if outliers.fingerprint == ood.fingerprint or base == ood.name.split("@")[0]:
+    from oodbench.datasets.spec import parse_name
+
+    names = [parse_name(images.name) for images in (outliers, ood)]
+    declared = f"{outliers.name}, declared as outliers or for validation,"
+    if outliers.fingerprint == ood.fingerprint or names[0].base == names[1].base:
+        same = outliers.name == ood.name
+        which = "is" if same else f"comes from {names[0].base}, as does {ood.name},"
         raise DataError(
-            f"{outliers.name}, declared as outliers or for validation, is the OOD set of the pair;"
-            " declare another set in the recipe"
+            f"{declared} {which} the OOD set of the pair; declare another set in the recipe"
         )
     shared = count_copies(outliers.hashes(), ood.hashes())
+    if not shared and any(name.variants for name in names):
+        with suppress(DataError):  # images of many sizes cannot be had as they were
+            before = [untouched(images) for images in (outliers, ood)]
+            shared = count_copies(*(images.hashes() for images in before))
     if shared:
         raise DataError(
             f"{outliers.name} {outliers.split}, declared as outliers or for validation, shares"

@@ -72,9 +72,10 @@ class Feed:
         assert self.labels is not None
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= classes:
+            few = f"set model.classes to {high + 1} or more in the recipe"
             raise ConfigError(
-                f"the labels run from {low} to {high}, but the model has {classes} classes; set"
-                f" model.classes to {high + 1} or more in the recipe"
+                f"the labels run from {low} to {high}, but the model has {classes} classes;"
+                f" {'number the labels from 0' if low < 0 else few}"
             )
 
     def _permutation(self, number: int) -> Tensor:

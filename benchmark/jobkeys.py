@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from oodbench.canonical import JSON, digest
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.detector import Detector, wants_noise
-from oodbench.entitlement import WITH_LABELS, check_disjoint, labels_for
+from oodbench.entitlement import WITH_LABELS, check_disjoint, labels_for, takes_labels
 from oodbench.plan import Job, make_detector
 from oodbench.progress import Progress
 from oodbench.store import Key, Store
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 METRICS_REVISION = 3
 EQUAL_SIZE_SEED = 0
-#: Training or validation images that scores compare with, and training images of diagnostics.
+#: Training or validation images that scores compare with at most, whatever the test sets hold, and
+#: training images of diagnostics, no more than there are ID test images beside them.
 COMPARED_IMAGES = 10_000
 DIAGNOSED_IMAGES = 2_000
 
@@ -82,6 +83,7 @@ class JobKeys:
         self.name: DatasetName = parse_name(job.in_dist)
         self.test = self.load(job.in_dist, "test")
         self.detector, self.recipe = make_detector(job, self.test.shape)
+        self._give_classes()
         self.noisy = wants_noise(type(self.detector))
 
     # ------------------------------------------------------------------ data
@@ -90,8 +92,11 @@ class JobKeys:
         own = name == self.job.in_dist
         if own:
             return load(name, split, self.bench.places, divide=True)
-        test = self.test
-        return load(name, split, self.bench.places, like=test.shape, count=len(test))
+        return self._beside(name, split, len(self.test))
+
+    def _beside(self, name: str, split: str, count: int) -> ImageSet:
+        """A set in the shape of the ID images; `count` images of it where they are drawn."""
+        return load(name, split, self.bench.places, like=self.test.shape, count=count)
 
     def ood(self, pair: Pair) -> ImageSet:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""
@@ -99,8 +104,17 @@ class JobKeys:
         check_compatible(self.test, ood)
         for declared in (self.validation, *map(self.outliers, self.recipes)):
             if declared is not None:
-                check_disjoint(declared, ood)
+                check_disjoint(declared, ood, self._untouched)
         return ood
+
+    def _untouched(self, images: ImageSet) -> ImageSet:
+        """The same split before all steps and with all classes."""
+        from oodbench.datasets.spec import parse_name
+
+        wanted = parse_name(images.name)
+        divide = wanted.base == self.name.base
+        return load(replace(wanted, variants=(), classes=()), images.split, self.bench.places,
+                    divide=divide)  # fmt: skip
 
     def outliers(self, recipe: Recipe) -> ImageSet | None:
         """The set that the recipe declares as outliers, None where it declares none."""
@@ -120,7 +134,8 @@ class JobKeys:
         return self._declared(name, wanted.split)
 
     def _declared(self, name: str, split: str) -> ImageSet:
-        declared = self.load(name, split)
+        # Drawn sets as large as the training set: what is learned from knows no test set.
+        declared = self._beside(name, split, len(self.train))
         check_compatible(self.test, declared)
         return declared
 
@@ -131,9 +146,31 @@ class JobKeys:
         outliers = self.outliers(recipe)
         if outliers is not None:
             outliers.verify()
+        labels = labels_for(recipe, self.train)
         return Supervision(
-            labels_for(recipe, self.train), None if outliers is None else outliers.images
+            None if labels is None else self.numbered(labels, recipe),
+            None if outliers is None else outliers.images,
         )
+
+    def numbered(self, labels: np.ndarray, recipe: Recipe | None) -> np.ndarray:
+        """Labels as the recipe's model counts its classes; as they are where it takes none."""
+        from oodbench.classes import numbered, present
+
+        if recipe is None or not takes_labels(recipe):
+            return labels
+        return numbered(labels, present(recipe, self.train))
+
+    def _give_classes(self) -> None:
+        """Recipes of classifiers have an output for every class of the training images."""
+        from oodbench.classes import with_classes
+
+        if not any(map(takes_labels, self.recipes)):
+            return
+        assert self.recipe is not None
+        self.recipe = self.detector.recipe = with_classes(self.recipe, self.train)
+        self.detector.companion_recipes = [
+            with_classes(recipe, self.train) for recipe in self.detector.companion_recipes
+        ]
 
     @cached_property
     def train(self) -> ImageSet:
@@ -156,11 +193,19 @@ class JobKeys:
         return replace(left, split="held-out")
 
     @property
+    def compares(self) -> bool:
+        """Whether the scores compare an image with what was measured of training images."""
+        return type(self.detector).calibrates() or self.validation is not None
+
+    @property
     def train_subset(self) -> int:
-        """How many training images are measured, for `calibrate` or for diagnostics alone."""
-        compared = type(self.detector).calibrates() or self.validation is not None
-        limit = COMPARED_IMAGES if compared else DIAGNOSED_IMAGES
-        return min(len(self.train), self.count(self.test), limit)
+        """How many training images are measured, for `calibrate` or for diagnostics alone.
+
+        What scores compare with does not depend on any test set.
+        """
+        if self.compares:
+            return min(self.count(self.train), COMPARED_IMAGES)
+        return min(len(self.train), self.count(self.test), DIAGNOSED_IMAGES)
 
     @property
     def validation_subset(self) -> int:
@@ -184,7 +229,7 @@ class JobKeys:
         return found
 
     def count(self, images: ImageSet) -> int:
-        """How many images of a test split are measured: all, or the recipe's `max_images`."""
+        """How many images of a split are measured: all, or the recipe's `max_images`."""
         limit = self.recipe.measure.max_images if self.recipe is not None else None
         return len(images) if limit is None else min(limit, len(images))
 
@@ -316,6 +361,9 @@ class JobKeys:
             "metrics": METRICS_REVISION,
             "images": [self.test.fingerprint, ood.fingerprint],
         }
+        if self.compares and self.train_subset > self.count(self.test):
+            # Earlier runs compared with no more training images than there are ID test images.
+            parts["reference"] = self.train_subset
         if self.detector.reads is not None:
             parts["reads"] = [self.source.name, self.source.revision]
         if self.has_fit:

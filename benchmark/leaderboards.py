@@ -137,12 +137,29 @@ def _newest_revisions(entries: Iterable[Entry]) -> tuple[list[Entry], Counter[tu
     """The runs that no newer revision answers for, and how many of each names are left out."""
     ranked: list[tuple[Entry, tuple[JSON, ...], tuple[int, ...]]] = []
     newest: dict[tuple[JSON, ...], tuple[int, ...]] = {}
+    larger: set[tuple[JSON, ...]] = set()
     for entry in entries:
         same = (*_names(entry.record), entry.record["seed"])
         ranked.append((entry, same, _revisions(entry)))
         newest[same] = max(ranked[-1][-1], newest.get(same, ()))
-    older = Counter(same[:-1] for _, same, revisions in ranked if revisions < newest[same])
-    return [entry for entry, same, revisions in ranked if revisions == newest[same]], older
+        if _compares_with_more(entry):
+            larger.add(same)
+    older: Counter[tuple[JSON, ...]] = Counter()
+    kept = []
+    for entry, same, revisions in ranked:
+        # Before a run's record had its reference, that was no larger than the ID test set.
+        capped = same in larger and "reference" not in entry.record
+        if capped or revisions < newest[same]:
+            older[same[:-1]] += 1
+        else:
+            kept.append(entry)
+    return kept, older
+
+
+def _compares_with_more(entry: Entry) -> bool:
+    """Whether a run's scores compare with more training images than there are ID test images."""
+    bank = int(cast(int, entry.record.get("reference", 0)))
+    return bank > 0 and bank > cast("Mapping[str, int]", entry.record["available"])["id"]
 
 
 def _revisions(entry: Entry) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from oodbench.fitting import attach, peak_memory_mb, prepare
 from oodbench.jobkeys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
 from oodbench.pairs import Pair
 from oodbench.plan import Job, column_name
-from oodbench.runrecord import chosen, cost, duplicates, fit_notes, notes, results
+from oodbench.runrecord import chosen, cost, duplicates, fit_notes, notes, reference_notes, results
 from oodbench.sourcecode import source_record
 from oodbench.store import DamagedEntryError, Entry, Key
 
@@ -284,8 +284,10 @@ class _Evaluation:
             "layers": self.layers,
             "n": len(id_index),
             "available": {"id": counts[0], "ood": counts[1]},
+            "reference": self.keys.train_subset if self.keys.compares else 0,
             "notes": [
                 *fit_notes(self.keys),
+                *reference_notes(self.keys),
                 *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
                 *chosen(self.detector, id_entry.record),
             ],
@@ -322,7 +324,8 @@ class _Evaluation:
         from oodbench.payload import unpack_table
 
         index = entry.parse("statistics.parquet", unpack_table)["index"]
-        return {"label": images.labels[index.astype(int)]}
+        labels = images.labels[index.astype(int)]
+        return {"label": self.keys.numbered(labels, self.keys.recipe)}
 
     def _diagnose(self, images: ImageSet, entry: Entry) -> dict[str, JSON]:
         from oodbench.payload import unpack_tensors

@@ -59,6 +59,14 @@ def fit_notes(keys: JobKeys) -> list[str]:
     return [f"fitted on a seeded subset of {count} training images"]
 
 
+def reference_notes(keys: JobKeys) -> list[str]:
+    """What a reader has to know of the training images that scores compare with."""
+    if not keys.compares or keys.train_subset == len(keys.train):
+        return []
+    count = f"{keys.train_subset:,} of {len(keys.train):,}"
+    return [f"compared with a seeded subset of {count} training images"]
+
+
 def duplicates(keys: JobKeys, ood: ImageSet) -> list[str]:
     """Test images that are exact copies of training images, where the detector learned from them.
 

@@ -152,7 +152,8 @@ class Measuring(BaseModel):
 
     `lower`: how z≤k is drawn from p; `encoder_lower`: how z≤k is passed up the encoder on the way
     to z>k (HVK evaluates with ``mode`` for both); `importance_samples`: S of the bound L;
-    `max_images`: a split that holds more is measured on a seeded subset of that size; `members`:
+    `max_images`: a split that holds more, the training split for scores that compare with it
+    included, is measured on a seeded subset of that size; `members`:
     how many models an ensemble has whose size the recipe decides; `validation`: the OOD set for
     detectors that choose on one.
     """

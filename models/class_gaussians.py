@@ -30,11 +30,17 @@ class ClassGaussians(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
     def fit(self, moments: Moments) -> None:
-        """Take the estimates; a class without images has the mean of all images."""
+        """Take the estimates.
+
+        A class without images has the mean of all images, bit for bit, and is known by it
+        (`seen`); a mean of a class with images that equals it is moved by one rounding.
+        """
         count = moments.counts.sum()
         self.mean.copy_(moments.sums.sum(0) / count)
         seen = moments.counts > 0
         own = moments.sums / moments.counts.clamp(min=1)[:, None]
+        beside = torch.nextafter(own, torch.full_like(own, torch.inf))
+        own = torch.where((own == self.mean).all(1, keepdim=True), beside, own)
         self.means.copy_(torch.where(seen[:, None], own, self.mean))
         second = moments.squares / count
         within = second - (self.means.T * (moments.counts / count)) @ self.means
@@ -42,9 +48,17 @@ class ClassGaussians(nn.Module):
         total = second - torch.outer(self.mean, self.mean)
         self.total_precision.copy_(torch.linalg.pinv(total, rtol=1e-10, hermitian=True))
 
+    def seen(self) -> Tensor:
+        """(K,) bool: which classes had images; all of them where nothing tells."""
+        own = (self.means != self.mean).any(1)
+        return own if bool(own.any()) else torch.ones_like(own)
+
     def distance(self, features: Tensor) -> Tensor:
-        """min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c) of features (B, D), (B,) float64."""
-        away = features.double()[:, None] - self.means
+        """min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c) of features (B, D), (B,) float64.
+
+        Over the classes that had images: any other would stand in the middle of all.
+        """
+        away = features.double()[:, None] - self.means[self.seen()]
         return 0.5 * ((away @ self.precision) * away).sum(2).amin(1)
 
     def relative_distance(self, features: Tensor) -> Tensor:

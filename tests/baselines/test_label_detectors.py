@@ -138,6 +138,16 @@ def test_an_ensemble_of_equal_members_is_the_single_classifier(model: ImageClass
     np.testing.assert_allclose(found, on(single, model), atol=1e-12)
 
 
+def test_an_ensemble_that_is_nearly_certain_is_not_rounded_to_certainty() -> None:
+    gaps = np.array([38.0, 45.0, 60.0, 200.0])
+    logits = torch.from_numpy(np.stack([gaps, 0 * gaps], axis=1))
+    members = [SimpleNamespace(logits=lambda images: logits) for _ in range(2)]
+    ensemble = DeepEnsemble()
+    ensemble.attach(members)  # type: ignore[arg-type]
+    found = ensemble.score(measured(ensemble, pixels(4)))
+    np.testing.assert_allclose(found, np.exp(-gaps) / (1 + np.exp(-gaps)), rtol=1e-12)
+
+
 def test_an_ensemble_averages_probabilities_not_logits(model: ImageClassifier) -> None:
     torch.manual_seed(1)
     other = ClassifierConfig(network=CONV).build((1, 8, 8)).eval()  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from scipy.stats import gaussian_kde
+from sklearn.svm import OneClassSVM
 
 from oodbench.baselines.dose import DoSE, KernelDensity, features
 from oodbench.baselines.typicality import TypicalityGlow
@@ -69,6 +70,21 @@ def test_dose_sums_independent_log_densities() -> None:
     np.testing.assert_allclose(found, total, rtol=0.02, atol=0.05)
 
 
+def test_the_svm_ranks_as_scikit_learn_s_and_goes_on_where_that_one_rounds() -> None:
+    training, test = statistics(300), statistics(200, seed=3)
+    detector = DoSE()
+    detector.calibrate(training)
+    raw = features(training)
+    mean, spread = raw.mean(0), raw.std(0)
+    svm = OneClassSVM(kernel="rbf", gamma="scale", nu=0.5).fit((raw - mean) / spread)
+    decision = svm.decision_function((features(test) - mean) / spread)
+    found = detector.scores(test)["DoSE-SVM"]
+    np.testing.assert_allclose(np.exp(-found), decision - svm.intercept_, rtol=1e-9)
+    far = [detector.scores(statistics(1, shift))["DoSE-SVM"][0] for shift in (3e3, 1e4, 1e5, 1e6)]
+    assert np.all(np.diff(far) > 0)
+    assert far[0] > found.max()
+
+
 def test_they_share_fit_and_measurement_with_the_plain_detector(
     tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
@@ -78,7 +94,8 @@ def test_they_share_fit_and_measurement_with_the_plain_detector(
     assert done.returncode == 0, done.stderr
     store = Store(tmp_path / "results" / "store")
     assert len(list(store.entries("fit"))) == 1
-    assert len(list(store.entries("measure"))) == 3  # ID test, OOD test, training subset
+    # ID test, OOD test, the training images, and as many of them as there are ID test images.
+    assert len(list(store.entries("measure"))) == 4
     board = command("leaderboard", "--format", "json")
     rows = {row["score"]: row["metrics"]["auroc"]["value"] for row in json.loads(board.stdout)}
     for name in ("typicality", "DoSE-KDE", "DoSE-SVM"):

@@ -19,7 +19,7 @@ from oodbench.errors import ConfigError, DataError, PluginError
 from oodbench.fitting import make_fit
 from oodbench.jobkeys import Bench, JobKeys
 from oodbench.models.label_config import ClassifierConfig
-from oodbench.pairs import get_pair
+from oodbench.pairs import Pair, get_pair
 from oodbench.plan import Job, parse_detector
 from oodbench.progress import Progress
 from oodbench.recipes import Recipe, find_recipe, resolve
@@ -187,15 +187,52 @@ def test_what_reaches_a_model_in_training(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 # ---------------------------------------------------------------------- declared outliers
+def as_it_is(images: ImageSet) -> ImageSet:
+    return images
+
+
 def test_outliers_share_nothing_with_the_ood_set() -> None:
-    outliers, other = image_set("a"), image_set("b", seed=1)
-    check_disjoint(outliers, other)
-    with pytest.raises(DataError, match="is the OOD set of the pair"):
-        check_disjoint(outliers, replace(other, name="a@invert"))
+    outliers, other = image_set("a.npz"), image_set("b.npz", seed=1)
+    check_disjoint(outliers, other, as_it_is)
     mixed = np.concatenate([other.images, outliers.images[3:5]])
-    joined = ImageSet("c", "test", mixed, fingerprint(mixed, []))
+    joined = ImageSet("c.npz", "test", mixed, fingerprint(mixed, []))
     with pytest.raises(DataError, match="shares 2 images with the OOD set c"):
-        check_disjoint(outliers, joined)
+        check_disjoint(outliers, joined, as_it_is)
+
+
+@pytest.mark.parametrize(
+    ("declared", "ood"),
+    [
+        ("mnist", "mnist"),
+        ("mnist", "mnist@invert"),
+        ("mnist", "mnist[0-4]@blur(0.5)"),
+        ("mnist[0-4]", "mnist[5-9]"),
+        ("mnist@invert", "mnist[0-9]"),
+        ("a.npz@blur(1)", "a.npz[1,2]"),
+    ],
+)
+def test_classes_and_steps_make_no_other_set(declared: str, ood: str) -> None:
+    with pytest.raises(DataError, match="the OOD set of the pair; declare another set"):
+        check_disjoint(image_set(declared), image_set(ood, seed=1), as_it_is)
+
+
+def test_a_blurred_copy_under_another_name_is_a_copy(tmp_path: Path) -> None:
+    """A prior detector's validation set, copied, renamed and blurred, is no OOD set for it."""
+    r = np.random.default_rng(0)
+    for name in ("one", "two"):
+        np.savez(tmp_path / f"{name}.npz", images=r.integers(0, 256, (90, 8, 8), dtype=np.uint8))
+    (tmp_path / "copy.npz").write_bytes((tmp_path / "one.npz").read_bytes())
+    bench = Bench(Store(tmp_path / "s"), DataPlaces((), tmp_path / "c"), Progress("quiet"), "cpu")
+    changes = {"measure": {"validation": {"name": str(tmp_path / "one.npz")}}}
+    request = parse_detector("odin-validated@classifier-D")
+    for name, refused in (("two", False), ("copy", True)):
+        pair = Pair(f"digits-{name}", "digits", f"{tmp_path / name}.npz@blur(0.5)")
+        keys = JobKeys(bench, Job(request, "digits", (pair,), "smoke", 0, changes))
+        if not refused:
+            assert len(keys.ood(pair))
+            continue
+        with pytest.raises(DataError, match=r"shares \d+ images with the OOD set"):
+            keys.ood(pair)
 
 
 def test_a_pair_whose_ood_set_is_the_outliers_is_refused(tmp_path: Path) -> None:

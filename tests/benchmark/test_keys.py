@@ -16,11 +16,13 @@ from oodbench.canonical import JSON, digest
 from oodbench.datasets.imageset import ImageSet, fingerprint
 from oodbench.datasets.loading import DataPlaces
 from oodbench.detector import DETECTORS, _adopt
+from oodbench.errors import OodbenchError
 from oodbench.jobkeys import Bench, JobKeys
 from oodbench.pairs import get_pair
 from oodbench.plan import Job, parse_detector
 from oodbench.progress import Progress
 from oodbench.recipes import recipe_files, resolve
+from oodbench.seeding import training_split
 from oodbench.settings import Measuring, Training
 from oodbench.store import Store
 
@@ -179,19 +181,19 @@ def test_what_must_change_every_key(places: DataPlaces, name: str) -> None:
 def test_a_revision_changes_what_it_is_the_revision_of(
     places: DataPlaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = keys(evaluation(places))
+    base = keys(evaluation(places, name="typicality-hvae"))
     with monkeypatch.context() as patch:
-        patch.setattr(DETECTORS.get("dose-hvae"), "revision", 99)
-        new = keys(evaluation(places))
+        patch.setattr(DETECTORS.get("typicality-hvae"), "revision", 99)
+        new = keys(evaluation(places, name="typicality-hvae"))
         assert new[0] == base[0]
         assert not set(new[1:]) & set(base[1:])
     with monkeypatch.context() as patch:
-        recipe = evaluation(places).recipe
+        recipe = evaluation(places, name="typicality-hvae").recipe
         patch.setattr(type(recipe.config), "revision", 99)  # type: ignore[union-attr]
-        assert not set(keys(evaluation(places))) & set(base)
+        assert not set(keys(evaluation(places, name="typicality-hvae"))) & set(base)
     with monkeypatch.context() as patch:
         patch.setattr("oodbench.jobkeys.METRICS_REVISION", 99)
-        new = keys(evaluation(places))
+        new = keys(evaluation(places, name="typicality-hvae"))
         assert new[:-1] == base[:-1]
         assert new[-1] != base[-1]
 
@@ -199,12 +201,12 @@ def test_a_revision_changes_what_it_is_the_revision_of(
 def test_scores_can_change_without_what_is_measured(
     places: DataPlaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = keys(evaluation(places))
-    cls = DETECTORS.get("dose-hvae")
+    base = keys(evaluation(places, name="typicality-hvae"))
+    cls = DETECTORS.get("typicality-hvae")
     monkeypatch.setattr(cls, "measure_revision", cls.revision)
-    assert keys(evaluation(places)) == base
+    assert keys(evaluation(places, name="typicality-hvae")) == base
     monkeypatch.setattr(cls, "revision", 99)
-    new = keys(evaluation(places))
+    new = keys(evaluation(places, name="typicality-hvae"))
     assert new[:2] == base[:2]
     assert not set(new[2:]) & set(base[2:])
 
@@ -230,6 +232,67 @@ def test_fewer_training_images_are_measured_where_no_score_compares_with_them(
     assert [found.train_subset for found in (calibrated, plain)] == [300, 100]
     ((images, size),) = plain.compared()
     assert (images.split, size) == ("train", 100)
+
+
+@pytest.mark.parametrize("name", ["knn", "dose-hvae", "typicality-glow", "odin-validated"])
+def test_what_a_score_compares_with_does_not_depend_on_a_test_set(
+    places: DataPlaces, name: str
+) -> None:
+    base, other = evaluation(places, name=name), evaluation(places, name=name)
+    other.test = other.test.subset(np.arange(40))
+    found = [keys.measure_key(keys.train, keys.train_subset).digest for keys in (base, other)]
+    assert found[0] == found[1]
+    assert base.train_subset == len(base.train) == 1297
+    limited = {"measure": {"max_images": 120}}
+    assert evaluation(places, name=name, overrides=limited).train_subset == 120
+
+
+def test_drawn_outliers_do_not_depend_on_a_test_set(places: DataPlaces) -> None:
+    drawn: dict[str, JSON] = {"training": {"outliers": {"kind": "set", "name": "uniform"}}}
+    found = [evaluation(places, name="outlier-exposure", overrides=drawn) for _ in range(2)]
+    found[1].test = found[1].test.subset(np.arange(40))
+    assert found[0].fit_keys() == found[1].fit_keys()
+
+
+@pytest.mark.parametrize(("in_dist", "labels"), [("digits[0-4]", 5), ("digits[5-9]", 5),
+                                                 ("digits[2,3,9]", 3), ("digits", 10)])  # fmt: skip
+def test_a_classifier_has_an_output_for_every_class_with_images_and_no_other(
+    places: DataPlaces, in_dist: str, labels: int
+) -> None:
+    found = evaluation(places, name="grad-norm", in_dist=in_dist)
+    assert found.recipe is not None
+    assert found.recipe is found.detector.recipe
+    assert found.recipe.config.model_dump(mode="json")["classes"] == labels
+    given = found.supervision(found.recipe).labels
+    assert given is not None
+    assert sorted(set(given)) == list(range(labels))
+    # Order is kept, and so is every image's class.
+    assert np.array_equal(np.unique(found.train.labels)[given], found.train.labels)  # type: ignore[arg-type]
+    strange = found.numbered(np.array([-7, 99]), found.recipe)
+    assert strange.tolist() == [-1, -1]
+
+
+def test_classes_that_fall_out_of_the_training_images_have_no_output(places: DataPlaces) -> None:
+    few = evaluation(places, name="energy", overrides={"training": {"max_images": 8}})
+    assert few.recipe is not None
+    assert few.train.labels is not None
+    kept, left = training_split(len(few.train), 8)
+    known = np.unique(few.train.labels[kept])
+    assert len(known) < 10
+    assert few.recipe.config.model_dump(mode="json")["classes"] == len(known)
+    numbered = few.numbered(few.train.labels, few.recipe)
+    assert np.array_equal(numbered[left] < 0, ~np.isin(few.train.labels[left], known))
+
+
+@pytest.mark.parametrize(("in_dist", "message"), [
+    ("digits[3]", r"digits\[3\] are of one class"),
+    ("digits", r"digits has 10 classes, the recipe classifier-D-smoke 4; set model.classes to 10"),
+])  # fmt: skip
+def test_too_few_and_too_many_classes_are_said_at_once(
+    places: DataPlaces, in_dist: str, message: str
+) -> None:
+    with pytest.raises(OodbenchError, match=message):
+        evaluation(places, name="energy", in_dist=in_dist, overrides={"model": {"classes": 4}})
 
 
 def test_what_cannot_matter_changes_no_key(places: DataPlaces, tmp_path: Path) -> None:

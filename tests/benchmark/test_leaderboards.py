@@ -96,6 +96,21 @@ def test_settings_that_compute_something_else_now_answer_for_what_they_computed(
     assert (group.entries, group.mark, group.older) == ([mended], "", 1)
 
 
+def test_a_run_that_compared_with_as_many_images_as_were_tested_is_answered_for(
+    tmp_path: Path,
+) -> None:
+    store, available = Store(tmp_path), {"id": 500, "ood": 500}
+    old = [run(store, seed) for seed in (0, 1)]
+    new = run(store, 0, "b" * 64, available=available, reference=1297)
+    capped = run(store, 0, "c" * 64, available=available, reference=300)
+    for entries in ([*old, new, capped], [capped, new, *old]):
+        groups = group_runs(entries)
+        found = {entry.digest for group in groups for entry in group.entries}
+        assert found == {old[1].digest, new.digest, capped.digest}
+        assert left_out_notes(groups) == ["1 run by older revisions left out: 'vanilla-hvae'"]
+    assert len(group_runs([old[0], capped])) == 2
+
+
 def test_recipes_of_one_detector_are_told_apart(tmp_path: Path) -> None:
     store = Store(tmp_path)
     entries = [run(store, 0), run(store, 0, "b" * 64, recipe="C3")]

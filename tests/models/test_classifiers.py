@@ -97,6 +97,23 @@ def test_distances_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(relative, expected - whole, rtol=1e-6, atol=1e-8)
 
 
+def test_a_class_without_images_is_nobody_s_nearest() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array([1, 4, 7])[generator.integers(0, 3, 300)]
+    features = generator.normal(size=(300, 4)) + 5 * labels[:, None]
+    few, many = fitted(features, np.searchsorted([1, 4, 7], labels), 3), fitted(features, labels, 9)
+    middle = torch.from_numpy(np.stack([features.mean(0), features[0]]))
+    for name in ("distance", "relative_distance"):
+        torch.testing.assert_close(getattr(many, name)(middle), getattr(few, name)(middle))
+    assert many.seen().nonzero().flatten().tolist() == [1, 4, 7]
+    # A class in the very middle of all, and a single class, have images all the same.
+    symmetric = fitted(np.array([[-1.0], [-3.0], [0.0], [0.0], [1.0], [3.0]]),
+                       np.array([0, 0, 1, 1, 2, 2]), 4)  # fmt: skip
+    assert symmetric.seen().tolist() == [True, True, True, False]
+    assert float(symmetric.distance(torch.tensor([[0.0]]))) < 1e-12
+    assert fitted(features, np.zeros(300, int), 3).seen().tolist() == [True, False, False]
+
+
 def test_a_dead_feature_does_not_count() -> None:
     features = np.random.default_rng(0).normal(size=(100, 3))
     features[:, 1] = 0.0
