@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -21,6 +22,7 @@ from oodbench.cli_sweep import sweep
 from oodbench.cli_tables import compare, leaderboard
 from oodbench.clitools import Commands, print_columns, store_option
 from oodbench.errors import OodbenchError
+from oodbench.media import terminal, terminal_lines
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,7 +61,8 @@ def show(key: str, store: str) -> None:
     from oodbench.store import Store
 
     entry = Store(store).resolve(key)
-    click.echo(json.dumps({"path": entry.path, **entry.record}, indent=1, ensure_ascii=False))
+    text = json.dumps({"path": entry.path, **entry.record}, indent=1, ensure_ascii=False)
+    click.echo(terminal_lines(text))  # its escapes are those of JSON
 
 
 @oodbench.command()
@@ -86,13 +89,20 @@ def why(a: str, b: str, store: str) -> None:
 oodbench.add_command(store_)
 
 
+class _PrintableFormatter(logging.Formatter):
+    """What is logged names files and titles of other people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal_lines(super().format(record))
+
+
 def main() -> None:
     """Entry point: user errors in one line with status 2, interruption with 130 or 143."""
-    import logging
-
     from oodbench.interruption import Interrupted, listening
 
-    logging.basicConfig(format="oodbench: %(message)s", level=logging.WARNING)
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PrintableFormatter("oodbench: %(message)s"))
     try:
         with listening():
             oodbench.main(standalone_mode=False)
@@ -124,6 +134,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    line = " ".join(message.split()).encode(errors="backslashreplace").decode()
-    click.echo(f"oodbench: error: {line}", err=True)
+    click.echo(f"oodbench: error: {terminal(' '.join(message.split()))}", err=True)
     sys.exit(2)

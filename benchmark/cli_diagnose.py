@@ -8,6 +8,7 @@ import click
 
 from oodbench.clitools import console, data_option, store_option
 from oodbench.errors import ConfigError
+from oodbench.media import rich_text, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ def diagnose(
     fits = _fits(opened, places, run, pair, scale, seed)
 
     def say(message: str) -> None:
-        click.echo(message, err=True)
+        click.echo(terminal(message), err=True)
 
     found = diagnose_fits(opened, places, fits, images, say)
     if format_ == "csv":
@@ -58,7 +59,7 @@ def diagnose(
         printer = console()
         for entry in found:
             printer.print(diagnosis_table(entry))
-            printer.print(sentence(entry))
+            printer.print(rich_text(sentence(entry)))
 
 
 def _fits(

@@ -9,6 +9,7 @@ import click
 
 from oodbench.clitools import data_option, plugin_option, store_option
 from oodbench.errors import OodbenchError
+from oodbench.media import csv_cell, terminal_lines
 
 if TYPE_CHECKING:
     from oodbench.canonical import JSON
@@ -72,7 +73,7 @@ def export(
     from oodbench.exporting import export_detector, read_export
 
     folder = export_detector(bench, job, Path(out), tpr)
-    click.echo(summary(read_export(folder)[0], str(folder)))
+    click.echo(terminal_lines(summary(read_export(folder)[0], str(folder))))
 
 
 def summary(manifest: Mapping[str, JSON], folder: str) -> str:
@@ -127,7 +128,7 @@ def score(
     lost = int((frame["decision"] == "unreadable").sum())
     if lost:
         click.echo(f"oodbench: {lost:,} images cannot be read; they stand last", err=True)
-    text = frame.to_csv(index=False)
+    text = frame.assign(image=frame["image"].map(csv_cell)).to_csv(index=False)
     if out is None:
         click.echo(text, nl=False)
         return

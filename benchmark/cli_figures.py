@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from oodbench.clitools import data_option, plugin_option, print_columns, store_option
+from oodbench.media import terminal
 
 
 @click.command()
@@ -50,9 +51,9 @@ def figure(
     drawn = build(kind.name, selection, Store(store), find_places(data, store))
     path = out or f"{'-'.join((kind.name, *drawn.pairs))}.pdf"
     write_figure(drawn.figure, path, dpi)
-    click.echo(f"{path}: {kind.title}")
+    click.echo(terminal(f"{path}: {kind.title}"))
     for note in drawn.notes:
-        click.echo(f"  {note}")
+        click.echo(f"  {terminal(note)}")
 
 
 def _print_list() -> None:

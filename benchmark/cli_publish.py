@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from oodbench.clitools import collector_paused, plugin_option, store_option
+from oodbench.media import terminal
 
 
 @click.command()
@@ -42,4 +43,4 @@ def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> No
         note_lines(left_out_notes(groups))
         note_lines(line for line in [work_line(done)] if line)
         for path in written:
-            click.echo(f"{path}: {path.stat().st_size:,} bytes")
+            click.echo(f"{terminal(str(path))}: {path.stat().st_size:,} bytes")

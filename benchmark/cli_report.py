@@ -8,6 +8,7 @@ import click
 
 from oodbench.clitools import collector_paused, data_option, plugin_option, store_option
 from oodbench.errors import StoreError
+from oodbench.media import terminal
 
 
 @click.command()
@@ -52,7 +53,7 @@ def report(
             raise StoreError(f"no finished run in {store}; `oodbench run` makes some")
         request = ReportRequest(title, all_scores, asked, significance, pictures)
         text = report_page(groups, opened, places, request)
-    page = text.encode(errors="replace")  # a name may hold what no encoding has
+    page = text.encode()
     with atomic_file(target) as file:
         file.write(page)
-    click.echo(f"{target}: {len(page) / 1e6:.1f} MB, open it in a browser")
+    click.echo(f"{terminal(str(target))}: {len(page) / 1e6:.1f} MB, open it in a browser")

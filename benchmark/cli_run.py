@@ -17,6 +17,7 @@ from oodbench.clitools import (
     precision_option,
     seed_options,
 )
+from oodbench.media import rich_text, terminal
 
 if TYPE_CHECKING:
     from oodbench.jobkeys import Bench
@@ -85,7 +86,7 @@ def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
     for step in steps:
         cost = [f"{step.images:,} images"] if step.images else []
         cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
-        click.echo(step.text + (f" ({', '.join(cost)})" if cost else ""))
+        click.echo(terminal(step.text) + (f" ({', '.join(cost)})" if cost else ""))
     print_total(steps)
     raise_failures(Outcome(failures=failures))
 
@@ -128,7 +129,7 @@ def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bo
         if not rows:
             continue
         if pair.reading:
-            out.print(pair.reading + "\n", highlight=False)
+            out.print(rich_text(pair.reading + "\n"))
         seeds = max(own, key=lambda g: len(g.entries))
         out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
                                   caption(seeds, own), paper))  # fmt: skip

@@ -10,6 +10,7 @@ import click
 
 from oodbench.clitools import plugin_option
 from oodbench.errors import StoreError
+from oodbench.media import terminal
 from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def gc(store: str, keep_days: float, dry_run: bool) -> None:
         )
     gone = found.waste if dry_run else remove(opened, found.waste)
     for one in gone:
-        click.echo(f"{one.reason}: {one.path} ({one.bytes:,} bytes)")
+        click.echo(f"{one.reason}: {terminal(str(one.path))} ({one.bytes:,} bytes)")
     note_lines(found.notes)
     done = "would be removed" if dry_run else "removed"
     click.echo(f"{len(gone)} {done}, {sum(one.bytes for one in gone) / 2**20:,.1f} MiB")
@@ -114,4 +115,4 @@ def note_changes(entries: Iterable[Entry]) -> None:
 def note_lines(lines: Iterable[str]) -> None:
     """Notes on standard error, so that standard output holds the result alone."""
     for line in lines:
-        click.echo(f"oodbench: note: {line}", err=True)
+        click.echo(f"oodbench: note: {terminal(line)}", err=True)

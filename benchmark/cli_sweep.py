@@ -19,6 +19,7 @@ from oodbench.clitools import (
     precision_option,
     seed_options,
 )
+from oodbench.media import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,19 +171,20 @@ def _print_plan(bench: Bench, sweeps: Sequence[Sweep]) -> None:
 
     for one in sweeps:
         request, points = one.request, one.points
+        name = terminal(f"{request.name}@{request.recipe}")
         click.echo(
-            f"{request.name}@{request.recipe} at {len(points)} values of {one.symbol},"
+            f"{name} at {len(points)} values of {one.symbol},"
             f" {len(one.distinct())} configurations, {len(one.seeds)} seeds:"
         )
         for point in points:
-            click.echo(f"  {one.symbol} = {point.short}: {point.label}")
+            click.echo(terminal(f"  {one.symbol} = {point.short}: {point.label}"))
     steps = [
         step for job in all_jobs(sweeps)
         for step in (*missing_steps(bench, job), *missing_held_out(bench, job))
     ]  # fmt: skip
     missing = distinct(steps)
     for text, count, images in _by_kind(missing):
-        click.echo(f"{text}: {count}" + (f" ({images:,} images)" if images else ""))
+        click.echo(f"{terminal(text)}: {count}" + (f" ({images:,} images)" if images else ""))
     print_total(missing)
 
 
@@ -216,7 +218,9 @@ def _finish(
     pair = found[0].sweep.pairs[0]
     path = figure or f"{kind}-{pair.name.removesuffix('-' + pair.ood)}.pdf"
     write_figure(sweep_figure(found), path)
-    click.echo(f"{path}: {TITLES[kind].lower()} against {found[0].sweep.symbol}", err=True)
+    click.echo(
+        terminal(f"{path}: {TITLES[kind].lower()} against {found[0].sweep.symbol}"), err=True
+    )
     settings = [setting for one in found for setting in one.settings]
     groups = [group for setting in settings for group in setting.groups.values()]
     note_changes({e.digest: e for group in groups for e in group.entries}.values())

@@ -10,6 +10,7 @@ import click
 
 from oodbench.cli_store import note_changes, note_lines
 from oodbench.clitools import collector_paused, console, plugin_option, store_option
+from oodbench.media import terminal_lines
 
 if TYPE_CHECKING:
     from oodbench.leaderboards import Group
@@ -147,4 +148,4 @@ def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: s
     if format_ == "json":
         click.echo(json.dumps(comparison_json(found), indent=1))
     else:
-        click.echo(comparison_text(found), nl=False)
+        click.echo(terminal_lines(comparison_text(found)), nl=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from oodbench.errors import OodbenchError, nearest
+from oodbench.media import terminal
 from oodbench.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -141,11 +142,12 @@ def _use_project(_: click.Context, __: click.Parameter, folder: str | None) -> N
 def note_problems(problems: Mapping[str, str]) -> None:
     """One line on standard error for everything that is declared and cannot be used."""
     for reason in problems.values():
-        click.echo(f"broken: {reason}", err=True)
+        click.echo(f"broken: {terminal(reason)}", err=True)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Rows of text with their columns on line."""
+    rows = [[terminal(text) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
@@ -157,8 +159,9 @@ def console(to_file: bool = False) -> Console:
     from rich.console import Console
 
     if to_file or not sys.stdout.isatty():
-        return Console(width=150, highlight=False, force_terminal=False if to_file else None)
-    return Console(highlight=False)
+        forced = False if to_file else None
+        return Console(width=150, highlight=False, markup=False, emoji=False, force_terminal=forced)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON
+from oodbench.media import csv_row
 from oodbench.runrecord import shown_notes
 
 if TYPE_CHECKING:
@@ -277,7 +278,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for values in tidy(rows):
-        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()})
+        cells = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()}
+        writer.writerow(csv_row(cells))
     return out.getvalue()
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from oodbench.media import terminal
+
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
     from rich.progress import Progress as RichProgress
@@ -100,7 +102,7 @@ class Progress:
         """One line to the reader."""
         if self.style != "quiet":
             out = sys.stdout if self.style == "notebook" else sys.stderr
-            out.write(line + "\n")
+            out.write(terminal(line) + "\n")
             out.flush()
 
     @contextmanager
@@ -108,7 +110,7 @@ class Progress:
         self, label: str, total: int, done: int = 0, figures: Sequence[str] = ()
     ) -> Iterator[Task]:
         """A step of `total` units of which `done` are done already."""
-        label = f"{self.prefix}{label}"
+        label = terminal(f"{self.prefix}{label}")
         if self.style == "quiet":
             yield Task()
         elif self.style == "lines":
@@ -121,10 +123,10 @@ class Progress:
             from rich.progress import Progress as Bar
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
                 TimeRemainingColumn(),
             )
             with Bar(*columns, console=Console(stderr=True)) as bar:

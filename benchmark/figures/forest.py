@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oodbench.figures.style import COLOURS, GREY, TEXT_WIDTH, new_figure, styled
+from oodbench.media import terminal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def forest_figure(title: str, estimates: Sequence[Estimate]) -> Figure:
             color=COLOURS[several], markerfacecolor="white" if several else COLOURS[0],
         )  # fmt: skip
         ax.text(102, y, row.text, va="center", ha="left", fontsize=6.5)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [terminal(name) for name in names])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     kinds = {row.seeds > 1: INTERVALS[row.seeds > 1] for row in estimates}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oodbench.figures.style import TEXT_WIDTH, new_figure, styled
+from oodbench.media import terminal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,8 @@ def show(ax: Axes, grid: Grid) -> None:
     height = grid.images.shape[-2]
     step = height + _gap(height)
     ax.set_xticks([])
-    ax.set_yticks([r * step + (height - 1) / 2 for r in range(len(grid.rows))], grid.rows)
+    ax.set_yticks([r * step + (height - 1) / 2 for r in range(len(grid.rows))],
+                  [terminal(row) for row in grid.rows])  # fmt: skip
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)

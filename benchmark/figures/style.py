@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import matplotlib as mpl
 
 from oodbench.errors import ConfigError
+from oodbench.media import printable_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,7 @@ GREY = "#666666"
 FORMATS = ("pdf", "svg", "png")
 
 SETTINGS: Mapping[str, Mapping[str, object]] = {
+    "text": {"parse_math": False},  # a name may hold a $
     "font": {"family": "sans-serif", "sans-serif": ["DejaVu Sans"], "size": 8},
     "figure": {"titlesize": 8.5},
     "axes": {"titlesize": 8, "labelsize": 8, "linewidth": 0.7},
@@ -109,7 +111,7 @@ def to_bytes(figure: Figure, format_: str, dpi: int = DPI) -> bytes:
     `dpi` is the resolution of a PNG, and of the images inside a PDF or an SVG.
     """
     out = io.BytesIO()
-    figure.savefig(out, format=format_, dpi=dpi, metadata=dict(METADATA[format_]))
+    printable_figure(figure).savefig(out, format=format_, dpi=dpi, metadata=dict(METADATA[format_]))
     return out.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from oodbench.canonical import JSON
 from oodbench.datasets.loading import DataPlaces
 from oodbench.leaderboards import Group
+from oodbench.media import displayed, terminal_lines
 from oodbench.pairs import registered_pairs
 from oodbench.plan import DetectorRequest
 from oodbench.report.details import Details
@@ -97,10 +99,18 @@ def _environment() -> Environment:
     folder = str(files("oodbench.report"))
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_printable,
     )  # fmt: skip
+    environment.policies["json.dumps_function"] = lambda value, **how: json.dumps(
+        displayed(value), **how
+    )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
+
+
+def _printable(value: object) -> object:
+    """Names as the page shows them; style, script and JSON are no names."""
+    return terminal_lines(value) if type(value) is str else value
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from oodbench.media import terminal
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -36,9 +38,13 @@ class Boxed:
     rows: list[Sequence[tuple[str, bool]]] = field(default_factory=list)
     sections: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.title, self.caption = terminal(self.title), terminal(self.caption)
+        self.columns = [(terminal(head), justify) for head, justify in self.columns]
+
     def add(self, *cells: str, bold: Sequence[int] = ()) -> None:
         """A row; `bold` lists the columns set in bold."""
-        self.rows.append([(text, i in bold) for i, text in enumerate(cells)])
+        self.rows.append([(terminal(text), i in bold) for i, text in enumerate(cells)])
 
     def end_section(self) -> None:
         """A line below the last row."""
@@ -102,10 +108,10 @@ class Boxed:
         yield Segment(text + "\n")
 
     def _rich_table(self) -> Table:
-        table = Table(title=self.title, caption=self.caption, title_justify="left",
+        table = Table(title=Text(self.title), caption=Text(self.caption), title_justify="left",
                       caption_justify="left", pad_edge=False)  # fmt: skip
         for head, justify in self.columns:
-            table.add_column(head, justify=justify, no_wrap=self.no_wrap)
+            table.add_column(Text(head), justify=justify, no_wrap=self.no_wrap)
         for index, row in enumerate(self.rows):
             table.add_row(
                 *(Text(text, "bold" if bold else "") for text, bold in row),

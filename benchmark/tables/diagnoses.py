@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical import JSON
 from oodbench.diagnosis import Row, rows_of
+from oodbench.media import csv_row
 from oodbench.tables.boxed import Boxed
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def diagnosis_csv(entries: Iterable[Entry]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(csv_row, rows))
     return out.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from oodbench.media import csv_cell
 from oodbench.tables.grid import Document, flat_head, flat_line
 from oodbench.tables.markup import plain
 
@@ -17,7 +18,7 @@ def render_csv(document: Document) -> str:
         if index:
             writer.writerow([])
         if panel.title:
-            writer.writerow([plain(panel.title)])
-        writer.writerow(flat_head(panel.grid))
-        writer.writerows(flat_line(line) for line in panel.grid.body)
+            writer.writerow([csv_cell(plain(panel.title))])
+        lines = [flat_head(panel.grid), *map(flat_line, panel.grid.body)]
+        writer.writerows([csv_cell(cell) for cell in line] for line in lines)
     return out.getvalue()

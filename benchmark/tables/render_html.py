@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
-
+from oodbench.media import html_text
 from oodbench.tables.grid import Cell, Document, Grid, Line
 from oodbench.tables.markup import Text
 
@@ -26,10 +25,11 @@ ul { color: #555; max-width: 60em; padding-left: 1.2em; }"""
 def render_html(document: Document) -> str:
     """A ``figure`` element, for a page of somebody's own."""
     tables = "\n".join(_table(panel.grid, panel.title) for panel in document.panels)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in document.notes)
+    notes = "".join(f"<li>{html_text(note)}</li>" for note in document.notes)
     notes = f"\n<ul>{notes}</ul>" if notes else ""
     return (
-        f'<figure id="{escape(document.name)}">\n<figcaption>{escape(document.title)}</figcaption>'
+        f'<figure id="{html_text(document.name)}">\n'
+        f"<figcaption>{html_text(document.title)}</figcaption>"
         f"\n{tables}{notes}\n</figure>\n"
     )
 
@@ -38,7 +38,7 @@ def html_page(document: Document) -> str:
     """A whole page that needs nothing from elsewhere."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{escape(document.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{html_text(document.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
         f"{render_html(document)}</body>\n</html>\n"
     )
 
@@ -76,8 +76,8 @@ def _cell(grid: Grid, column: int, cell: Cell, tag: str) -> str:
 def _text(text: Text) -> str:
     tags = {"below": "sub", "above": "sup"}
     return "".join(
-        f"<{tags[part.place]}>{escape(part.text)}</{tags[part.place]}>"
+        f"<{tags[part.place]}>{html_text(part.text)}</{tags[part.place]}>"
         if part.place in tags
-        else escape(part.text)
+        else html_text(part.text)
         for part in text
     )

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from oodbench.media import latex
 from oodbench.tables.grid import Cell, Document, Grid, Line
 from oodbench.tables.markup import Part, Text
 
-#: Characters that LaTeX reads as commands, or that the usual fonts lack.
-SYMBOLS = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "≤": r"$\leq$", "†": r"$\dagger$",
-    "·": r"$\cdot$", "‖": r"$\Vert$", "μ": r"$\mu$", "–": "--", "—": "---", "…": r"\dots{}",
-    "²": "$^2$", "³": "$^3$", "’": "'", "“": "``", "”": "''", "\u00a0": "~", "\u202f": r"\,",
-}  # fmt: skip
 WIDE = "@{\\hspace{2em}}"
 
 
@@ -25,7 +17,7 @@ def render_latex(document: Document) -> str:
         "% needs \\usepackage{booktabs} and \\usepackage{multirow}",
         "\\begin{table}[htbp]",
         "\\centering",
-        f"\\caption{{{escaped(document.title)}}}",
+        f"\\caption{{{latex(document.title)}}}",
         f"\\label{{tab:{''.join(c if c.isalnum() else '-' for c in document.name)}}}",
         "\\small",
         "\\setlength{\\tabcolsep}{4pt}",
@@ -36,13 +28,8 @@ def render_latex(document: Document) -> str:
             parts.append(f"{_text(panel.title)}\\par\\smallskip")
         parts += _tabular(panel.grid)
     for note in document.notes:
-        parts.append(f"\\par\\smallskip{{\\footnotesize {escaped(note)}\\par}}")
+        parts.append(f"\\par\\smallskip{{\\footnotesize {latex(note)}\\par}}")
     return "\n".join([*parts, "\\end{table}"]) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Text that LaTeX sets as it reads here."""
-    return "".join(SYMBOLS.get(char, char) for char in text)
 
 
 def _tabular(grid: Grid) -> list[str]:
@@ -100,6 +87,6 @@ def _text(text: Text) -> str:
 
 def _part(part: Part) -> str:
     if part.place == "line":
-        return escaped(part.text)
+        return latex(part.text)
     command = "\\textsubscript" if part.place == "below" else "\\textsuperscript"
-    return f"{command}{{{escaped(part.text)}}}"
+    return f"{command}{{{latex(part.text)}}}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from oodbench.media import markdown
 from oodbench.tables.grid import BLANK, Cell, Document, Grid, flat_head, middle
 from oodbench.tables.markup import Text, plain
 
@@ -12,19 +11,19 @@ MARKS = {"l": ":---", "c": ":---:", "r": "---:"}
 
 def render_markdown(document: Document) -> str:
     """Title in bold, panels, notes as a list; ends with a line break."""
-    parts = [f"**{escaped(document.title)}**"]
+    parts = [f"**{markdown(document.title)}**"]
     for panel in document.panels:
         if panel.title:
             parts.append(f"*{_text(panel.title)}*")
         parts.append("\n".join(_lines(panel.grid)))
     if document.notes:
-        parts.append("\n".join(f"- {escaped(note)}" for note in document.notes))
+        parts.append("\n".join(f"- {markdown(note)}" for note in document.notes))
     return "\n\n".join(parts) + "\n"
 
 
 def _lines(grid: Grid) -> list[str]:
     lines = [
-        _row([escaped(title) for title in flat_head(grid)]),
+        _row([markdown(title) for title in flat_head(grid)]),
         _row([MARKS[a] for a in grid.align]),
     ]
     lines += [_row([_cell(cell or BLANK) for cell in line]) for line in middle(grid.body)]
@@ -45,9 +44,4 @@ def _cell(cell: Cell) -> str:
 
 
 def _text(text: Text) -> str:
-    return escaped(plain(text))
-
-
-def escaped(text: str) -> str:
-    """Characters that Markdown would read as marks, made plain."""
-    return re.sub(r"([\\`*_|<\[\]~])", r"\\\1", text)
+    return markdown(plain(text))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from oodbench.media import terminal
 from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, middle
-from oodbench.tables.markup import plain
+from oodbench.tables.markup import Text
+from oodbench.tables.markup import plain as plain_text
 
 GAP, WIDE_GAP = 2, 4
 BOLD, UNDERLINE, ITALIC, RESET = "\x1b[1m", "\x1b[4m", "\x1b[3m", "\x1b[0m"
@@ -11,12 +13,17 @@ BOLD, UNDERLINE, ITALIC, RESET = "\x1b[1m", "\x1b[4m", "\x1b[3m", "\x1b[0m"
 
 def render_text(document: Document, styled: bool = False) -> str:
     """Title, panels, notes; `styled` writes emphasis as terminal escapes."""
-    parts = [document.title, ""]
+    parts = [terminal(document.title), ""]
     for panel in document.panels:
         if panel.title:
             parts.append(plain(panel.title))
         parts += [*_Printer(panel.grid, styled).lines(), ""]
-    return "\n".join([*parts, *document.notes]).rstrip("\n") + "\n"
+    return "\n".join([*parts, *map(terminal, document.notes)]).rstrip("\n") + "\n"
+
+
+def plain(text: Text) -> str:
+    """A text as a terminal takes it."""
+    return terminal(plain_text(text))
 
 
 class _Printer:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from oodbench.leaderboards import traced
+from oodbench.media import csv_row
 from oodbench.pairs import get_pair
 from oodbench.tables.fill import Filled, fill
 from oodbench.tables.layouts import Layout, Select
@@ -54,7 +55,8 @@ def rows_to_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) ->
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+        cells = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
+        writer.writerow(csv_row(cells))
     return out.getvalue()
 
 
