@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import lacking
 from oodbench.detector import DETECTORS
 from oodbench.errors import OodbenchError
 from oodbench.leaderboards import Group, group_runs
@@ -249,7 +250,7 @@ def test_every_layout_compiles_as_latex(
 ) -> None:
     engine = next((e for e in ("pdflatex", "tectonic", "lualatex") if shutil.which(e)), None)
     if engine is None:
-        pytest.skip("no LaTeX (pdflatex, tectonic or lualatex) is installed")
+        lacking("no LaTeX (pdflatex, tectonic or lualatex) is installed")
     tables = [text_of(groups, made_up_store, name, "latex") for name in LAYOUTS]
     tables.append(text_of(groups[:40], made_up_store, "general", "latex"))
     tables.append(text_of(groups, made_up_store, "table13", "latex", paper=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from needs import needed_module
 
-pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
-nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+needed_module("ipykernel", "ipykernel is not installed")
+nbclient = needed_module("nbclient", "nbclient is not installed")
+nbformat = needed_module("nbformat", "nbformat is not installed")
 
 CELLS = (
     """

@@ -1,6 +1,7 @@
 """The report in a real browser, headless, from a file: no network, no error, by mouse and keys.
 
-Uses Playwright with the Chromium of this machine, or with Playwright's own; skipped without.
+Uses Playwright with the Chromium of this machine, or with Playwright's own; skipped without, and
+failed in CI.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from needs import lacking, needed_module
 from oodbench.datasets.loading import find_places
 from oodbench.leaderboards import group_runs
 from oodbench.report.page import ReportRequest, report_page
 from oodbench.store import Store
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+playwright = needed_module("playwright.sync_api", "Playwright is not installed")
+axe = needed_module("axe_playwright_python.sync_playwright", "axe is not installed")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ROWS = "#board tbody tr"
@@ -30,7 +32,7 @@ def browser() -> Iterator[playwright.Browser]:
         try:
             found = running.chromium.launch(executable_path=path)
         except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started here: {str(error).splitlines()[0]}")
+            lacking(f"no Chromium can be started here: {str(error).splitlines()[0]}")
         yield found
         found.close()
 

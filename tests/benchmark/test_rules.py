@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,21 @@ def test_packages_are_listed_for_the_wheel() -> None:
             parts = init.parent.relative_to(ROOT / folder).parts
             found.add(".".join([package, *parts]))
     assert set(settings["packages"]) == found
+
+
+def test_constraints_hold_a_version_in_range_of_all_that_is_declared() -> None:
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = chain(project["dependencies"], *project["optional-dependencies"].values())
+    for requirement in map(Requirement, declared):
+        if requirement.name != "oodbench":
+            assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from needs import needed_module
 from oodbench.cli import oodbench as command_line
 from oodbench.detector import DETECTORS
 
-pytest.importorskip("material", reason="mkdocs-material is not installed")
+needed_module("material", "mkdocs-material is not installed")
 
 ROOT = Path(__file__).parents[2]
 #: What a browser fetches by itself; links that a reader follows are no requests.

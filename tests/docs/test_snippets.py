@@ -8,16 +8,17 @@ import pytest
 from pagerunner import Page, snippets
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if snippets(page.read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    found = snippets(page.read_text(encoding="utf-8"))
-    if not found:
-        pytest.skip("nothing to run")
     with Page(tmp_path) as running:
-        for snippet in found:
+        for snippet in snippets(page.read_text(encoding="utf-8")):
             running.run(snippet)
 
 
