@@ -12,7 +12,7 @@ mode``), L passes down, and once more L passes down that leave out the bottom st
 from __future__ import annotations
 
 from oodbench.baselines.topdown import TopDownVAE
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("biva", cite="arXiv 1902.02102; arXiv 2102.08248", title="BIVA, warm-up and free bits")

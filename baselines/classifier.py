@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.detector import Detector
+from oodbench.detect.detector import Detector
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
-    from oodbench.models.image_classifier import ImageClassifier
+    from oodbench.canonical_json import JSON
+    from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 
 #: `Detector.unoriented` of a score that says how sure the classifier is.

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.image_classifier import ImageClassifier
+    from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 
 @register("deep-ensemble", category="labels", cite="arXiv 1612.01474", title="DE")

@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
-from oodbench.detector import Detector
+from oodbench.detect.detector import Detector
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
     from oodbench.seeding import KeyedNoise
 
 

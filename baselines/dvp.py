@@ -20,15 +20,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from oodbench.detector import Detector, Statistics, register
+from oodbench.detect.detector import Detector, Statistics, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
-    from oodbench.models.dvp import DVPVAE
-    from oodbench.models.dvp_config import DVPConfig
+    from oodbench.canonical_json import JSON
+    from oodbench.models.dvp.config import DVPConfig
+    from oodbench.models.dvp.dvp_vae import DVPVAE
     from oodbench.seeding import KeyedNoise
 
 ACTIVE = 0.01

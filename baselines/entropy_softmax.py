@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np

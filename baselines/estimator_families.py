@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 
 from oodbench.baselines.estimators import Estimator, OutlierEstimator, PyODEstimator
-from oodbench.detector import Detector
+from oodbench.declare.family_names import ParametrisedName, Value
+from oodbench.detect.detector import Detector
 from oodbench.errors import ConfigError, PluginError, UnknownNameError
-from oodbench.parametrised import ParametrisedName, Value
 
 OURS = ("max_images", "pca")
 CAP = 10_000

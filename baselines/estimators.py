@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
-from oodbench.detector import Detector, FitContext
+from oodbench.detect.detector import Detector, FitContext
 from oodbench.errors import ConfigError, OodbenchError, PluginError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
     from oodbench.datasets.imageset import ImageSet
 
 #: Training images whose scores identify a fit.

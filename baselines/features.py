@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from oodbench.detector import Detector
+from oodbench.detect.detector import Detector
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from oodbench.datasets.imageset import ImageSet
-    from oodbench.detector import FitContext
+    from oodbench.detect.detector import FitContext
 
 BATCH = 200
 #: Added to the covariance, as a share of its mean variance, so that it can be inverted.

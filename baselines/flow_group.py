@@ -19,14 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 from oodbench.seeding import derive_seed
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.glow import Glow
+    from oodbench.models.flows.glow import Glow
     from oodbench.seeding import KeyedNoise
 
 DIRECTIONS = 50
@@ -86,7 +86,7 @@ class FlowGroup(Detector):
         """Both distances of every image, and of every group on each of its members."""
         import numpy as np
 
-        from oodbench.metrics import group_members
+        from oodbench.rank.metrics import group_members
 
         projections = _by_copy(statistics["projections"])
         out = {

@@ -35,14 +35,14 @@ from oodbench.baselines.modules import PlainDensity
 from oodbench.baselines.scores import mean_bounds
 from oodbench.baselines.typicality import _Typicality as Typicality
 from oodbench.baselines.waic import WAIC
-from oodbench.detector import Detector, Statistics, register
+from oodbench.detect.detector import Detector, Statistics, register
 from oodbench.errors import PluginError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
     from oodbench.seeding import KeyedNoise
 
 C = TypeVar("C", bound=type)

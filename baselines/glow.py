@@ -8,7 +8,7 @@ Cost per image: one forward pass.
 from __future__ import annotations
 
 from oodbench.baselines.density import DensityDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("glow", cite="arXiv 1807.03039", title="Glow")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ class GradNorm(ClassifierDetector):
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and `size` (B,), the L1 norm of the features."""
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         features = self.model.features(scaled(images))[-1]
         return {"logits": self.model.head(features), "size": features.double().abs().sum(1)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from oodbench.detector import Detector
+from oodbench.detect.detector import Detector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ class ChosenOnValidation(Grid):
 
     def choose(self, inside: Mapping[str, np.ndarray], outside: Mapping[str, np.ndarray]) -> str:
         """The name of the best point on the validation set."""
-        from oodbench.metrics import auroc
+        from oodbench.rank.metrics import auroc
 
         grid, other = self.grid(inside), self.grid(outside)
         self.chosen = max(grid, key=lambda name: auroc(grid[name], other[name]))

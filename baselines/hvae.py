@@ -25,16 +25,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from oodbench.detector import Detector, Statistics, register
+from oodbench.detect.detector import Detector, Statistics, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
-    from oodbench.models.config import HierarchicalConfig
-    from oodbench.models.hierarchical import HierarchicalModel
-    from oodbench.models.objectives import Branches
+    from oodbench.canonical_json import JSON
+    from oodbench.models.hierarchical.base import HierarchicalModel
+    from oodbench.models.hierarchical.config import HierarchicalConfig
+    from oodbench.models.layers.branches import Branches
     from oodbench.seeding import KeyedNoise
 
 ACTIVE = 0.01

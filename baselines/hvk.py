@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.hvae import HierarchicalVAE
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,15 +4,15 @@ Li, Wang, Xia, Liu, Miao, An, "Out-of-Distribution Detection with An Adaptive Li
 Informative Hierarchical VAE", NeurIPS 2022.  Training maximises (Eq. 10), per image,
     (1/L) Σ_(k=0…L−1) LL>k − Σ_(l=1…L) KL_l
     LL>k = log p(x|z1), with z>k drawn from q and z≤k from p
-(`oodbench.models.objectives`); the scores are those of the other hierarchical VAEs, of which
-LLR_ada (Eq. 11) is the paper's.
+(`oodbench.models.hierarchical.objectives`); the scores are those of the other hierarchical VAEs,
+of which LLR_ada (Eq. 11) is the paper's.
 Cost per image: as `oodbench.baselines.hvae`; training takes L decodes a step instead of one.
 """
 
 from __future__ import annotations
 
 from oodbench.baselines.hvae import HierarchicalVAE
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("informative-hvae", cite="Li et al., NeurIPS 2022", title="Informative HVAE")

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from oodbench.baselines.density import DensityDetector
 from oodbench.baselines.hvae import HierarchicalVAE
-from oodbench.detector import Statistics, register
+from oodbench.detect.detector import Statistics, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
     from oodbench.seeding import KeyedNoise
 
 #: WebP's method 2 takes 0.7 ms for a CIFAR-10 image where method 6 takes 42; its codes of training

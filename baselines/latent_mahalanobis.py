@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.conv_vae import ConvVAE
+    from oodbench.models.vae.conv_vae import ConvVAE
 
 
 @register("latent-mahalanobis", cite="arXiv 1812.02765", title="LMD")

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from oodbench.baselines.density import BitsPerDim, Density
 from oodbench.baselines.grid import ChosenOnValidation, Grid
 from oodbench.baselines.vae import BoundedDensity
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.classifier import MutationClassifier
+    from oodbench.models.classifiers.mutation_classifier import MutationClassifier
     from oodbench.seeding import KeyedNoise
 
 GRID = tuple((rate, decay) for rate in ("0.1", "0.2", "0.3") for decay in ("0", "10", "100"))

@@ -9,7 +9,8 @@ refitted at once: their parameters are rows of one tensor, every operation of Ad
 and the loss is a sum over images, so that each row moves as it would alone.
 Cost per image: 2 encoder passes, steps × (forward + backward) of encoder and decoder (of the
 decoder alone for LRe(z)), and 2 S decoder passes; on a CPU those draws whose weight cannot matter
-(`oodbench.models.ceilings`) stop below the logits, where nine tenths of a pass are spent.
+(`oodbench.models.vae.importance_bounds`) stop below the logits, where nine tenths of a pass are
+spent.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.conv_vae import ConvVAE
-    from oodbench.models.gaussian import Gaussian
+    from oodbench.declare.settings import Refit
+    from oodbench.models.layers.gaussian import Gaussian
+    from oodbench.models.vae.conv_vae import ConvVAE
     from oodbench.seeding import KeyedNoise
-    from oodbench.settings import Refit
 
 #: Images refitted at once when the encoder's weights are per image (memory: weights × images).
 ENCODERS_AT_ONCE = 25
@@ -97,7 +98,7 @@ def refit_posterior(
     """q(z|x) (B, latent) after the steps on (mean, log-variance); uint8 `images` (B, C, H, W)."""
     import torch
 
-    from oodbench.models.conv_vae import gaussian
+    from oodbench.models.vae.conv_vae import gaussian
 
     with torch.no_grad():
         start = model.encoder(images.float() / 255.0)
@@ -112,9 +113,9 @@ def refit_encoders(
     """q(z|x) (B, latent) of every image's own refitted encoder; uint8 `images` (B, C, H, W)."""
     import torch
 
-    from oodbench.models.conv_vae import gaussian
-    from oodbench.models.gaussian import Gaussian
-    from oodbench.models.stacked import StackedEncoders
+    from oodbench.models.layers.gaussian import Gaussian
+    from oodbench.models.vae.conv_vae import gaussian
+    from oodbench.models.vae.per_image_encoders import StackedEncoders
 
     parts = []
     for first in range(0, len(images), ENCODERS_AT_ONCE):
@@ -142,7 +143,7 @@ def _descend(
     """Adam on Σ over images of −ELBO, moving `parameters` alone."""
     import torch
 
-    from oodbench.models.gaussian import kl_analytic, standard
+    from oodbench.models.layers.gaussian import kl_analytic, standard
 
     optimiser = torch.optim.Adam(
         parameters, settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True

@@ -11,7 +11,7 @@ leave out the bottom stage.
 from __future__ import annotations
 
 from oodbench.baselines.topdown import TopDownVAE
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("lvae", cite="arXiv 1602.02282; arXiv 2102.08248", title="LVAE, warm-up and free bits")

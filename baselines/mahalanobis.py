@@ -2,7 +2,7 @@
 
 Lee, Lee, Lee, Shin, NeurIPS 2018 (arXiv 1807.03888): M(x) = min_c ½ (h − μ_c)ᵀ Σ⁻¹ (h − μ_c), h the
 spatially averaged features, μ_c and the shared Σ those of the training set
-(`oodbench.models.class_gaussians`); higher = more OOD.
+(`oodbench.models.classifiers.class_gaussians`); higher = more OOD.
 `mahalanobis` reads the last stage and does not move the input: no OOD image is needed.  The paper
 moves the input by ε against the distance's gradient in every stage, and chooses ε and the weights
 of the stages with OOD images: `mahalanobis-tuned` prints ε and stages one by one, the best of them
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.baselines.grid import Grid
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ class LastStage(ClassifierDetector):
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K), `distance` and `relative` (B,)."""
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         features = self.model.features(scaled(images))[-1]
         gaussian = self.model.stage_gaussians()[-1]
@@ -101,7 +101,7 @@ class TunedMahalanobis(Grid, ClassifierDetector):
         """logits (B, K) and `distance` (B, ε × stages), each stage moved by its own gradient."""
         import torch
 
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         x = scaled(images)
         columns = [self.model.distances(x)]

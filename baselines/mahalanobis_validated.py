@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.baselines.grid import ChosenOnValidation
 from oodbench.baselines.mahalanobis import EPSILONS, TunedMahalanobis
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ class ValidatedMahalanobis(ChosenOnValidation, TunedMahalanobis):
 
     def choose(self, inside: Mapping[str, np.ndarray], outside: Mapping[str, np.ndarray]) -> str:
         """Fit the weights at every ε and choose ε; returns it with the weights."""
-        from oodbench.metrics import auroc
+        from oodbench.rank.metrics import auroc
 
         fitting, choosing = zip(_halves(inside), _halves(outside), strict=True)
         best = -1.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from oodbench.datasets.imageset import ImageSet
-    from oodbench.detector import FitContext
+    from oodbench.detect.detector import FitContext
     from oodbench.seeding import KeyedNoise
 
 SHAPE = "oodbench.shape"

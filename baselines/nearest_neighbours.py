@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import ClassifierDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class NearestNeighbours(ClassifierDetector):
         """logits (B, K) and features (B, D) of length 1."""
         from torch.nn import functional as F
 
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         features = self.model.features(scaled(images))[-1]
         return {"logits": self.model.head(features), "features": F.normalize(features.double())}

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST, ClassifierDetector
 from oodbench.baselines.grid import ChosenOnValidation, Grid
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.image_classifier import ImageClassifier
+    from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 TEMPERATURE, EPSILON = 1000.0, 0.0014
 TEMPERATURES = (1.0, 10.0, 100.0, 1000.0)
@@ -63,7 +63,7 @@ class ODIN(ClassifierDetector):
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) of the images, `moved` (B, K) of their perturbations."""
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         x = scaled(images)
         moved = x - EPSILON * perturbation(self.model, x, TEMPERATURE)
@@ -91,7 +91,7 @@ class TunedODIN(Grid, ClassifierDetector):
         """logits (B, K), and those of the perturbations of every point of the grid in turn."""
         import torch
 
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         x = scaled(images)
         moved = []

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from oodbench.baselines.max_softmax import MaxSoftmax
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("outlier-exposure", category="prior", cite="arXiv 1812.04606", title="OE")

@@ -22,7 +22,7 @@ class PenultimateDetector(ClassifierDetector):
 
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """logits (B, K) and features (B, D)."""
-        from oodbench.models.image_classifier import scaled
+        from oodbench.models.classifiers.image_classifier import scaled
 
         features = self.model.features(scaled(images))[-1]
         return {"logits": self.model.head(features), "features": features}

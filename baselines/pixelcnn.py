@@ -8,7 +8,7 @@ Cost per image: one forward pass.
 from __future__ import annotations
 
 from oodbench.baselines.density import DensityDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 
 @register("pixelcnn", cite="arXiv 1701.05517", title="PixelCNN++")

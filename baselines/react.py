@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.baselines.classifier import GROWS_WITH_CONTRAST
 from oodbench.baselines.penultimate import PenultimateDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,8 @@
 """RST-VAE: a VAE whose mean is held to a teacher by a simplex witness, and the VAE without.
 
 Zhang, Peng, Zhang, "A Simplex Witness Certificate for Constant Collapse in Variational
-Autoencoders", arXiv 2605.18224.  The loss is NLL + α_KL KL + λ_TS L_TS (`oodbench.models.witness`);
+Autoencoders", arXiv 2605.18224.  The loss is NLL + α_KL KL + λ_TS L_TS
+(`oodbench.models.hierarchical.simplex_witness`);
 `rst-prefit` first brings the mean to the exact code, as we read its name.  `rst-plain-vae` is the
 same network, teacher and witness with λ_TS = 0: the witness has not been trained on.
 
@@ -16,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.hvae import HierarchicalVAE
-from oodbench.detector import Statistics, register
+from oodbench.detect.detector import Statistics, register
 from oodbench.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.canonical import JSON
-    from oodbench.models.teacher import Witness
+    from oodbench.canonical_json import JSON
+    from oodbench.models.hierarchical.witness_teacher import Witness
     from oodbench.seeding import KeyedNoise
 
 CITE = "arXiv 2605.18224"

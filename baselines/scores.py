@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
 
 MIN_NLL = 1e-6
 

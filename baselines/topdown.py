@@ -15,8 +15,8 @@ from oodbench.baselines.hvae import HierarchicalVAE
 if TYPE_CHECKING:
     import torch
 
-    from oodbench.models.objectives import Branches
-    from oodbench.models.topdown import TopDownModel
+    from oodbench.models.hierarchical.top_down_inference import TopDownModel
+    from oodbench.models.layers.branches import Branches
     from oodbench.seeding import KeyedNoise
 
 

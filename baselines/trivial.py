@@ -11,7 +11,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from oodbench.baselines.density import DensityDetector
 from oodbench.baselines.hvae import HierarchicalVAE
-from oodbench.detector import Detector, register
+from oodbench.detect.detector import Detector, register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from oodbench.baselines.density import DensityDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import torch
 
-    from oodbench.recipes import Recipe
+    from oodbench.declare.recipes import Recipe
     from oodbench.seeding import KeyedNoise
 
 

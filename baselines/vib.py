@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from oodbench.baselines.classifier import ClassifierDetector
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oodbench.models.mixture_vib import MixtureVIBClassifier
-    from oodbench.models.vib import VIBClassifier
+    from oodbench.models.classifiers.mixture_vib import MixtureVIBClassifier
+    from oodbench.models.classifiers.vib import VIBClassifier
     from oodbench.seeding import KeyedNoise
 
 SAMPLES = 64

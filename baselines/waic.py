@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.baselines.density import BitsPerDim, Density
 from oodbench.baselines.vae import BoundedDensity
-from oodbench.detector import register
+from oodbench.detect.detector import register
 
 if TYPE_CHECKING:
     import numpy as np

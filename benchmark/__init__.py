@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from oodbench.api import LoadedPair, compare, leaderboard, load_pair, run
     from oodbench.datasets.imageset import ImageSet
-    from oodbench.detector import Detector, FitContext, Statistics, register
+    from oodbench.declare.recipes import register_model
+    from oodbench.deploy.scoring import TrainedDetector, load_detector
+    from oodbench.detect.detector import Detector, FitContext, Statistics, register
+    from oodbench.detect.score_functions import score_function
     from oodbench.errors import OodbenchError
-    from oodbench.recipes import register_model
-    from oodbench.scorefunctions import score_function
-    from oodbench.scoring import TrainedDetector, load_detector
 
 __all__ = [
     "Detector",
@@ -39,21 +39,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Detector": "oodbench.detector",
-    "FitContext": "oodbench.detector",
+    "Detector": "oodbench.detect.detector",
+    "FitContext": "oodbench.detect.detector",
     "ImageSet": "oodbench.datasets.imageset",
     "LoadedPair": "oodbench.api",
     "OodbenchError": "oodbench.errors",
-    "Statistics": "oodbench.detector",
+    "Statistics": "oodbench.detect.detector",
     "compare": "oodbench.api",
-    "TrainedDetector": "oodbench.scoring",
+    "TrainedDetector": "oodbench.deploy.scoring",
     "leaderboard": "oodbench.api",
-    "load_detector": "oodbench.scoring",
+    "load_detector": "oodbench.deploy.scoring",
     "load_pair": "oodbench.api",
-    "register": "oodbench.detector",
-    "register_model": "oodbench.recipes",
+    "register": "oodbench.detect.detector",
+    "register_model": "oodbench.declare.recipes",
     "run": "oodbench.api",
-    "score_function": "oodbench.scorefunctions",
+    "score_function": "oodbench.detect.score_functions",
 }
 
 

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Literal
 
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import check_compatible, find_places, load
+from oodbench.datasets.pairs import Pair, get_pair
 from oodbench.errors import ConfigError
-from oodbench.pairs import Pair, get_pair
 from oodbench.progress import Progress
-from oodbench.storage import DEFAULT_STORE
+from oodbench.store.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     import pandas
 
-    from oodbench.canonical import JSON
-    from oodbench.leaderboards import Group
-    from oodbench.plan import DetectorRequest
-    from oodbench.store import Entry
+    from oodbench.canonical_json import JSON
+    from oodbench.flow.plan import DetectorRequest
+    from oodbench.leaderboards.rows import Group
+    from oodbench.store.store import Entry
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def run(
     after everything else has been done and stored.  A source that changed without a new `revision`
     is a warning.
     """
-    from oodbench.executors.local import raise_failures, run_jobs
-    from oodbench.jobkeys import Bench
-    from oodbench.selection import choose
-    from oodbench.store import Store
+    from oodbench.flow.executors.local import raise_failures, run_jobs
+    from oodbench.flow.keys import Bench
+    from oodbench.flow.selection import choose
+    from oodbench.store.store import Store
 
     _load(plugins, project)
     listed = [pairs] if isinstance(pairs, str | Pair) else list(pairs)
@@ -129,8 +129,8 @@ def run(
     if dry_run:
         import pandas as pd
 
-        from oodbench.missing import missing_of_all
-        from oodbench.runner import Outcome
+        from oodbench.flow.missing_steps import missing_of_all
+        from oodbench.flow.perform import Outcome
 
         steps, failures = missing_of_all(bench, jobs)
         raise_failures(Outcome(failures=failures))
@@ -173,11 +173,12 @@ def leaderboard(
     """
     import pandas as pd
 
-    from oodbench.leaderboards import group_runs, left_out_notes
-    from oodbench.selection import asked_scores, check_scale, selected_groups
-    from oodbench.store import Store
-    from oodbench.suites import find_suite
-    from oodbench.tables.extras import parse_columns
+    from oodbench.flow.selection import asked_scores, check_scale
+    from oodbench.flow.suites import find_suite
+    from oodbench.leaderboards.rows import group_runs, left_out_notes
+    from oodbench.leaderboards.stored_groups import selected_groups
+    from oodbench.store.store import Store
+    from oodbench.tables.extra_columns import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_rows
 
     _load(plugins, project)
@@ -221,9 +222,9 @@ def compare(
     """
     import pandas as pd
 
-    from oodbench.selection import check_scale
-    from oodbench.store import Store
-    from oodbench.tables.head_to_head import compare_runs
+    from oodbench.flow.selection import check_scale
+    from oodbench.leaderboards.head_to_head import compare_runs
+    from oodbench.store.store import Store
 
     check_scale(scale)
     found = compare_runs(Store(store_location(store)), a, b, pair, scale or "")
@@ -247,8 +248,8 @@ def compare(
 
 def _load(plugins: str | Path | Sequence[str | Path], project: str | Path | None) -> None:
     """Take up a project and plug-ins, in this order, as the command line does."""
-    from oodbench.registry import load_plugin
-    from oodbench.resources import use_project
+    from oodbench.declare.declarations import use_project
+    from oodbench.declare.registry import load_plugin
 
     if project is not None:
         use_project(str(project))
@@ -278,8 +279,8 @@ def _runs_frame(
 ) -> pandas.DataFrame:
     import pandas as pd
 
-    from oodbench.leaderboards import COLUMNS, group_runs, make_rows, tidy
-    from oodbench.tables.board import shown_scores
+    from oodbench.leaderboards.board import shown_scores
+    from oodbench.leaderboards.rows import COLUMNS, group_runs, make_rows, tidy
 
     def shown(group: Group) -> list[str]:
         return shown_scores(group, asked.get(str(group.first["detector"])), all_scores)
@@ -289,7 +290,7 @@ def _runs_frame(
 
 
 def _warn_of_changes(entries: Iterable[Entry]) -> None:
-    from oodbench.sourcecode import changed_sources
+    from oodbench.detect.source_fingerprints import changed_sources
 
     for line in changed_sources(entries):
         warnings.warn(line, UserWarning, stacklevel=3)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, cast
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
+from oodbench.declare.registry import Registry
 from oodbench.errors import ConfigError, DataError
-from oodbench.registry import Registry
-from oodbench.store import Entry, Key, Store
+from oodbench.store.store import Entry, Key, Store
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def diagnose(
     teacher, DataError where the images are not here, StoreError where a fit was made by other code
     than today's.
     """
-    from oodbench.figures.fitted import load_model
+    from oodbench.flow.stored_models import load_model
 
     diagnostic = DIAGNOSTICS.get(LAYERS)
     found, kinds = [], []
@@ -124,7 +124,7 @@ class _Subject:
         """A seeded subset of a split, and the noise keyed by its indices."""
         import torch
 
-        from oodbench.jobkeys import subset_indices
+        from oodbench.flow.keys import subset_indices
         from oodbench.seeding import KeyedNoise, derive_seed
 
         indices = subset_indices(len(images), self.count)
@@ -140,8 +140,8 @@ def _make(
     say: Callable[[str], None],
     key: Key,
 ) -> Entry:
-    from oodbench.provenance import machine_record
     from oodbench.seeding import derive_seed
+    from oodbench.store.provenance import machine_record
 
     started, fit = time.monotonic(), subject.fit
     say(f"diagnosing {fit.record['name']}")

@@ -19,7 +19,7 @@ from oodbench.conformance.outcome import Check, Result
 from oodbench.conformance.suite import CHECKS, run_checks
 
 if TYPE_CHECKING:
-    from oodbench.store import Store
+    from oodbench.store.store import Store
 
 __all__ = ["check_detector", "conformance_checks"]
 

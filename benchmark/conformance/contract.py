@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from oodbench.conformance.outcome import NotApplicable, NotConforming, check
+from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import Subject, seeded
 from oodbench.conformance.toy import contrast_noise, extremes, waves
-from oodbench.detector import CATEGORIES, ONE_SIDED, FitContext, wants_noise
-from oodbench.entitlement import WITH_LABELS
+from oodbench.conformance.verdicts import NotApplicable, NotConforming
+from oodbench.detect.detector import CATEGORIES, ONE_SIDED, FitContext, wants_noise
+from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import ConfigError, DataError, OodbenchError
 from oodbench.seeding import KeyedNoise
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from oodbench.conformance.outcome import NotApplicable, NotConforming, check
+from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import SHORTEST, Subject, largest_difference, seeded
-from oodbench.detector import wants_noise
-from oodbench.fitting import attach, make_fit
-from oodbench.jobkeys import JobKeys
-from oodbench.payload import unpack_tensors
+from oodbench.conformance.verdicts import NotApplicable, NotConforming
+from oodbench.detect.detector import wants_noise
+from oodbench.flow.fit import attach, make_fit
+from oodbench.flow.keys import JobKeys
+from oodbench.store.payload import unpack_tensors
 
 SEED_MEND = (
     "draw from a generator of your own: torch.Generator().manual_seed(context.seed) in fit, the"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from oodbench.conformance.invariance import fresh
-from oodbench.conformance.outcome import NotApplicable, NotConforming, check
+from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import Subject, first_line, largest_difference, seeded
+from oodbench.conformance.verdicts import NotApplicable, NotConforming
 from oodbench.conformance.watch import Watch
-from oodbench.entitlement import WITH_LABELS
+from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import OodbenchError
-from oodbench.fitting import learned_state
-from oodbench.payload import pack_tensors, unpack_tensors
+from oodbench.flow.fit import learned_state
+from oodbench.store.payload import pack_tensors, unpack_tensors
 
 
 @check(

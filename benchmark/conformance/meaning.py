@@ -9,13 +9,14 @@ from typing import cast
 import numpy as np
 from torch import nn
 
-from oodbench.conformance.outcome import NotApplicable, NotConforming, Reminder, check
+from oodbench.conformance.outcome import check
 from oodbench.conformance.passes import compare, counted_passes, parse_cost
 from oodbench.conformance.subject import Subject
 from oodbench.conformance.toy import one_sided
-from oodbench.metrics import evaluate
-from oodbench.runner import perform
-from oodbench.sourcecode import changed_sources
+from oodbench.conformance.verdicts import NotApplicable, NotConforming, Reminder
+from oodbench.detect.source_fingerprints import changed_sources
+from oodbench.flow.perform import perform
+from oodbench.rank.metrics import evaluate
 
 
 @check(

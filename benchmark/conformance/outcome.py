@@ -12,22 +12,6 @@ if TYPE_CHECKING:
 Status = Literal["passed", "failed", "reminder", "not applicable"]
 
 
-class NotConforming(Exception):
-    """A check found a fault; the message is what was seen, `mend` replaces the check's own."""
-
-    def __init__(self, seen: str, mend: str = "") -> None:
-        super().__init__(seen)
-        self.mend = mend
-
-
-class NotApplicable(Exception):
-    """A check has nothing to say of this detector; the message is the reason."""
-
-
-class Reminder(Exception):
-    """Something to think of that is no fault by itself."""
-
-
 @dataclass(frozen=True)
 class Check:
     """One thing that must hold: `asserts` says what, `guards` against what, `mend` how to mend it.

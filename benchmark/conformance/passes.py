@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from oodbench.conformance.outcome import NotApplicable, NotConforming
+from oodbench.conformance.verdicts import NotApplicable, NotConforming
 
 TOKEN = re.compile(r"\s*(\d+|steps|compression|[A-Za-z]|[-−+()·*])")
 COUNTED = ("e", "g", "f")

@@ -13,22 +13,22 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 
-from oodbench.canonical import JSON
-from oodbench.conformance.outcome import NotApplicable
+from oodbench.canonical_json import JSON
 from oodbench.conformance.toy import Shape, write_toy
+from oodbench.conformance.verdicts import NotApplicable
 from oodbench.conformance.watch import Watch, is_pickle, watching
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import Detector, FitContext
+from oodbench.datasets.pairs import Pair
+from oodbench.declare.recipes import find_recipe, recipe_files
+from oodbench.detect.detector import Detector, FitContext
 from oodbench.errors import ConfigError
-from oodbench.fitting import attach
-from oodbench.jobkeys import Bench, JobKeys, subset_indices
-from oodbench.measuring import Measured, measure
-from oodbench.pairs import Pair
-from oodbench.plan import DetectorRequest, Job
+from oodbench.flow.fit import attach
+from oodbench.flow.keys import Bench, JobKeys, subset_indices
+from oodbench.flow.measuring import Measured, measure
+from oodbench.flow.plan import DetectorRequest, Job
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, recipe_files
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 SCALE = "smoke"
 #: Enough to tell waves from noise, within seconds for every recipe.

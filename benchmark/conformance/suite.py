@@ -18,10 +18,11 @@ from oodbench.conformance.invariance import (
 )
 from oodbench.conformance.learning import saved_state, sight, tensors_only
 from oodbench.conformance.meaning import cost, orientation, revision
-from oodbench.conformance.outcome import Check, NotApplicable, NotConforming, Reminder, Result
+from oodbench.conformance.outcome import Check, Result
 from oodbench.conformance.subject import Subject, first_line
-from oodbench.plan import parse_detector
-from oodbench.store import Store
+from oodbench.conformance.verdicts import NotApplicable, NotConforming, Reminder
+from oodbench.flow.plan import parse_detector
+from oodbench.store.store import Store
 
 CHECKS: tuple[Check, ...] = (
     declarations, returned_types, finite, fit_repeats, measure_repeats, seeds, batches, score_order,

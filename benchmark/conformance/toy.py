@@ -67,7 +67,7 @@ def extremes(shape: Shape) -> dict[str, np.ndarray]:
 def one_sided(claim: str, shape: Shape, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) uint8 that have less, and more, of what a one-sided statistic claims.
 
-    `claim` is one of `oodbench.detector.ONE_SIDED`.
+    `claim` is one of `oodbench.detect.detector.ONE_SIDED`.
     """
     draw = np.random.default_rng(derive_seed("conformance", claim, *shape))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from oodbench.canonical import canonical_json
+from oodbench.canonical_json import canonical_json
 from oodbench.datasets.duplicates import image_hashes
 
 

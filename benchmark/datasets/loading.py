@@ -17,19 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from oodbench.canonical import JSON, digest
+from oodbench.canonical_json import JSON, digest
 from oodbench.datasets.corruptions import REVISION as CORRUPTION_REVISION
 from oodbench.datasets.corruptions import is_corruption
-from oodbench.datasets.embedded import find_embedded
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.naming import GENERIC, SIZING, step_name
-from oodbench.datasets.published import expected_files, find_arrays, find_published
-from oodbench.datasets.raw import Found, Raw
-from oodbench.datasets.slot import Slot
+from oodbench.datasets.sources.embedded import find_embedded
+from oodbench.datasets.sources.published import expected_files, find_arrays, find_published
+from oodbench.datasets.sources.raw_images import Found, Raw
+from oodbench.datasets.sources.synthetic import find_generated
+from oodbench.datasets.sources.user_files import find_user_data, grey_if_equal
 from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
+from oodbench.datasets.split_cache import Slot
 from oodbench.datasets.subsets import keep_classes
-from oodbench.datasets.synthetic import find_generated
-from oodbench.datasets.userfiles import find_user_data, grey_if_equal
 from oodbench.errors import DataError, OodbenchError
 
 CACHE_VERSION = 2

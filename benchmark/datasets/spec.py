@@ -18,8 +18,8 @@ from oodbench.datasets.naming import (
     parse_step,
     split_name,
 )
+from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import ConfigError, DataError, UnknownNameError
-from oodbench.resources import Declarations, Source, checked_entry, sources
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ def _catalogue(_: tuple[Source, ...]) -> dict[str, DatasetSpec]:
 
 @cache
 def _declarations(_: tuple[Source, ...]) -> Declarations[DatasetSpec]:
-    def file(source: Source) -> Path:
-        return source.path / ("datasets/catalogue.yaml" if source.is_built_in else "datasets.yaml")
-
-    return Declarations[DatasetSpec]("data set").add_entries(file, _declared)
+    return Declarations[DatasetSpec]("data set").add_entries("datasets.yaml", _declared)
 
 
 def _declared(source: Source, name: str, body: object) -> DatasetSpec:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from oodbench.datasets.naming import class_numbers
-from oodbench.datasets.raw import Raw
+from oodbench.datasets.sources.raw_images import Raw
 from oodbench.datasets.spec import DatasetName
 from oodbench.errors import DataError
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from oodbench.errors import ConfigError
 from oodbench.figures import from_layers, from_models, from_scores
-from oodbench.figures.choosing import Runs, Selection, describe
-from oodbench.figures.kinds import Kind, find_kind
-from oodbench.figures.material import Material
+from oodbench.figures.chosen_runs import Runs, Selection, describe
+from oodbench.figures.inputs import Material
+from oodbench.figures.names import Kind, find_kind
 from oodbench.figures.stored import Stored
-from oodbench.runrecord import shown_notes
+from oodbench.flow.run_records import shown_notes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from oodbench.datasets.loading import DataPlaces
-    from oodbench.store import Store
+    from oodbench.store.store import Store
 
 BUILDERS: Mapping[str, Callable[[Material], Figure]] = {
     "reconstructions": from_models.reconstructions,

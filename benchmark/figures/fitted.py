@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from oodbench.canonical import digest
-from oodbench.errors import ConfigError, StoreError
-from oodbench.payload import unpack_tensors
-from oodbench.recipes import MODELS, ModelConfig
+from oodbench.errors import ConfigError
+from oodbench.flow.stored_models import load_model
 from oodbench.seeding import KeyedNoise, derive_seed
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from oodbench.store import Entry
+    from oodbench.store.store import Entry
 
 BATCH = 100
 
@@ -112,25 +109,3 @@ class Fitted:
     @staticmethod
     def _numpy(tensor: Tensor) -> np.ndarray:
         return np.asarray(tensor.detach().double().numpy())
-
-
-def load_model(fit: Entry, shape: tuple[int, int, int]) -> torch.nn.Module:
-    """The trained network of a fit that stands on a recipe, in evaluation mode.
-
-    StoreError where the fit's code revision or configuration is not today's any more.
-    """
-    name = str(fit.parts["model"])
-    kind = MODELS.get(name)
-    try:
-        config = cast("ModelConfig", kind.model_validate(fit.parts["config"]))  # type: ignore[attr-defined]
-        same = digest(config.model_dump(mode="json")) == digest(fit.parts["config"])
-    except ValueError:
-        same = False
-    if not same or kind.revision != fit.parts["revision"]:
-        raise StoreError(
-            f"fit {fit.digest[:12]} ({fit.record['name']}) was made by an earlier version of the"
-            f" model {name!r}; `oodbench run` with the same options trains it anew"
-        )
-    model = config.build(shape)
-    model.load_state_dict(unpack_tensors(fit.read("weights.safetensors")))
-    return model.eval()

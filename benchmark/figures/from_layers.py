@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.errors import ConfigError
-from oodbench.figures.choosing import Chosen
+from oodbench.figures.chosen_runs import Chosen
+from oodbench.figures.inputs import Material
 from oodbench.figures.layers import (
     ByK,
     LayerKL,
@@ -18,12 +19,11 @@ from oodbench.figures.layers import (
     kl_figure,
     training_figure,
 )
-from oodbench.figures.material import Material
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from oodbench.store import Entry
+    from oodbench.store.store import Entry
 
 
 def auroc_by_k(material: Material) -> Figure:

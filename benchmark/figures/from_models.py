@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oodbench.errors import ConfigError
-from oodbench.figures.choosing import Chosen
+from oodbench.figures.chosen_runs import Chosen
 from oodbench.figures.embedding import PERPLEXITY, Embedded, embed, tsne_figure
 from oodbench.figures.fitted import Fitted
-from oodbench.figures.material import Material
+from oodbench.figures.inputs import Material
 from oodbench.figures.pictures import Grid, grid_figure
 from oodbench.seeding import derive_seed
 

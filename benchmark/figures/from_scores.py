@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oodbench.figures.choosing import Chosen
+from oodbench.figures.chosen_runs import Chosen
 from oodbench.figures.forest import Estimate, forest_figure
-from oodbench.figures.material import Material
+from oodbench.figures.inputs import Material
 from oodbench.figures.scores import (
     Complexity,
     Scored,
@@ -16,9 +16,9 @@ from oodbench.figures.scores import (
     density_figure,
     roc_figure,
 )
-from oodbench.leaderboards import Group, make_rows
-from oodbench.plan import DetectorRequest
-from oodbench.tables.board import TRIVIAL, shown_scores
+from oodbench.flow.plan import DetectorRequest
+from oodbench.leaderboards.board import TRIVIAL, shown_scores
+from oodbench.leaderboards.rows import Group, make_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,8 +21,8 @@ from oodbench.figures.style import (
     panels,
     styled,
 )
-from oodbench.metrics import roc_curve
-from oodbench.significance import auroc_interval, midranks
+from oodbench.rank.metrics import roc_curve
+from oodbench.rank.significance import auroc_interval, midranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.errors import DataError
-from oodbench.figures.choosing import MissingRunError
-from oodbench.payload import unpack_table
+from oodbench.figures.chosen_runs import MissingRunError
+from oodbench.store.payload import unpack_table
 
 if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.datasets.loading import DataPlaces
-    from oodbench.store import Entry, Store
+    from oodbench.store.store import Entry, Store
 
     #: Named columns, (n,) or (n, K) each.
     Table = dict[str, np.ndarray]
@@ -42,7 +42,7 @@ class Stored:
 
     def compared(self, run: Entry) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the ID and the OOD tables that the equal-size rule of a run keeps."""
-        from oodbench.metrics import equal_size
+        from oodbench.rank.metrics import equal_size
 
         lengths = [len(next(iter(table.values()))) for table in self.scores(run)]
         metrics = cast("Mapping[str, int]", run.parts["metrics"])

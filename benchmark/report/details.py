@@ -7,18 +7,18 @@ from typing import cast
 
 import numpy as np
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import StoreError
-from oodbench.jobkeys import subset_indices
-from oodbench.leaderboards import METRICS, Group
+from oodbench.flow.keys import subset_indices
+from oodbench.leaderboards.compared_images import Compared
+from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rows import METRICS, Group
 from oodbench.report.curves import area, histogram, roc_curve, simplified
 from oodbench.report.steps import Steps
 from oodbench.report.thumbnails import Found, Thumbnails, shown_name
-from oodbench.store import Entry, Store
-from oodbench.tables.compared import Compared
-from oodbench.tables.pairwise import PairedScores
+from oodbench.store.store import Entry, Store
 
 #: What a record says of all its scores, copied as it stands.
 COPIED = ("pair", "detector", "category", "cite", "recipe", "scale", "variant", "layers",

@@ -14,20 +14,20 @@ from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
-from oodbench.leaderboards import Group
+from oodbench.datasets.pairs import registered_pairs
+from oodbench.flow.plan import DetectorRequest
+from oodbench.flow.run_records import shown_notes
+from oodbench.leaderboards.board import TRIVIAL, Place, make_board
+from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rows import Group
+from oodbench.leaderboards.significance_marks import Family, above_trivial, as_good_as_best
 from oodbench.media import displayed, terminal_lines
-from oodbench.pairs import registered_pairs
-from oodbench.plan import DetectorRequest
 from oodbench.report.details import Details
 from oodbench.report.rows import BoardRow, board_rows, table_json
 from oodbench.report.thumbnails import Thumbnails, shown_name
-from oodbench.runrecord import shown_notes
-from oodbench.store import Store
-from oodbench.tables.board import TRIVIAL, Place, make_board
-from oodbench.tables.marks import Family, above_trivial, as_good_as_best
-from oodbench.tables.pairwise import PairedScores
+from oodbench.store.store import Store
 
 STYLES = ("page.css", "dialog.css")
 SCRIPTS = ("dom.js", "charts.js", "detail.js", "table.js")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from oodbench.canonical import JSON
-from oodbench.leaderboards import METRICS, Cell, Group
-from oodbench.tables.board import TRIVIAL, Board, Place
+from oodbench.canonical_json import JSON
+from oodbench.leaderboards.board import TRIVIAL, Board, Place
+from oodbench.leaderboards.rows import METRICS, Cell, Group
+from oodbench.leaderboards.significance_marks import Family, Where, verdict
+from oodbench.leaderboards.stored_groups import recipe_label
 from oodbench.tables.general import leaders
-from oodbench.tables.marks import Family, Where, verdict
-from oodbench.tables.results import recipe_label
 
 #: What a row holds, in this order; the script reads the same list.
 FIELDS = ("pair", "detector", "score", "category", "recipe", "scale", "group", "seeds", "n",

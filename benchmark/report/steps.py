@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from oodbench.canonical import JSON, canonical_json
-from oodbench.store import Entry, Store
+from oodbench.canonical_json import JSON, canonical_json
+from oodbench.store.store import Entry, Store
 
 #: What a record says of the making of an entry, beside its machine.
 MADE = ("created", "seconds", "images", "train_images", "parameters", "peak_memory_mb", "resumed")

@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces, Shape, load
 from oodbench.errors import OodbenchError

@@ -3,8 +3,8 @@
 Williamson, Ji, Dwyer 2025, arXiv 2506.10089.  Stated there (abstract and summary): under a fixed
 budget a best ratio r between the sizes of adjacent layers exists, between information loss and
 attenuation.  Ours: geometric sizes d_l ∝ r^(l−1), l = 1 at the image, with the rounding of
-`oodbench.models.allocation`; the grid; r = ½ as the default, which gives the [16, 8, 4] of Li et
-al. 2022; the choice of r on ID data (`oodbench.sweeps.results`).
+`oodbench.models.hierarchical.allocation`; the grid; r = ½ as the default, which gives the [16, 8,
+4] of Li et al. 2022; the choice of r on ID data (`oodbench.sweeps.results`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from oodbench.canonical import JSON
-from oodbench.detector import DETECTORS, Detector
+from oodbench.canonical_json import JSON
+from oodbench.datasets.pairs import Pair
+from oodbench.declare.declarations import built_in
+from oodbench.declare.recipes import Recipe, RecipeFile, find_recipe, recipe_files, resolve
+from oodbench.detect.detector import DETECTORS, Detector
 from oodbench.errors import ConfigError, OodbenchError
-from oodbench.pairs import Pair
-from oodbench.plan import DetectorRequest, parse_detector
-from oodbench.recipes import Recipe, RecipeFile, find_recipe, recipe_files, resolve
-from oodbench.resources import built_in
+from oodbench.flow.plan import DetectorRequest, parse_detector
 from oodbench.sweeps.points import Point, Sweep
 
 MODELS_SWEPT = ("vanilla-hvae", "informative-hvae")

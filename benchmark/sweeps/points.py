@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oodbench.canonical import JSON
-from oodbench.pairs import Pair
-from oodbench.plan import DetectorRequest, Job
+from oodbench.canonical_json import JSON
+from oodbench.datasets.pairs import Pair
+from oodbench.flow.plan import DetectorRequest, Job
 
 
 @dataclass(frozen=True)

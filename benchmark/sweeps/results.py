@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from oodbench.canonical import JSON
-from oodbench.executors.local import in_turn, raise_failures
-from oodbench.jobkeys import Bench
-from oodbench.leaderboards import Cell, Group, Row, make_rows, mean_and_sd
-from oodbench.plan import Job
-from oodbench.runner import HeldOut, Outcome, perform, score_held_out
-from oodbench.store import Entry
+from oodbench.canonical_json import JSON
+from oodbench.flow.executors.local import in_turn, raise_failures
+from oodbench.flow.keys import Bench
+from oodbench.flow.perform import HeldOut, Outcome, perform, score_held_out
+from oodbench.flow.plan import Job
+from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd
+from oodbench.store.store import Entry
 from oodbench.sweeps.points import Point, Sweep, all_jobs
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.canonical import JSON
-from oodbench.leaderboards import Group
+from oodbench.canonical_json import JSON
+from oodbench.leaderboards.rows import Group
 
 if TYPE_CHECKING:
-    from oodbench.tables.boxed import Boxed
+    from oodbench.tables.render.console import Boxed
 
 
 def classifiers_table(groups: Sequence[Group]) -> Boxed | None:
@@ -17,7 +17,7 @@ def classifiers_table(groups: Sequence[Group]) -> Boxed | None:
 
     Detectors that share a fit say the same of it: one row is enough.
     """
-    from oodbench.tables.boxed import Boxed
+    from oodbench.tables.render.console import Boxed
 
     table = Boxed(
         "Classifiers",

@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.diagnosis import Row, rows_of
 from oodbench.media import csv_row
-from oodbench.tables.boxed import Boxed
+from oodbench.tables.render.console import Boxed
 
 if TYPE_CHECKING:
-    from oodbench.store import Entry
+    from oodbench.store.store import Entry
 
 #: Columns of the table: head, and how a row fills it.
 COLUMNS: Sequence[tuple[str, Callable[[Row], str]]] = (

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oodbench.leaderboards import METRICS, category_legend, category_tag
-from oodbench.tables.board import Board, BoardRow, mean_ranks, shared_id_models
-from oodbench.tables.extras import Extra
-from oodbench.tables.fill import head_lines
-from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
+from oodbench.declare.layouts import Column
+from oodbench.leaderboards.board import Board, BoardRow, mean_ranks, shared_id_models
+from oodbench.leaderboards.rows import METRICS, category_legend, category_tag
+from oodbench.leaderboards.significance_marks import ALPHA, Family, Where, verdict
+from oodbench.tables.extra_columns import Extra
 from oodbench.tables.images import Compared, image_notes, size_note
-from oodbench.tables.layouts import Column
-from oodbench.tables.marks import ALPHA, Family, Where, verdict
-from oodbench.tables.markup import Part, literal
-from oodbench.tables.numbers import RISING
+from oodbench.tables.layout.filled import head_lines
+from oodbench.tables.layout.grid import BLANK, Cell, Document, Grid, Line, Panel
+from oodbench.tables.layout.markup import Part, literal
+from oodbench.tables.sources.numbers import RISING
 
 HEADS = {"auroc": "AUROC↑", "auprc": "AUPRC↑", "fpr80": "FPR80↓", "fpr95": "FPR95↓"}
 NOT_BELOW = "†"

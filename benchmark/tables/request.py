@@ -6,33 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from oodbench.declare.layout_files import find_layout
+from oodbench.declare.layouts import Layout
+from oodbench.declare.recipes import recipe_files
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import ConfigError
-from oodbench.leaderboards import COLUMNS, Group, json_row, tidy
-from oodbench.plan import DetectorRequest
-from oodbench.recipes import default_recipe, recipe_files
-from oodbench.store import Store
-from oodbench.suites import Suite
-from oodbench.tables.board import Board, make_board
-from oodbench.tables.extras import Extra, chosen_extras
-from oodbench.tables.fill import document, fill
+from oodbench.flow.default_recipe import default_recipe
+from oodbench.flow.plan import DetectorRequest
+from oodbench.flow.suites import Suite
+from oodbench.leaderboards.board import Board, make_board
+from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rows import COLUMNS, Group, json_row, tidy
+from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best
+from oodbench.store.store import Store
+from oodbench.tables.against_paper import COLUMNS as PAPER_COLUMNS
+from oodbench.tables.against_paper import compare_with_paper, paper_document, tidy_comparisons
+from oodbench.tables.extra_columns import Extra, chosen_extras
 from oodbench.tables.general import general_document
-from oodbench.tables.grid import Document
 from oodbench.tables.images import image_notes, size_note
-from oodbench.tables.layout_files import find_layout
-from oodbench.tables.layouts import Layout
-from oodbench.tables.marks import above_trivial, as_good_as_best
-from oodbench.tables.pairwise import PairedScores
-from oodbench.tables.paper import COLUMNS as PAPER_COLUMNS
-from oodbench.tables.paper import compare_with_paper, paper_document, tidy_comparisons
-from oodbench.tables.render import RENDERERS
-from oodbench.tables.render_text import render_text
-from oodbench.tables.results import Results, results_for
+from oodbench.tables.layout.filled import document, fill
+from oodbench.tables.layout.grid import Document
+from oodbench.tables.render.formats import RENDERERS
+from oodbench.tables.render.text import render_text
+from oodbench.tables.sources.results import Results, results_for
 from oodbench.tables.tidy import COLUMNS as LAYOUT_COLUMNS
 from oodbench.tables.tidy import rows_to_csv, rows_to_json, tidy_layout
 
 if TYPE_CHECKING:
-    from oodbench.canonical import JSON
+    from oodbench.canonical_json import JSON
 
 
 @dataclass(frozen=True)

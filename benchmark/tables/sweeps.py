@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oodbench.datasets.pairs import Pair
+from oodbench.declare.layouts import Column
 from oodbench.errors import StoreError
-from oodbench.leaderboards import CATEGORY_LEGEND, category_tag, traced
-from oodbench.pairs import Pair
-from oodbench.runrecord import shown_notes
-from oodbench.store import Store
+from oodbench.flow.run_records import shown_notes
+from oodbench.leaderboards.head_to_head import p_text
+from oodbench.leaderboards.paired_tests import PairedScores, paired_seeds, seed_difference
+from oodbench.leaderboards.rows import CATEGORY_LEGEND, category_tag, traced
+from oodbench.store.store import Store
 from oodbench.sweeps.results import Setting, Spread, Swept, short_names
-from oodbench.tables.fill import head_lines
-from oodbench.tables.grid import BLANK, Cell, Document, Grid, Line, Panel
-from oodbench.tables.head_to_head import p_text
-from oodbench.tables.layouts import Column
-from oodbench.tables.markup import literal
-from oodbench.tables.pairwise import PairedScores, paired_seeds, seed_difference
-from oodbench.tables.render import RENDERERS
-from oodbench.tables.render_text import render_text
+from oodbench.tables.layout.filled import head_lines
+from oodbench.tables.layout.grid import BLANK, Cell, Document, Grid, Line, Panel
+from oodbench.tables.layout.markup import literal
+from oodbench.tables.render.formats import RENDERERS
+from oodbench.tables.render.text import render_text
 from oodbench.tables.tidy import rows_to_csv, rows_to_json
 
 COLUMNS = (
@@ -57,7 +57,7 @@ def differences(found: Sequence[Swept], store: Store) -> Differences:
     One seed: paired DeLong over test images.  Several: paired t over training seeds.  StoreError
     where scores are gone.
     """
-    from oodbench.significance import holm
+    from oodbench.rank.significance import holm
 
     scores, out = PairedScores(store), Differences()
     tested: dict[tuple[str, str, str], Difference] = {}

@@ -7,13 +7,13 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from oodbench.leaderboards import traced
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.layouts import Layout, Select
+from oodbench.leaderboards.rows import traced
 from oodbench.media import csv_row
-from oodbench.pairs import get_pair
-from oodbench.tables.fill import Filled, fill
-from oodbench.tables.layouts import Layout, Select
-from oodbench.tables.markup import parse, plain
-from oodbench.tables.numbers import Source
+from oodbench.tables.layout.filled import Filled, fill
+from oodbench.tables.layout.markup import parse, plain
+from oodbench.tables.sources.numbers import Source
 
 COLUMNS = (
     "table", "row", "in_dist", "ood", "detector", "recipe", "score", "metric", "value", "low",

@@ -11,13 +11,13 @@ from types import ModuleType
 
 from site_text import cell, cited, doc_of, escaped, markdown, table
 
-from oodbench.detector import CATEGORIES, DETECTORS, Detector, is_deterministic
-from oodbench.pairs import get_pair
-from oodbench.recipes import recipe_files
-from oodbench.tables.layout_files import find_layout, layout_names
-from oodbench.tables.layouts import Layout, Select
-from oodbench.tables.numbers import Number
-from oodbench.tables.published import Published, base_name
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.layout_files import find_layout, layout_names
+from oodbench.declare.layouts import Layout, Select
+from oodbench.declare.recipes import recipe_files
+from oodbench.detect.detector import CATEGORIES, DETECTORS, Detector, is_deterministic
+from oodbench.tables.sources.numbers import Number
+from oodbench.tables.sources.reported_tables import Published, base_name
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 MEANING = {

@@ -7,7 +7,7 @@ from typing import cast
 
 from site_text import cell, doc_of, escaped, prose, table
 
-from oodbench.recipes import MODELS, Recipe, RecipeFile, recipe_files, resolve
+from oodbench.declare.recipes import MODELS, Recipe, RecipeFile, recipe_files, resolve
 
 SCALES = {
     "paper": "as published; wants a GPU",

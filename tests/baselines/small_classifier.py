@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig
+from oodbench.models.classifiers.config import ClassifierConfig
+from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 CONV = {"kind": "conv", "channels": (4, 8), "hidden": 6}
 

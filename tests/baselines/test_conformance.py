@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import oodbench
-from oodbench.detector import DETECTORS
-from oodbench.store import Store
+from oodbench.detect.detector import DETECTORS
+from oodbench.store.store import Store
 from oodbench.testing import check_detector
 
 BUILT_IN = [

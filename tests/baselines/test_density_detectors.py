@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.detector import DETECTORS
-from oodbench.measuring import measure
-from oodbench.metrics import auroc
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.detect.detector import DETECTORS
+from oodbench.flow.measuring import measure
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
-from oodbench.training import Runtime, train
+from oodbench.rank.metrics import auroc
+from oodbench.train.training import Runtime, train
 
 QUIET = Progress("quiet")
 

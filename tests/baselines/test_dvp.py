@@ -9,11 +9,11 @@ import pytest
 
 from oodbench.baselines.dvp import DVPDetector
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.measuring import Measured, measure
-from oodbench.metrics import auroc
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.flow.measuring import Measured, measure
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
-from oodbench.training import Runtime, train
+from oodbench.rank.metrics import auroc
+from oodbench.train.training import Runtime, train
 
 QUIET = Progress("quiet")
 SHAPE = (1, 8, 8)

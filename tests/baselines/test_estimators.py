@@ -18,11 +18,11 @@ from oodbench.baselines.estimators import OutlierEstimator
 from oodbench.baselines.features import FeatureDistances
 from oodbench.baselines.modules import PlainDensity
 from oodbench.datasets.imageset import ImageSet, fingerprint
-from oodbench.detector import DETECTORS, Detector, FitContext
+from oodbench.declare.family_names import ParametrisedName
+from oodbench.detect.detector import DETECTORS, Detector, FitContext
 from oodbench.errors import ConfigError, OodbenchError, PluginError, UnknownNameError
-from oodbench.parametrised import ParametrisedName
 from oodbench.seeding import KeyedNoise
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 needs_pyod = pytest.mark.skipif(
     importlib.util.find_spec("pyod") is None, reason="PyOD is not installed (the extra 'pyod')"

@@ -16,8 +16,8 @@ from oodbench.baselines.flow_group import (
     one_sample,
     two_sample,
 )
-from oodbench.metrics import group_members
-from oodbench.models.config import GlowConfig
+from oodbench.models.flows.config import GlowConfig
+from oodbench.rank.metrics import group_members
 from oodbench.seeding import KeyedNoise
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from oodbench.baselines.generic import HierarchicalDetector, generic_detectors
-from oodbench.detector import DETECTORS
+from oodbench.declare.recipes import MODELS, Recipe, register_model
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import PluginError
 from oodbench.models.config import Frozen
-from oodbench.recipes import MODELS, Recipe, register_model
 from oodbench.seeding import KeyedNoise
 
 

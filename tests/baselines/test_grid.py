@@ -12,18 +12,18 @@ from oodbench.baselines.likelihood_ratio import PixelCNNRatioGrid, PixelCNNRatio
 from oodbench.baselines.mahalanobis import TunedMahalanobis
 from oodbench.baselines.mahalanobis_validated import ValidatedMahalanobis
 from oodbench.baselines.odin import TunedODIN, ValidatedODIN
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import Detector
-from oodbench.entitlement import check_recipe
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.detect.detector import Detector
+from oodbench.detect.entitlement import check_recipe
 from oodbench.errors import ConfigError, PluginError
-from oodbench.jobkeys import Bench, JobKeys
-from oodbench.pairs import get_pair
-from oodbench.plan import Job, parse_detector
+from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.perform import perform
+from oodbench.flow.plan import Job, parse_detector
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
-from oodbench.runner import perform
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 POINTS = ("a", "b", "c")
 

@@ -9,12 +9,13 @@ import pytest
 
 from oodbench.baselines.scores import hierarchical_scores
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.detector import DETECTORS, Detector
-from oodbench.measuring import Measured, measure
-from oodbench.metrics import auroc
+from oodbench.declare.recipes import resolve
+from oodbench.detect.detector import DETECTORS, Detector
+from oodbench.flow.default_recipe import default_recipe
+from oodbench.flow.measuring import Measured, measure
 from oodbench.progress import Progress
-from oodbench.recipes import default_recipe, resolve
-from oodbench.training import Runtime, train
+from oodbench.rank.metrics import auroc
+from oodbench.train.training import Runtime, train
 
 QUIET = Progress("quiet")
 TOP_DOWN = ("lvae", "informative-lvae", "biva", "informative-biva")

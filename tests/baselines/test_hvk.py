@@ -10,8 +10,8 @@ from subprocess import CompletedProcess
 import numpy as np
 
 from oodbench.baselines.hvk import BEST, BY_ID, HVK
-from oodbench.recipes import find_recipe, resolve
-from oodbench.store import Store
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.store.store import Store
 
 
 def hvk() -> HVK:

@@ -26,13 +26,13 @@ from oodbench.baselines.nearest_neighbours import NearestNeighbours
 from oodbench.baselines.odin import ODIN, TunedODIN
 from oodbench.baselines.softmax_scores import calibration_error, softmax
 from oodbench.baselines.vib import VIB, MixtureVIB
-from oodbench.detector import DETECTORS, Detector
-from oodbench.models.config import ConvVAEConfig
-from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig, MixtureVIBConfig, VIBConfig
-from oodbench.recipes import find_recipe, resolve
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.detect.detector import DETECTORS, Detector
+from oodbench.flow.suites import find_suite
+from oodbench.models.classifiers.config import ClassifierConfig, MixtureVIBConfig, VIBConfig
+from oodbench.models.classifiers.image_classifier import ImageClassifier
+from oodbench.models.vae.config import ConvVAEConfig
 from oodbench.seeding import KeyedNoise
-from oodbench.suites import find_suite
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 6
 

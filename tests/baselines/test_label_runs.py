@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 Command = Callable[..., CompletedProcess[str]]
 SEPARATE = {"CP": 90, "CP (Ent)": 90, "EN": 90, "ODIN": 90, "MD": 95, "DE": 90, "CP (Cal)": 90,

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from oodbench.baselines.likelihood_ratio import GRID, PixelCNNRatioGrid, VAERatio
-from oodbench.feed import mutated
-from oodbench.models.config import MutationClassifierConfig
-from oodbench.recipes import find_recipe, resolve
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.models.classifiers.config import MutationClassifierConfig
 from oodbench.seeding import KeyedNoise
-from oodbench.store import Store
+from oodbench.store.store import Store
+from oodbench.train.batches import mutated
 
 
 def test_mutation_hits_the_given_share_with_uniform_values() -> None:

@@ -12,16 +12,16 @@ import torch
 from oodbench.baselines import likelihood_regret
 from oodbench.baselines.likelihood_regret import refit_encoders, refit_posterior
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.detector import DETECTORS
-from oodbench.measuring import measure
-from oodbench.metrics import auroc
-from oodbench.models.config import ConvVAEConfig
-from oodbench.models.conv_vae import ConvVAE
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.declare.settings import Refit
+from oodbench.detect.detector import DETECTORS
+from oodbench.flow.measuring import measure
+from oodbench.models.vae.config import ConvVAEConfig
+from oodbench.models.vae.conv_vae import ConvVAE
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
+from oodbench.rank.metrics import auroc
 from oodbench.seeding import KeyedNoise
-from oodbench.settings import Refit
-from oodbench.training import Runtime, train
+from oodbench.train.training import Runtime, train
 
 QUIET = Progress("quiet")
 

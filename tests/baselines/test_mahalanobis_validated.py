@@ -10,7 +10,7 @@ from scipy import stats
 
 from oodbench.baselines.mahalanobis import EPSILONS
 from oodbench.baselines.mahalanobis_validated import ValidatedMahalanobis
-from oodbench.metrics import auroc
+from oodbench.rank.metrics import auroc
 
 STAGES = 3
 

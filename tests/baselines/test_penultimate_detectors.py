@@ -12,8 +12,8 @@ from oodbench.baselines.ash import ActivationShaping
 from oodbench.baselines.penultimate import PenultimateDetector
 from oodbench.baselines.react import RectifiedActivations
 from oodbench.baselines.vim import VirtualLogit
-from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig
+from oodbench.models.classifiers.config import ClassifierConfig
+from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 CONV = {"kind": "conv", "channels": (4, 8), "hidden": 20}
 TRAIN, TEST = 300, 15

@@ -22,7 +22,7 @@ from oodbench.baselines.max_logit import MaxLogit
 from oodbench.baselines.max_softmax import MaxSoftmax
 from oodbench.baselines.odin import ODIN
 from oodbench.baselines.vim import VirtualLogit
-from oodbench.models.image_classifier import ImageClassifier
+from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 3
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from oodbench.detector import DETECTORS, is_deterministic
-from oodbench.metrics import auroc
+from oodbench.detect.detector import DETECTORS, is_deterministic
+from oodbench.rank.metrics import auroc
 
 TRIVIAL = ("mean-intensity", "pixel-variance", "png-length")
 

@@ -14,7 +14,7 @@ from sklearn.svm import OneClassSVM
 
 from oodbench.baselines.dose import DoSE, KernelDensity, features
 from oodbench.baselines.typicality import TypicalityGlow
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 
 def test_typicality_is_two_sided() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oodbench.baselines.waic import WAICGlow
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 
 def test_formula() -> None:

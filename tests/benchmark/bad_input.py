@@ -524,7 +524,7 @@ for name, (code, message) in {
     "no-detector": ("from oodbench import register\nregister('bad-plugin')(int)\n", "subclass"),
     "takes-a-name": (
         "from oodbench import Detector, register\n"
-        "from oodbench.detector import DETECTORS\nDETECTORS.get('png-length')\n"
+        "from oodbench.detect.detector import DETECTORS\nDETECTORS.get('png-length')\n"
         "@register('png-length')\nclass D(Detector): pass\n", "two detectors are named",
     ),
     "no-measure": (HEAD + "    pass\n", "measure raised NotImplementedError"),
@@ -637,7 +637,7 @@ def manifest(text_: str | bytes) -> Make:
 
 
 def sealed_manifest(**body: object) -> Make:
-    from oodbench.canonical import digest
+    from oodbench.canonical_json import digest
 
     return manifest(json.dumps({"export": body, "sha256": digest(body)}))  # type: ignore[arg-type]
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pytest
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import find_places, load
-from oodbench.metrics import equal_size, evaluate, group_members
-from oodbench.pairs import Pair, get_pair
-from oodbench.payload import pack_table
-from oodbench.store import Key, Store
-from oodbench.tables.layout_files import find_layout, layout_names
+from oodbench.datasets.pairs import Pair, get_pair
+from oodbench.declare.layout_files import find_layout, layout_names
+from oodbench.rank.metrics import equal_size, evaluate, group_members
+from oodbench.store.payload import pack_table
+from oodbench.store.store import Key, Store
 
 #: Detectors that nobody ran: their rows must stay empty.
 ABSENT = ("odin", "oversmooth-hvae", "lr-bc", "idecode", "rst-prefit")

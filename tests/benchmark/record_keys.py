@@ -20,16 +20,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from oodbench.canonical import JSON, digest
+from oodbench.canonical_json import JSON, digest
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import DETECTORS
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.recipes import recipe_files, resolve
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
-from oodbench.jobkeys import Bench, JobKeys
-from oodbench.pairs import get_pair
-from oodbench.plan import Job, parse_detector
+from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.plan import Job, parse_detector
 from oodbench.progress import Progress
-from oodbench.recipes import recipe_files, resolve
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 RECORDED = Path(__file__).with_name("recorded_keys.json")
 #: Pairs whose pixels no library computes: scikit-learn's digits, their classes, drawn pixels.

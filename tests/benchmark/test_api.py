@@ -17,7 +17,7 @@ import oodbench
 from oodbench.cli import oodbench as command_line
 from oodbench.datasets.imageset import ImageSet
 from oodbench.errors import OodbenchError
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 
 def printed(store: Store, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -60,7 +60,7 @@ def test_there_are_enough_cases() -> None:
 
 @pytest.mark.parametrize("name", list(table.CASES))
 def test_bad_input_of_a_run(name: str, shared: Path, here: Path) -> None:
-    from oodbench.detector import DETECTORS
+    from oodbench.detect.detector import DETECTORS
 
     make, arguments, message = table.CASES[name]
     make(here)
@@ -131,7 +131,7 @@ def test_odd_images_are_read_as_they_look(tmp_path: Path) -> None:
     """Animated: the first frame; CMYK and palettes: their colours; 16 bits: the high ones."""
     from PIL import Image
 
-    from oodbench.datasets.userfiles import read_image
+    from oodbench.datasets.sources.user_files import read_image
 
     frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -152,7 +152,7 @@ def test_odd_images_are_read_as_they_look(tmp_path: Path) -> None:
 def test_arrays_of_one_pixel_and_of_many(here: Path) -> None:
     """1×1 and 10,000×10,000 images are images where a detector can take them."""
     import oodbench
-    from oodbench.pairs import make_pair
+    from oodbench.datasets.pairs import make_pair
 
     np.savez(here / "a.npz", images=table.pixels(30, 1, 1))
     np.savez(here / "b.npz", images=table.pixels(30, 1, 1))

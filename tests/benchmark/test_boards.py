@@ -15,31 +15,31 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
+from oodbench.declare.layout_files import find_layout
+from oodbench.declare.layouts import Column, Row
 from oodbench.errors import OodbenchError, StoreError
-from oodbench.jobkeys import subset_indices
-from oodbench.leaderboards import Group, group_runs, make_rows
-from oodbench.metrics import auroc, equal_size, evaluate
-from oodbench.payload import pack_table, unpack_table
-from oodbench.significance import delong, holm
-from oodbench.store import Key, Store
-from oodbench.tables.board import make_board, mean_ranks
-from oodbench.tables.boxed import Boxed
-from oodbench.tables.extras import parse_columns
-from oodbench.tables.fill import Filled
+from oodbench.flow.keys import subset_indices
+from oodbench.leaderboards.board import make_board, mean_ranks
+from oodbench.leaderboards.head_to_head import compare_runs, comparison_json, comparison_text
+from oodbench.leaderboards.paired_tests import PairedScores, paired_seeds, seed_difference
+from oodbench.leaderboards.rows import Group, group_runs, make_rows
+from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best, verdict
+from oodbench.rank.metrics import auroc, equal_size, evaluate
+from oodbench.rank.significance import delong, holm
+from oodbench.store.payload import pack_table, unpack_table
+from oodbench.store.store import Key, Store
+from oodbench.tables.after_run import score_table
+from oodbench.tables.against_paper import Comparison, compare_with_paper, tidy_comparisons
+from oodbench.tables.extra_columns import parse_columns
 from oodbench.tables.general import general_document
-from oodbench.tables.head_to_head import compare_runs, comparison_json, comparison_text
-from oodbench.tables.layout_files import find_layout
-from oodbench.tables.layouts import Column, Row
-from oodbench.tables.marks import above_trivial, as_good_as_best, verdict
-from oodbench.tables.markup import plain
-from oodbench.tables.numbers import Number
-from oodbench.tables.pairwise import PairedScores, paired_seeds, seed_difference
-from oodbench.tables.paper import Comparison, compare_with_paper, tidy_comparisons
-from oodbench.tables.papers import Papers
-from oodbench.tables.printed import score_table
+from oodbench.tables.layout.filled import Filled
+from oodbench.tables.layout.markup import plain
+from oodbench.tables.render.console import Boxed
 from oodbench.tables.request import TableRequest, table_rows, table_text
-from oodbench.tables.results import results_for
+from oodbench.tables.sources.numbers import Number
+from oodbench.tables.sources.reported_scores import Papers
+from oodbench.tables.sources.results import results_for
 
 SHIFTS = {"strong": 1.5, "weak": 1.0, "useless": 0.0}
 PAIRS = (("a-b", "a", "b"), ("a-c", "a", "c"))

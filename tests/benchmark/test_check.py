@@ -11,9 +11,9 @@ import pytest
 
 from oodbench.conformance.outcome import Result
 from oodbench.conformance.suite import run_checks
-from oodbench.detector import DETECTORS
-from oodbench.registry import load_plugin
-from oodbench.store import Store
+from oodbench.declare.registry import load_plugin
+from oodbench.detect.detector import DETECTORS
+from oodbench.store.store import Store
 from oodbench.testing import check_detector, conformance_checks
 
 PLUGIN = Path(__file__).with_name("wrong_detectors.py")
@@ -105,7 +105,7 @@ def test_a_changed_source_is_a_reminder(tmp_path: Path, monkeypatch: pytest.Monk
         return check_detector("sound", checks=["revision"], recorded=Store(store))[0]
 
     assert revision().status == "passed"
-    monkeypatch.setattr("oodbench.sourcecode.detector_source", lambda cls: "f" * 64)
+    monkeypatch.setattr("oodbench.detect.source_fingerprints.detector_source", lambda cls: "f" * 64)
     assert revision().status == "reminder"
     assert "'sound'" in revision().seen
 

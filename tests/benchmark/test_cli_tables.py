@@ -16,8 +16,8 @@ import yaml
 
 import oodbench
 from oodbench.cli import main
-from oodbench.recipes import find_recipe
-from oodbench.store import Store
+from oodbench.declare.recipes import find_recipe
+from oodbench.store.store import Store
 
 
 def run(
@@ -128,7 +128,7 @@ def test_tables_import_no_torch(made_up_store: Store) -> None:
 
 
 def test_a_table_suite_runs_each_pair_with_its_own_recipes() -> None:
-    from oodbench.selection import choose
+    from oodbench.flow.selection import choose
 
     chosen = choose(suite="table15", both=True)
     planned = {

@@ -13,12 +13,12 @@ import pytest
 
 import oodbench
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.pairs import make_pair
-from oodbench.payload import unpack_table
-from oodbench.registry import load_plugin
-from oodbench.sealed import read_sealed, write_sealed
-from oodbench.store import DamagedEntryError, Key, Store
-from oodbench.upkeep import verify
+from oodbench.datasets.pairs import make_pair
+from oodbench.declare.registry import load_plugin
+from oodbench.store.checkpoint_files import read_sealed, write_sealed
+from oodbench.store.maintenance import verify
+from oodbench.store.payload import unpack_table
+from oodbench.store.store import DamagedEntryError, Key, Store
 
 PLUGIN = """
 import torch
@@ -241,7 +241,7 @@ def test_a_folder_of_another_key_is_refused(copy: Path, caplog: pytest.LogCaptur
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    from oodbench.canonical import canonical_json, digest
+    from oodbench.canonical_json import canonical_json, digest
 
     body = {"schema": 2, "anything": [1]}
     path = tmp_path / Key("run", {"x": 1}).path / "record.json"

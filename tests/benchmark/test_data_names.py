@@ -15,10 +15,10 @@ from oodbench.datasets.corruptions import STEPS, corrupt
 from oodbench.datasets.duplicates import count_copies, image_hashes
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.datasets.naming import CORRUPTIONS
+from oodbench.datasets.pairs import get_pair, make_pair
 from oodbench.datasets.spec import catalogue
 from oodbench.errors import DataError, OodbenchError, UnknownNameError
-from oodbench.pairs import get_pair, make_pair
-from oodbench.recipes import default_recipe
+from oodbench.flow.default_recipe import default_recipe
 
 RNG = np.random.default_rng(0)
 
@@ -387,9 +387,9 @@ def test_copies_are_counted_as_a_search_counts_them(tmp_path: Path, places: Data
 
 def test_duplicates_stand_in_record_and_caption(tmp_path: Path) -> None:
     import oodbench
-    from oodbench.leaderboards import group_runs
-    from oodbench.store import Store
-    from oodbench.tables.printed import caption
+    from oodbench.leaderboards.rows import group_runs
+    from oodbench.store.store import Store
+    from oodbench.tables.after_run import caption
 
     train, test, other = pixels(30, 8, 8), pixels(12, 8, 8), pixels(12, 8, 8)
     test[:2], other[5] = train[4], train[9]
@@ -402,7 +402,7 @@ def test_duplicates_stand_in_record_and_caption(tmp_path: Path) -> None:
         "    def measure(self, images):\n        return {'a': images.double().flatten(1).sum(1)}\n"
         "    def score(self, statistics):\n        return statistics['a']\n"
     )
-    from oodbench.registry import load_plugin
+    from oodbench.declare.registry import load_plugin
 
     load_plugin(str(tmp_path / "d.py"))
     pair = make_pair(f"{tmp_path}/id.npz", f"{tmp_path}/ood.npz")

@@ -17,14 +17,14 @@ import pytest
 from PIL import Image
 
 from oodbench.datasets import catalogue, parse_name
-from oodbench.datasets.embedded import BLOCKS, FIRST_ROW, is_test_block, read_embedded
 from oodbench.datasets.imageset import fingerprint
 from oodbench.datasets.loading import DataPlaces, check_compatible, find_places, load, status
-from oodbench.datasets.published import NORB_STEM, _download, find_published
+from oodbench.datasets.pairs import registered_pairs
+from oodbench.datasets.sources.embedded import BLOCKS, FIRST_ROW, is_test_block, read_embedded
+from oodbench.datasets.sources.published import NORB_STEM, _download, find_published
 from oodbench.datasets.spec import check_catalogue, get_spec
 from oodbench.datasets.transforms import apply, image_hash
 from oodbench.errors import DataError, UnknownNameError
-from oodbench.pairs import registered_pairs
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import oodbench
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 DETECTORS = ["vanilla-hvae", "typicality-hvae", "mean-intensity"]
 

@@ -14,12 +14,12 @@ import pytest
 import oodbench
 from oodbench.cli import main
 from oodbench.diagnosis import StoredDiagnoses
-from oodbench.garbage import collect
 from oodbench.report.details import Details
 from oodbench.report.thumbnails import Thumbnails
-from oodbench.store import Store
-from oodbench.transfer import export_store, import_store
-from oodbench.upkeep import verify
+from oodbench.share.transfer import export_store, import_store
+from oodbench.store.garbage import collect
+from oodbench.store.maintenance import verify
+from oodbench.store.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
 PAIR = "digits-photos"

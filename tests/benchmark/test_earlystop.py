@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.earlystop import Watch, held_out
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.declare.settings import EarlyStop, Training
 from oodbench.errors import ConfigError
-from oodbench.feed import Feed, Supervision
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
-from oodbench.settings import EarlyStop, Training
-from oodbench.training import Runtime, TrainingRun, _Loop, log_csv, train
+from oodbench.train.batches import Feed, Supervision
+from oodbench.train.early_stopping import Watch, held_out
+from oodbench.train.training import Runtime, TrainingRun, _Loop, log_csv, train
 
 SHAPE = (1, 8, 8)
 QUIET = Progress("quiet")

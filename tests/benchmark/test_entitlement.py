@@ -13,18 +13,18 @@ import torch
 
 from oodbench.datasets.imageset import ImageSet, fingerprint
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import Detector, FitContext
-from oodbench.entitlement import check_disjoint, check_recipe, handed, labels_for
+from oodbench.datasets.pairs import Pair, get_pair
+from oodbench.declare.recipes import Recipe, find_recipe, resolve
+from oodbench.detect.detector import Detector, FitContext
+from oodbench.detect.entitlement import check_disjoint, check_recipe, handed, labels_for
 from oodbench.errors import ConfigError, DataError, PluginError
-from oodbench.fitting import make_fit
-from oodbench.jobkeys import Bench, JobKeys
-from oodbench.models.label_config import ClassifierConfig
-from oodbench.pairs import Pair, get_pair
-from oodbench.plan import Job, parse_detector
+from oodbench.flow.fit import make_fit
+from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.perform import perform
+from oodbench.flow.plan import Job, parse_detector
+from oodbench.models.classifiers.config import ClassifierConfig
 from oodbench.progress import Progress
-from oodbench.recipes import Recipe, find_recipe, resolve
-from oodbench.runner import perform
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 
 def image_set(name: str, count: int = 20, seed: int = 0, labelled: bool = True) -> ImageSet:

@@ -15,18 +15,18 @@ from PIL import Image
 
 import oodbench
 from oodbench.datasets.loading import find_places
-from oodbench.detector import DETECTORS
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.registry import load_plugin
+from oodbench.deploy.exporting import MANIFEST, export_detector, threshold_at
+from oodbench.deploy.scoring import TrainedDetector
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import DataError, OodbenchError, PluginError, StoreError
-from oodbench.exporting import MANIFEST, export_detector, threshold_at
-from oodbench.jobkeys import Bench, subset_indices
-from oodbench.pairs import get_pair
-from oodbench.payload import unpack_table
-from oodbench.plan import Job, parse_detector
+from oodbench.flow.keys import Bench, subset_indices
+from oodbench.flow.perform import perform
+from oodbench.flow.plan import Job, parse_detector
 from oodbench.progress import Progress
-from oodbench.registry import load_plugin
-from oodbench.runner import perform
-from oodbench.scoring import TrainedDetector
-from oodbench.store import Store
+from oodbench.store.payload import unpack_table
+from oodbench.store.store import Store
 
 PAIR = get_pair("digits-photos")
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ GROUPED = """\
         return ["one", *self.groups]
 
     def scores(self, statistics):
-        from oodbench.metrics import group_members
+        from oodbench.rank.metrics import group_members
 
         out = {"one": statistics["distance"]}
         for name, size in self.groups.items():
@@ -341,7 +341,7 @@ def test_a_changed_file_is_refused(exported: Path, tmp_path: Path, name: str) ->
 
 def resealed(folder: Path, **changes: object) -> Path:
     """The export with another manifest under a checksum that fits."""
-    from oodbench.canonical import digest
+    from oodbench.canonical_json import digest
 
     body = json.loads((folder / MANIFEST).read_text())["export"] | changes
     (folder / MANIFEST).write_text(json.dumps({"export": body, "sha256": digest(body)}))

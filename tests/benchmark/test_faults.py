@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oodbench.payload import unpack_table
-from oodbench.store import Store
+from oodbench.store.payload import unpack_table
+from oodbench.store.store import Store
 
 ARGUMENTS = (
     "run", "--pair", "digits-photos", "--scale", "smoke", "--detector", "vanilla-hvae",
@@ -25,7 +25,7 @@ ARGUMENTS = (
 )  # fmt: skip
 # Slows every step, so that there is time to be killed in the middle; it changes no number.
 SLOW_FIT = """
-import time, oodbench.training as t
+import time, oodbench.train.training as t
 step = t._Loop._one_step
 def slow(self, number):
     time.sleep(0.2)
@@ -33,7 +33,7 @@ def slow(self, number):
 t._Loop._one_step = slow
 """
 SLOW_MEASURE = """
-import time, oodbench.measuring as m
+import time, oodbench.flow.measuring as m
 block = m._block
 m.measure.__kwdefaults__["save_seconds"] = 0.0
 m.BLOCK = 100
@@ -136,8 +136,8 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
     assert found, err
     assert "Traceback" not in err
     if number is signal.SIGINT:
-        from oodbench.payload import unpack_tensors
-        from oodbench.sealed import read_sealed
+        from oodbench.store.checkpoint_files import read_sealed
+        from oodbench.store.payload import unpack_tensors
 
         (path,) = work.rglob(sign)
         data = read_sealed(path)
@@ -151,7 +151,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
 def test_signals_wait_for_what_is_being_written(tmp_path: Path) -> None:
     """Inside `held` the first signal waits, outside it and the second time it does not."""
     from oodbench.interruption import Interrupted, held, listening, pending, stop
-    from oodbench.storage import atomic_file
+    from oodbench.store.storage import atomic_file
 
     def send(number: signal.Signals = signal.SIGTERM) -> None:
         os.kill(os.getpid(), number)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from oodbench.declare.settings import Augmentation, Outliers, Training
 from oodbench.errors import ConfigError
-from oodbench.feed import Feed, Supervision, augmented
-from oodbench.models.label_config import ClassifierConfig
+from oodbench.models.classifiers.config import ClassifierConfig
 from oodbench.progress import Progress
-from oodbench.settings import Augmentation, Outliers, Training
-from oodbench.training import Runtime, train
+from oodbench.train.batches import Feed, Supervision, augmented
+from oodbench.train.training import Runtime, train
 
 SHAPE = (1, 8, 8)
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_a_run_with_labels_and_outliers_cut_off_and_resumed_gives_the_same_bits(
 ) -> None:
     labels = np.arange(40) % 10
     whole, _ = fit(tmp_path / "whole", labels)
-    import oodbench.training as training
+    import oodbench.train.training as training
 
     done = []
     original = training._Loop._one_step

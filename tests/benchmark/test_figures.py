@@ -21,11 +21,10 @@ from oodbench.cli import main
 from oodbench.datasets.loading import find_places
 from oodbench.errors import ConfigError, DataError, OodbenchError, StoreError, UnknownNameError
 from oodbench.figures.build import BUILDERS, Drawn, build
-from oodbench.figures.choosing import MissingRunError, Selection
+from oodbench.figures.chosen_runs import MissingRunError, Selection
 from oodbench.figures.embedding import Embedded, embed, tsne_figure
-from oodbench.figures.fitted import Fitted, load_model
+from oodbench.figures.fitted import Fitted
 from oodbench.figures.forest import Estimate, forest_figure
-from oodbench.figures.kinds import KINDS, find_kind
 from oodbench.figures.layers import (
     ByK,
     LayerKL,
@@ -34,6 +33,7 @@ from oodbench.figures.layers import (
     kl_figure,
     training_figure,
 )
+from oodbench.figures.names import KINDS, find_kind
 from oodbench.figures.pictures import Grid, grid_figure
 from oodbench.figures.scores import (
     TOLERANCE,
@@ -47,9 +47,10 @@ from oodbench.figures.scores import (
 )
 from oodbench.figures.stored import Stored
 from oodbench.figures.style import file_format, to_bytes
-from oodbench.leaderboards import group_runs
-from oodbench.metrics import auroc, roc_curve
-from oodbench.store import Entry, Store
+from oodbench.flow.stored_models import load_model
+from oodbench.leaderboards.rows import group_runs
+from oodbench.rank.metrics import auroc, roc_curve
+from oodbench.store.store import Entry, Store
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -430,7 +431,7 @@ def test_what_is_missing_is_named_with_its_command(
 def test_fits_of_another_version_and_other_images_are_refused(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oodbench.recipes import MODELS
+    from oodbench.declare.recipes import MODELS
 
     run = run_of(finished, "vanilla-hvae")
     stored = Stored(Store(finished), find_places([], str(finished)))

@@ -16,22 +16,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oodbench.datasets.archives import read_tar
-from oodbench.datasets.published import read_norb_matrix
-from oodbench.datasets.raw import as_images, read_npz
-from oodbench.datasets.slot import Slot
+from oodbench.datasets.pairs import get_pair
+from oodbench.datasets.sources.archives import read_tar
+from oodbench.datasets.sources.published import read_norb_matrix
+from oodbench.datasets.sources.raw_images import as_images, read_npz
+from oodbench.datasets.sources.user_files import read_image
 from oodbench.datasets.spec import parse_name
-from oodbench.datasets.userfiles import read_image
+from oodbench.datasets.split_cache import Slot
+from oodbench.declare.recipes import read_recipe, recipe_files, resolve
+from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import OodbenchError
-from oodbench.pairs import get_pair
-from oodbench.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
-from oodbench.plan import parse_detector
-from oodbench.recipes import read_recipe, recipe_files, resolve
-from oodbench.sealed import read_sealed, write_sealed
-from oodbench.store import Key, Store, read_record
-from oodbench.suites import read_suite
-from oodbench.transfer import export_store, import_store
-from oodbench.yamlfile import read_yaml
+from oodbench.flow.plan import parse_detector
+from oodbench.flow.suites import read_suite
+from oodbench.share.transfer import export_store, import_store
+from oodbench.store.checkpoint_files import read_sealed, write_sealed
+from oodbench.store.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
+from oodbench.store.store import Key, Store, read_record
 
 MANY = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oodbench.canonical import canonical_json, digest
+from oodbench.canonical_json import canonical_json, digest
 from oodbench.errors import StoreError
-from oodbench.garbage import collect, remove
-from oodbench.ownership import MARKER
-from oodbench.storage import LocalStorage, UnreadableFileError
-from oodbench.store import RECORD, STAGES, Key, Store
-from oodbench.upkeep import verify
+from oodbench.store.garbage import collect, remove
+from oodbench.store.maintenance import verify
+from oodbench.store.ownership import MARKER
+from oodbench.store.storage import LocalStorage, UnreadableFileError
+from oodbench.store.store import RECORD, STAGES, Key, Store
 
 OLD = time.time() - 400 * 86_400
 PAYLOAD = {"run": (), "score": ("scores.parquet",), "measure": ("statistics.parquet",),

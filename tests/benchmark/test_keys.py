@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oodbench.canonical import JSON, digest
+from oodbench.canonical_json import JSON, digest
 from oodbench.datasets.imageset import ImageSet, fingerprint
 from oodbench.datasets.loading import DataPlaces
-from oodbench.detector import DETECTORS, _adopt
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.recipes import recipe_files, resolve
+from oodbench.declare.settings import Measuring, Training
+from oodbench.detect.detector import DETECTORS, _adopt
 from oodbench.errors import OodbenchError
-from oodbench.jobkeys import Bench, JobKeys
-from oodbench.pairs import get_pair
-from oodbench.plan import Job, parse_detector
+from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.plan import Job, parse_detector
 from oodbench.progress import Progress
-from oodbench.recipes import recipe_files, resolve
 from oodbench.seeding import training_split
-from oodbench.settings import Measuring, Training
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 CASES = [
     (name, scale, variant)
@@ -189,7 +189,7 @@ def test_a_revision_changes_what_it_is_the_revision_of(
         patch.setattr(type(recipe.config), "revision", 99)  # type: ignore[union-attr]
         assert not set(keys(evaluation(places, name="typicality-hvae"))) & set(base)
     with monkeypatch.context() as patch:
-        patch.setattr("oodbench.jobkeys.METRICS_REVISION", 99)
+        patch.setattr("oodbench.flow.keys.METRICS_REVISION", 99)
         new = keys(evaluation(places, name="typicality-hvae"))
         assert new[:-1] == base[:-1]
         assert new[-1] != base[-1]
@@ -223,8 +223,8 @@ def test_a_revision_of_measurements_is_not_inherited_with_another_measurement() 
 def test_fewer_training_images_are_measured_where_no_score_compares_with_them(
     places: DataPlaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodbench.jobkeys.COMPARED_IMAGES", 300)
-    monkeypatch.setattr("oodbench.jobkeys.DIAGNOSED_IMAGES", 100)
+    monkeypatch.setattr("oodbench.flow.keys.COMPARED_IMAGES", 300)
+    monkeypatch.setattr("oodbench.flow.keys.DIAGNOSED_IMAGES", 100)
     calibrated, plain = evaluation(places, name="dose-hvae"), evaluation(places, name="glow")
     assert [found.train_subset for found in (calibrated, plain)] == [300, 100]
     ((images, size),) = plain.compared()
@@ -349,9 +349,9 @@ def test_a_changed_source_is_reported_until_its_revision_changes(
     import sys
 
     import oodbench
-    from oodbench import sourcecode
-    from oodbench.registry import load_plugin
-    from oodbench.upkeep import verify
+    from oodbench.declare.registry import load_plugin
+    from oodbench.detect import source_fingerprints
+    from oodbench.store.maintenance import verify
 
     monkeypatch.setattr(DETECTORS, "_objects", dict(DETECTORS._objects))
 
@@ -359,12 +359,17 @@ def test_a_changed_source_is_reported_until_its_revision_changes(
         (tmp_path / "mine.py").write_text(text)
         DETECTORS._objects.pop("sourced", None)
         sys.modules.pop("oodbench_plugin_mine", None)
-        for cache in (sourcecode._tree, sourcecode._module, sourcecode.detector_source):
+        for cache in (
+            source_fingerprints._tree,
+            source_fingerprints._module,
+            source_fingerprints.detector_source,
+        ):
             cache.cache_clear()
         load_plugin(str(tmp_path / "mine.py"))
 
     def notes() -> list[str]:
-        return verify(Store(tmp_path / "store")).notes
+        sound = verify(Store(tmp_path / "store")).sound
+        return source_fingerprints.changed_sources(sound)
 
     load(SOURCE)
     oodbench.run("digits-photos", ["sourced"], store=str(tmp_path / "store"), quiet=True)
@@ -380,8 +385,8 @@ def test_a_changed_source_is_reported_until_its_revision_changes(
 
 
 def test_every_detector_and_model_has_a_source_hash() -> None:
-    from oodbench.recipes import MODELS
-    from oodbench.sourcecode import detector_source, model_source
+    from oodbench.declare.recipes import MODELS
+    from oodbench.detect.source_fingerprints import detector_source, model_source
 
     for name in DETECTORS.names():
         if DETECTORS.get(name).__module__.startswith("oodbench."):

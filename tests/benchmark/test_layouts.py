@@ -15,23 +15,23 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-
 from needs import lacking
-from oodbench.detector import DETECTORS
+
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.layout_files import find_layout, layout_names, read_layout
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
-from oodbench.leaderboards import Group, group_runs
-from oodbench.pairs import get_pair
-from oodbench.plan import simplified
-from oodbench.store import Store
-from oodbench.suites import find_suite, suites
-from oodbench.tables.fill import document, fill
-from oodbench.tables.layout_files import find_layout, layout_names, read_layout
-from oodbench.tables.markup import parse, plain
-from oodbench.tables.numbers import Missing, Number
-from oodbench.tables.published import Published, key_of
-from oodbench.tables.render import RENDERERS
+from oodbench.flow.plan import simplified
+from oodbench.flow.suites import find_suite, suites
+from oodbench.leaderboards.rows import Group, group_runs
+from oodbench.store.store import Store
+from oodbench.tables.layout.filled import document, fill
+from oodbench.tables.layout.markup import parse, plain
+from oodbench.tables.render.formats import RENDERERS
 from oodbench.tables.request import TableRequest, table_text
-from oodbench.tables.results import results_for
+from oodbench.tables.sources.numbers import Missing, Number
+from oodbench.tables.sources.reported_tables import Published, key_of
+from oodbench.tables.sources.results import results_for
 
 LAYOUTS = layout_names()
 GOLDEN = Path(__file__).parent / "golden"

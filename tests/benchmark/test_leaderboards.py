@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from oodbench.canonical import JSON
-from oodbench.leaderboards import group_runs, left_out_notes, make_rows, to_csv, to_json
-from oodbench.metrics import evaluate
-from oodbench.store import Entry, Key, Store
-from oodbench.tables.printed import caption, score_table
+from oodbench.canonical_json import JSON
+from oodbench.leaderboards.rows import group_runs, left_out_notes, make_rows, to_csv, to_json
+from oodbench.rank.metrics import evaluate
+from oodbench.store.store import Entry, Key, Store
+from oodbench.tables.after_run import caption, score_table
 
 SIDES = ("id_scores", "ood_scores")
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_process import invoke
 
-from oodbench.clitools import console
+from oodbench.cli.options import console
 from oodbench.datasets.imageset import ImageSet
 from oodbench.media import (
     LATEX,
@@ -31,8 +31,8 @@ from oodbench.media import (
     terminal,
     terminal_lines,
 )
-from oodbench.store import Store
-from oodbench.tables.boxed import Boxed
+from oodbench.store.store import Store
+from oodbench.tables.render.console import Boxed
 
 #: What must not reach a reader as it is: controls, marks of the reading order, separators, halves.
 MOVES = {"Cc", "Cs", "Zl", "Zp"}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oodbench.leaderboards import Row
-from oodbench.metrics import auroc, average_precision, evaluate, fpr_at_tpr
-from oodbench.significance import auroc_interval, delong
-from oodbench.tables.printed import score_table
+from oodbench.leaderboards.rows import Row
+from oodbench.rank.metrics import auroc, average_precision, evaluate, fpr_at_tpr
+from oodbench.rank.significance import auroc_interval, delong
+from oodbench.tables.after_run import score_table
 
 #: Few distinct values, so that ties are the rule.
 SCORES = st.lists(st.integers(-8, 8), min_size=2, max_size=25).map(lambda v: np.array(v, float))
@@ -98,7 +98,7 @@ def test_ties_and_collapsed_scores_are_flagged_in_the_table(distinct: int, mark:
     row = Row("p", "Detector", "S", "", "unsupervised", (0,), 500, {}, distinct, ())
     assert row.mark == mark
     cell = evaluate(np.arange(9.0), np.arange(9.0), resamples=5).auroc
-    from oodbench.leaderboards import METRICS, Cell
+    from oodbench.leaderboards.rows import METRICS, Cell
 
     cells = {m: Cell(100 * cell.value, 100 * cell.low, 100 * cell.high, None, 1) for m in METRICS}
     row = Row("p", "Detector", "S", "", "unsupervised", (0,), 500, cells, distinct, ())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodbench.errors import DataError
-from oodbench.metrics import (
+from oodbench.rank.metrics import (
     Metrics,
     auroc,
     average_precision,

@@ -79,7 +79,7 @@ def test_nothing_in_the_source_runs_what_it_reads(path: Path) -> None:
 
 
 def test_the_yaml_loader_is_the_safe_one() -> None:
-    from oodbench.yamlfile import _Loader
+    from oodbench.declare.yaml_files import _Loader
 
     safe = (yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     assert issubclass(_Loader, safe)
@@ -91,7 +91,7 @@ def test_what_is_downloaded_comes_over_https_and_is_hashed() -> None:
     from torchvision import datasets
 
     from oodbench.datasets import catalogue
-    from oodbench.datasets.published import NORB_MD5, NORB_STEM, NORB_URL
+    from oodbench.datasets.sources.published import NORB_MD5, NORB_STEM, NORB_URL
 
     assert NORB_URL.startswith("https://")
     assert len(NORB_MD5) == 2 * len(NORB_STEM)

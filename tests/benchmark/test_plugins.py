@@ -15,16 +15,16 @@ import torch
 from plugin_examples import examples, write_examples
 
 import oodbench
-from oodbench import resources
-from oodbench.detector import DETECTORS, Detector, register
+from oodbench.datasets.pairs import get_pair, pair_declarations, registered_pairs
+from oodbench.declare import declarations
+from oodbench.declare.recipes import MODELS, default_recipe, recipe_files, register_model
+from oodbench.declare.registry import load_plugin
+from oodbench.detect.detector import DETECTORS, Detector, register
+from oodbench.detect.score_functions import score_function
+from oodbench.detect.source_fingerprints import detector_source, model_source
 from oodbench.errors import ConfigError, OodbenchError, PluginError, UnknownNameError
-from oodbench.pairs import get_pair, pair_declarations, registered_pairs
-from oodbench.plan import parse_detector
-from oodbench.recipes import MODELS, default_recipe, recipe_files, register_model
-from oodbench.registry import load_plugin
-from oodbench.scorefunctions import score_function
-from oodbench.sourcecode import detector_source, model_source
-from oodbench.store import Store
+from oodbench.flow.plan import parse_detector
+from oodbench.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 FILES = [name for name in examples() if not name.startswith(("oodbench-project", "example"))]
@@ -34,12 +34,12 @@ FILES = [name for name in examples() if not name.startswith(("oodbench-project",
 def registries() -> Iterator[None]:
     """Whatever is registered here is forgotten afterwards."""
     held = [(r, dict(r._objects), dict(r._origins)) for r in (DETECTORS, MODELS)]
-    added, modules = dict(resources._added), set(sys.modules)
+    added, modules = dict(declarations._added), set(sys.modules)
     yield
     for registry, objects, origins in held:
         registry._objects, registry._origins = objects, origins  # type: ignore[attr-defined]
-    resources._added.clear()
-    resources._added.update(added)
+    declarations._added.clear()
+    declarations._added.update(added)
     for name in set(sys.modules) - modules:
         if name.startswith("oodbench_plugin_"):
             del sys.modules[name]
@@ -143,8 +143,8 @@ def test_what_a_model_raises_is_one_line(folder: Path) -> None:
     recipe = examples()["recipes/histogram-D.yaml"].replace("histogram", "crooked")
     (folder / "recipes/crooked-D.yaml").write_text(recipe)
     load_plugin(str(folder / "crooked.py"))
-    resources._added.clear()  # read the folder anew
-    resources.add_source(folder, "plug-in again")
+    declarations._added.clear()  # read the folder anew
+    declarations.add_source(folder, "plug-in again")
     with pytest.raises(PluginError, match=r"model 'crooked': training raised .*\(crooked.py, line"):
         run(folder, "crooked@" + str(folder / "recipes/crooked-D.yaml"))
 
@@ -194,7 +194,7 @@ def test_a_project_declares_pairs_suites_and_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from oodbench.datasets.loading import find_places, load, status
-    from oodbench.suites import find_suite
+    from oodbench.flow.suites import find_suite
 
     declare(tmp_path, monkeypatch)
     assert get_pair("digits-stripes").ood == "stripes"
@@ -235,8 +235,8 @@ def test_bad_declarations_of_a_project_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, message: str
 ) -> None:
     from oodbench.datasets.spec import catalogue
-    from oodbench.suites import suites
-    from oodbench.tables.layout_files import layout_declarations
+    from oodbench.declare.layout_files import layout_declarations
+    from oodbench.flow.suites import suites
 
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
@@ -254,9 +254,9 @@ def test_an_installed_package_that_is_broken_disables_only_itself(
     (tmp_path / "recipes/bad.yaml").write_text("name: bad")
     (tmp_path / "recipes/F3.yaml").write_text("name: F3")
     (tmp_path / "pairs.yaml").write_text("[")
-    source = resources.Source(tmp_path, "package bad", asked=False)
-    monkeypatch.setattr(resources, "_installed", lambda: (source,))
-    from oodbench.recipes import find_recipe, recipe_declarations
+    source = declarations.Source(tmp_path, "package bad", asked=False)
+    monkeypatch.setattr(declarations, "_installed", lambda: (source,))
+    from oodbench.declare.recipes import find_recipe, recipe_declarations
 
     assert {"F3", "D2"} <= set(recipe_files())
     assert set(recipe_declarations().problems) == {"bad", "F3"}
@@ -271,7 +271,7 @@ def test_an_installed_package_that_is_broken_disables_only_itself(
 def test_a_plug_in_recipe_is_not_chosen_before_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (ROOT / "benchmark/recipes/D2.yaml").read_text().replace("name: D2", "name: A0")
+    text = (ROOT / "benchmark/declare/recipes/D2.yaml").read_text().replace("name: D2", "name: A0")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/A0.yaml").write_text(text)
     monkeypatch.setenv("OODBENCH_PROJECT", str(tmp_path))

@@ -6,7 +6,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from oodbench.provenance import commit, machine_record
+from oodbench.store.provenance import commit, machine_record
 
 
 def test_machine_record() -> None:
@@ -18,9 +18,9 @@ def test_machine_record() -> None:
 
 
 def test_commit_is_that_of_the_checkout_the_code_runs_from() -> None:
-    import oodbench.provenance
+    import oodbench.store.provenance
 
-    folder = Path(oodbench.provenance.__file__).resolve().parent
+    folder = Path(oodbench.store.provenance.__file__).resolve().parent
     head = subprocess.run(
         ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()

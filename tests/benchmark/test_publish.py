@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.benchmark.in_process import invoke
 
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 SUITE = """
 name: mine

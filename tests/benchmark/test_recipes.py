@@ -7,14 +7,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from oodbench.detector import DETECTORS
+from oodbench.datasets.pairs import get_pair, make_pair, registered_pairs
+from oodbench.declare.recipes import (
+    default_recipe,
+    find_recipe,
+    read_recipe,
+    recipe_files,
+    resolve,
+)
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError
-from oodbench.models.config import HierarchicalConfig
-from oodbench.pairs import get_pair, make_pair, registered_pairs
-from oodbench.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
-from oodbench.recipes import default_recipe, find_recipe, read_recipe, recipe_files, resolve
-from oodbench.selection import choose
-from oodbench.suites import read_suite, suites
+from oodbench.flow.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
+from oodbench.flow.selection import choose
+from oodbench.flow.suites import read_suite, suites
+from oodbench.models.hierarchical.config import HierarchicalConfig
 
 ALL = [
     (name, scale, variant)

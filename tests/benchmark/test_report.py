@@ -21,14 +21,14 @@ from oodbench.cli import main
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import find_places
 from oodbench.errors import StoreError
-from oodbench.leaderboards import group_runs, make_rows
-from oodbench.metrics import auroc
-from oodbench.payload import unpack_table
+from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rows import group_runs, make_rows
+from oodbench.rank.metrics import auroc
 from oodbench.report.curves import BINS, area, histogram, roc_curve, simplified
 from oodbench.report.page import ReportRequest, report_page
 from oodbench.report.thumbnails import Thumbnails, png, shown_name
-from oodbench.store import Store
-from oodbench.tables.pairwise import PairedScores
+from oodbench.store.payload import unpack_table
+from oodbench.store.store import Store
 
 Sets = tuple[ImageSet, ImageSet]
 
@@ -239,7 +239,7 @@ def test_the_pictures_are_the_extreme_images_of_the_score(
 def test_a_measured_subset_names_the_images_of_the_whole_split(
     embedded_sets: Sets, page: Page
 ) -> None:
-    from oodbench.jobkeys import subset_indices
+    from oodbench.flow.keys import subset_indices
 
     found = detail_of(page, "mean-intensity")["scores"]["score"]["pictures"]["id"]  # type: ignore[index]
     measured = set(subset_indices(len(embedded_sets[0]), 90).tolist())

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from needs import lacking, needed_module
+
 from oodbench.datasets.loading import find_places
-from oodbench.leaderboards import group_runs
+from oodbench.leaderboards.rows import group_runs
 from oodbench.report.page import ReportRequest, report_page
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 playwright = needed_module("playwright.sync_api", "Playwright is not installed")
 axe = needed_module("axe_playwright_python.sync_playwright", "axe is not installed")

@@ -83,9 +83,10 @@ def test_constraints_hold_a_version_in_range_of_all_that_is_declared() -> None:
     "code",
     [
         "import oodbench, oodbench.cli",
-        "from oodbench.detector import DETECTORS; [DETECTORS.get(n) for n in DETECTORS.names()]",
+        "from oodbench.detect.detector import DETECTORS\n"
+        "[DETECTORS.get(name) for name in DETECTORS.names()]",
         "from oodbench import Detector, register",
-        "from oodbench.recipes import find_recipe, resolve; "
+        "from oodbench.declare.recipes import find_recipe, resolve; "
         "resolve(find_recipe('F3'), 'small', 'vanilla')",
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from oodbench.significance import auroc_interval, delong, holm, midranks, paired_delong
+from oodbench.rank.significance import auroc_interval, delong, holm, midranks, paired_delong
 
 
 def by_definition(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from oodbench.detector import DETECTORS
+from oodbench.declare.registry import load_plugin
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
-from oodbench.registry import load_plugin
-from oodbench.skeleton import check_name, write_detector
+from oodbench.templates.skeleton import check_name, write_detector
 from oodbench.testing import check_detector
 
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodbench.canonical import canonical_json
+from oodbench.canonical_json import canonical_json
 from oodbench.errors import StoreError
-from oodbench.explain import MISSING, explain
-from oodbench.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
-from oodbench.store import DamagedEntryError, Key, Store
+from oodbench.store.key_differences import MISSING, explain
+from oodbench.store.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
+from oodbench.store.store import DamagedEntryError, Key, Store
 
 KEY = Key("fit", {"model": "hvae", "seed": 0, "config": {"layers": [1, 2]}})
 LEAVES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4)
@@ -231,7 +231,7 @@ def test_reading_a_table_leaves_no_thread_that_could_outlive_python() -> None:
 import os
 import numpy as np
 import pyarrow.parquet
-from oodbench.payload import pack_table, unpack_table
+from oodbench.store.payload import pack_table, unpack_table
 data = pack_table({"a": np.arange(1000.0), "b": np.ones((1000, 3))})
 before = set(os.listdir("/proc/self/task"))
 unpack_table(data)

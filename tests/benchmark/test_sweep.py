@@ -21,23 +21,23 @@ from in_process import invoke
 
 from oodbench.cli import oodbench as command_line
 from oodbench.datasets.loading import find_places
+from oodbench.datasets.pairs import make_pair
+from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.errors import ConfigError
-from oodbench.executors.local import in_turn, run_jobs
 from oodbench.figures.sweeps import sweep_figure
-from oodbench.jobkeys import Bench, BusyError, JobKeys
-from oodbench.leaderboards import Group
-from oodbench.models.allocation import allocate
-from oodbench.pairs import make_pair
-from oodbench.plan import DetectorRequest, Job
+from oodbench.flow.executors.local import in_turn, run_jobs
+from oodbench.flow.keys import Bench, BusyError, JobKeys
+from oodbench.flow.perform import HeldOut
+from oodbench.flow.plan import DetectorRequest, Job
+from oodbench.leaderboards.rows import Group
+from oodbench.models.hierarchical.allocation import allocate
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
-from oodbench.runner import HeldOut
 from oodbench.seeding import training_split
-from oodbench.store import Key, Store
+from oodbench.store.store import Key, Store
 from oodbench.sweeps.allocation import RATIOS, parse_ratios, plan_allocation
 from oodbench.sweeps.points import Point, Sweep
 from oodbench.sweeps.results import Setting, Swept, run_sweeps
-from oodbench.tables.markup import plain
+from oodbench.tables.layout.markup import plain
 from oodbench.tables.sweeps import Difference, differences, sweep_document, sweep_text, tidy_sweep
 
 # r = 0.98 and r = 1 both give [5, 5, 4]: three configurations.

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from oodbench.canonical import JSON
-from oodbench.leaderboards import Group, group_runs, left_out_notes
-from oodbench.store import Store
-from oodbench.suites import find_suite
+from oodbench.canonical_json import JSON
+from oodbench.declare.layout_files import find_layout
+from oodbench.flow.suites import find_suite
+from oodbench.leaderboards.rows import Group, group_runs, left_out_notes
+from oodbench.store.store import Store
 from oodbench.tables.images import Compared, image_notes, size_note
-from oodbench.tables.layout_files import find_layout
 from oodbench.tables.request import (
     TableRequest,
     layout_notes,
@@ -19,7 +19,7 @@ from oodbench.tables.request import (
     table_rows,
     table_text,
 )
-from oodbench.tables.results import results_for
+from oodbench.tables.sources.results import results_for
 
 PART = "a: a seeded subset of 50 of 100 images"
 

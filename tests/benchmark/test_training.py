@@ -13,17 +13,18 @@ import pytest
 import torch
 
 from oodbench.baselines.hvae import VanillaHVAE
-from oodbench.canonical import JSON
-from oodbench.detector import Detector
+from oodbench.canonical_json import JSON
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.declare.settings import Training
+from oodbench.detect.detector import Detector
 from oodbench.errors import PluginError, TrainingError
-from oodbench.measuring import Measured, measure
-from oodbench.models.config import GlowConfig, PixelCNNConfig
-from oodbench.optimisation import kernels, learning_rate, make_optimiser
+from oodbench.flow.measuring import Measured, measure
+from oodbench.models.autoregressive.config import PixelCNNConfig
+from oodbench.models.flows.config import GlowConfig
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
 from oodbench.seeding import KeyedNoise, derive_seed
-from oodbench.settings import Training
-from oodbench.training import Runtime, _Loop, log_csv, train
+from oodbench.train.optimisation import kernels, learning_rate, make_optimiser
+from oodbench.train.training import Runtime, _Loop, log_csv, train
 
 QUIET = Progress("quiet")
 SHAPE = (1, 8, 8)

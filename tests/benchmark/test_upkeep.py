@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 import oodbench
-from oodbench.canonical import canonical_json, digest
+from oodbench.canonical_json import canonical_json, digest
 from oodbench.cli import main
 from oodbench.errors import StoreError, UnknownNameError
-from oodbench.garbage import collect, remove
-from oodbench.storage import LocalStorage
-from oodbench.store import RECORD, STAGES, Key, Store
-from oodbench.transfer import END, export_store, import_store
-from oodbench.upkeep import needed, verify
+from oodbench.share.transfer import END, export_store, import_store
+from oodbench.store.garbage import collect, remove
+from oodbench.store.maintenance import needed, verify
+from oodbench.store.storage import LocalStorage
+from oodbench.store.store import RECORD, STAGES, Key, Store
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodbench import yamlfile
+from oodbench.declare import yaml_files
+from oodbench.declare.yaml_files import MAX_DEPTH, read_yaml
 from oodbench.errors import ConfigError
-from oodbench.yamlfile import MAX_DEPTH, read_yaml
 
 
 def lists(depth: int) -> object:
@@ -42,7 +42,7 @@ def test_deep_brackets_never_reach_the_library(
     def refuse(*_: object, **__: object) -> None:
         raise yaml.YAMLError("in the library's own words")
 
-    monkeypatch.setattr(yamlfile.yaml, "parse", refuse)
+    monkeypatch.setattr(yaml_files.yaml, "parse", refuse)
     path = tmp_path / "deep.yaml"
     path.write_text("a:\n  " + opening * 100_000)
     with pytest.raises(ConfigError, match="nested more than 40 levels deep"):

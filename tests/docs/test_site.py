@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from needs import needed_module
+
 from oodbench.cli import oodbench as command_line
-from oodbench.detector import DETECTORS
+from oodbench.detect.detector import DETECTORS
 
 needed_module("material", "mkdocs-material is not installed")
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import find_places
-from oodbench.jobkeys import Bench
-from oodbench.plan import DetectorRequest, Job, column_name
+from oodbench.flow.keys import Bench
+from oodbench.flow.perform import Learned, learn
+from oodbench.flow.plan import DetectorRequest, Job, column_name
 from oodbench.progress import Progress
-from oodbench.runner import Learned, learn
-from oodbench.store import Store
+from oodbench.store.store import Store
 
 MODELS = ("dvp-vae", "vanilla-lvae")
 

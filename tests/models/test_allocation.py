@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
+from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.errors import ConfigError
-from oodbench.models.allocation import allocate
-from oodbench.models.config import HierarchicalConfig
-from oodbench.recipes import find_recipe, resolve
+from oodbench.models.hierarchical.allocation import allocate
+from oodbench.models.hierarchical.config import HierarchicalConfig
 
 GOLDEN = [
     (28, 0.25, [21, 5, 2]), (28, 0.5, [16, 8, 4]), (28, 0.7, [13, 9, 6]), (28, 1, [10, 9, 9]),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from oodbench.models.biva import BIVA
-from oodbench.models.config import BIVAConfig
-from oodbench.models.gaussian import Gaussian
+from oodbench.models.hierarchical.biva import BIVA
+from oodbench.models.hierarchical.config import BIVAConfig
+from oodbench.models.layers.gaussian import Gaussian
 
 GREY = [(64, 5, 2), (64, 3, 2), (64, 3, 1)]
 

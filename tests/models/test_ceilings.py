@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodbench.models import ceilings, conv_vae
-from oodbench.models.ceilings import LEFT_OUT, Ceiling, log_sum_exp
-from oodbench.models.config import ConvVAEConfig
-from oodbench.models.conv_vae import ConvVAE
-from oodbench.models.gaussian import Gaussian
-from oodbench.models.noise import FreshNoise
+from oodbench.models.layers.gaussian import Gaussian
+from oodbench.models.layers.noise import FreshNoise
+from oodbench.models.vae import conv_vae, importance_bounds
+from oodbench.models.vae.config import ConvVAEConfig
+from oodbench.models.vae.conv_vae import ConvVAE
+from oodbench.models.vae.importance_bounds import LEFT_OUT, Ceiling, log_sum_exp
 from oodbench.seeding import KeyedNoise
 
 
@@ -57,7 +57,7 @@ def test_a_ceiling_is_near_where_neighbouring_values_move_together(
     groups: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Logits that are smooth in the value: within a group they differ little.
-    monkeypatch.setattr(ceilings, "GROUPS", groups)
+    monkeypatch.setattr(importance_bounds, "GROUPS", groups)
     torch.manual_seed(0)
     layer = layer_of(1, (0, 0), 0.0)
     grid = torch.linspace(-1, 1, 256)

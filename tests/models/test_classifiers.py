@@ -9,11 +9,11 @@ from scipy import integrate, stats
 from sklearn.covariance import EmpiricalCovariance
 from torch.nn import functional as F
 
-from oodbench.metrics import evaluate
-from oodbench.models.class_gaussians import ClassGaussians, Moments
-from oodbench.models.image_classifier import ImageClassifier
-from oodbench.models.label_config import ClassifierConfig, MixtureVIBConfig, VIBConfig
-from oodbench.models.mixture_vib import MixtureVIBClassifier
+from oodbench.models.classifiers.class_gaussians import ClassGaussians, Moments
+from oodbench.models.classifiers.config import ClassifierConfig, MixtureVIBConfig, VIBConfig
+from oodbench.models.classifiers.image_classifier import ImageClassifier
+from oodbench.models.classifiers.mixture_vib import MixtureVIBClassifier
+from oodbench.rank.metrics import evaluate
 
 CONV = {"kind": "conv", "channels": (4, 8), "hidden": 6}
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import find_places, load
-from oodbench.models.collapse import (
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.models.hierarchical.posterior_collapse import (
     Encoding,
     LayerDiagnosis,
     active_units,
     fit_readout,
     information,
 )
-from oodbench.models.gaussian import Gaussian
-from oodbench.models.witness import certificate, smoothed
-from oodbench.recipes import find_recipe, resolve
+from oodbench.models.hierarchical.simplex_witness import certificate, smoothed
+from oodbench.models.layers.gaussian import Gaussian
 from oodbench.seeding import KeyedNoise
 
 SHAPE = (1, 8, 8)

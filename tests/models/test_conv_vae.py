@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from oodbench.models.config import ConvVAEConfig
-from oodbench.models.conv_vae import ConvVAE, gaussian, map_sizes
-from oodbench.models.noise import FreshNoise
+from oodbench.models.layers.noise import FreshNoise
+from oodbench.models.vae.config import ConvVAEConfig
+from oodbench.models.vae.conv_vae import ConvVAE, gaussian, map_sizes
 
 
 def built(shape: tuple[int, int, int], **settings: int) -> ConvVAE:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.models.denoiser import Denoiser
-from oodbench.models.diffusion import Coordinates, Diffusion
-from oodbench.models.noise import FreshNoise
+from oodbench.models.dvp.denoiser import Denoiser
+from oodbench.models.dvp.diffusion_prior import Coordinates, Diffusion
+from oodbench.models.layers.noise import FreshNoise
 from oodbench.seeding import KeyedNoise
 
 SHAPE = (1, 7, 7)

@@ -11,14 +11,14 @@ import torch
 from scipy import fft
 
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.models.dvp import DVPVAE
-from oodbench.models.dvp_config import DVPConfig
-from oodbench.models.noise import FreshNoise
-from oodbench.models.pseudoinput import PseudoInput, cosines
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.models.dvp.config import DVPConfig
+from oodbench.models.dvp.dvp_vae import DVPVAE
+from oodbench.models.dvp.pseudo_inputs import PseudoInput, cosines
+from oodbench.models.layers.noise import FreshNoise
 from oodbench.progress import Progress
-from oodbench.recipes import find_recipe, resolve
 from oodbench.seeding import KeyedNoise
-from oodbench.training import Runtime, _Loop, train
+from oodbench.train.training import Runtime, _Loop, train
 
 SHAPE = (1, 8, 8)
 QUIET = Progress("quiet")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from oodbench.models import fourier
-from oodbench.models.weightnorm import Conv2d
+from oodbench.models.layers import fft_convolution
+from oodbench.models.layers.weight_norm import Conv2d
 
 
 @pytest.mark.parametrize("size", [(28, 28), (14, 14), (7, 5), (8, 9), (1, 1)])
@@ -18,7 +18,7 @@ def test_equals_the_direct_convolution(size: tuple[int, int], kernel: int) -> No
     weight = torch.randn(6, 4, kernel, kernel, generator=generator).requires_grad_()
     bias = torch.randn(6, generator=generator).requires_grad_()
     above = torch.randn(3, 6, *size, generator=generator)
-    found = fourier.conv2d(x, weight, bias)
+    found = fft_convolution.conv2d(x, weight, bias)
     gradients = torch.autograd.grad(found, (x, weight, bias), above)
     double = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
     exact = F.conv2d(*double, padding=kernel // 2)
@@ -26,8 +26,8 @@ def test_equals_the_direct_convolution(size: tuple[int, int], kernel: int) -> No
     for a, b in zip(gradients, torch.autograd.grad(exact, double, above.double()), strict=True):
         torch.testing.assert_close(a, b.float(), rtol=1e-4, atol=2e-4)
     with torch.no_grad():
-        untracked = fourier.conv2d(x, weight, bias)
-        square = fourier.conv2d(x, weight[:4], bias[:4])
+        untracked = fft_convolution.conv2d(x, weight, bias)
+        square = fft_convolution.conv2d(x, weight[:4], bias[:4])
     torch.testing.assert_close(untracked, found, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(square, found[:, :4], rtol=1e-4, atol=1e-4)
 
@@ -40,8 +40,8 @@ def test_parts_of_a_batch_come_back_in_their_places(
     x = torch.randn(5, 3, 8, 6, generator=generator)
     weight, bias = torch.randn(4, 3, 5, 5, generator=generator), torch.randn(4, generator=generator)
     wide = 6 + 5 // 2
-    monkeypatch.setattr(fourier, "AT_ONCE", at_once * 2 * wide * 4)
-    found = fourier.conv2d(x, weight, bias)
+    monkeypatch.setattr(fft_convolution, "AT_ONCE", at_once * 2 * wide * 4)
+    found = fft_convolution.conv2d(x, weight, bias)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, F.conv2d(x, weight, bias, padding=2), rtol=1e-4, atol=1e-4)
 
@@ -52,8 +52,8 @@ def test_rounding_is_no_worse_than_that_of_the_direct_sum() -> None:
     weight = torch.randn(64, 64, 5, 5, generator=generator)
     bias = torch.zeros(64)
     exact = F.conv2d(x.double(), weight.double(), padding=2)
-    ours = (fourier.conv2d(x, weight, bias) - exact).abs().mean()
-    tracked = fourier.conv2d(x, weight.requires_grad_(), bias).detach()
+    ours = (fft_convolution.conv2d(x, weight, bias) - exact).abs().mean()
+    tracked = fft_convolution.conv2d(x, weight.requires_grad_(), bias).detach()
     assert (tracked - exact).abs().mean() < 2 * ours
     weight.requires_grad_(False)
     direct = (F.conv2d(x, weight, padding=2) - exact).abs().mean()
@@ -70,15 +70,15 @@ def test_it_is_chosen_for_large_kernels_on_large_maps_only() -> None:
 
 
 def test_gradients_flow_after_a_first_use_without_them() -> None:
-    fourier._plan.cache_clear()
+    fft_convolution._plan.cache_clear()
     x, weight, bias = (
         torch.randn(2, 3, 8, 8),
         torch.randn(4, 3, 5, 5, requires_grad=True),
         torch.zeros(4),
     )
     with torch.inference_mode():
-        fourier.conv2d(x, weight, bias)
-    fourier.conv2d(x, weight, bias).sum().backward()
+        fft_convolution.conv2d(x, weight, bias)
+    fft_convolution.conv2d(x, weight, bias).sum().backward()
     assert weight.grad is not None
     (expected,) = torch.autograd.grad(F.conv2d(x, weight, bias, padding=2).sum(), weight)
     torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-4)

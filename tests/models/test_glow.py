@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.models.config import GlowConfig
-from oodbench.models.glow import ActNorm, Coupling, Glow, InvertibleConv, Step, squeeze, unsqueeze
+from oodbench.models.flows.config import GlowConfig
+from oodbench.models.flows.glow import (
+    ActNorm,
+    Coupling,
+    Glow,
+    InvertibleConv,
+    Step,
+    squeeze,
+    unsqueeze,
+)
 from oodbench.seeding import KeyedNoise
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.models.config import HVAEConfig
-from oodbench.models.gaussian import Gaussian, from_raw, kl_analytic, kl_sample
-from oodbench.models.hvae import HVAE
-from oodbench.models.noise import FreshNoise
-from oodbench.models.weightnorm import Conv2d, ConvTranspose2d, Linear, initialising
+from oodbench.models.hierarchical.config import HVAEConfig
+from oodbench.models.hierarchical.hvae import HVAE
+from oodbench.models.layers.gaussian import Gaussian, from_raw, kl_analytic, kl_sample
+from oodbench.models.layers.noise import FreshNoise
+from oodbench.models.layers.weight_norm import Conv2d, ConvTranspose2d, Linear, initialising
 
 
 def conv(channels: int, kernel: int, stride: int, blocks: int = 3) -> dict[str, object]:

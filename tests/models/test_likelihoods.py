@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from oodbench.models.likelihoods import (
+from oodbench.models.layers.likelihoods import (
     Bernoulli,
     Gaussian,
     LikelihoodHead,
@@ -15,7 +15,7 @@ from oodbench.models.likelihoods import (
     LogisticMixture,
     log_logistic_mass,
 )
-from oodbench.models.noise import FreshNoise
+from oodbench.models.layers.noise import FreshNoise
 
 
 def parameters_for(head: LikelihoodHead, batch: int, spread: float) -> torch.Tensor:

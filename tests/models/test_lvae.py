@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from oodbench.models.config import LVAEConfig
-from oodbench.models.gaussian import Gaussian
-from oodbench.models.noise import FreshNoise
+from oodbench.models.hierarchical.config import LVAEConfig
+from oodbench.models.layers.gaussian import Gaussian
+from oodbench.models.layers.noise import FreshNoise
 
 GREY = [(64, 5, 2), (64, 3, 2), (64, 3, 1)]
 RGB = [(256, 5, 2), (256, 3, 2), (256, 3, 2)]

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oodbench.models.config import BIVAConfig, FreeBits, HVAEConfig, LVAEConfig
-from oodbench.models.noise import FreshNoise
-from oodbench.models.objectives import bits_per_dim, floored_kl, free_nats, warmup_weight
+from oodbench.models.hierarchical.config import BIVAConfig, FreeBits, HVAEConfig, LVAEConfig
+from oodbench.models.hierarchical.objectives import (
+    bits_per_dim,
+    floored_kl,
+    free_nats,
+    warmup_weight,
+)
+from oodbench.models.layers.noise import FreshNoise
 
 Config = HVAEConfig | LVAEConfig | BIVAConfig
 KINDS = (HVAEConfig, LVAEConfig, BIVAConfig)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.models.config import PixelCNNConfig
-from oodbench.models.pixelcnn import PixelCNN
+from oodbench.models.autoregressive.config import PixelCNNConfig
+from oodbench.models.autoregressive.pixelcnn import PixelCNN
 from oodbench.seeding import KeyedNoise
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodbench.models import pixels
+from oodbench.models.layers import categorical_pixels
 
 
 def case(
@@ -41,10 +41,10 @@ def test_equals_the_softmax_in_double_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With a scale of 60 most sums leave the safe range, and with 2 some do.
-    monkeypatch.setattr(pixels, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(categorical_pixels, "LOGITS_AT_ONCE", at_once)
     layer, h, values = case(colours, extra, scale)
     free = h.clone().requires_grad_()
-    found = pixels.log_prob(layer, free, values)
+    found = categorical_pixels.log_prob(layer, free, values)
     weights = torch.linspace(-1.0, 2.0, 5, dtype=torch.float64)
     (slope,) = torch.autograd.grad((found * weights).sum(), free)
     double = h.double().requires_grad_()
@@ -53,20 +53,22 @@ def test_equals_the_softmax_in_double_precision(
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-3)
     torch.testing.assert_close(slope, wanted.float(), rtol=1e-3, atol=1e-4 * (1 + scale**2))
     with torch.no_grad():
-        torch.testing.assert_close(pixels.log_prob(layer, h, values), found, rtol=0, atol=0)
+        torch.testing.assert_close(
+            categorical_pixels.log_prob(layer, h, values), found, rtol=0, atol=0
+        )
 
 
 def test_sums_beyond_float32_are_taken_again() -> None:
     layer, h, values = case(1, (0, 0), 60.0)
     logits = nn.functional.conv_transpose2d(h, layer.weight, None, 2, 1)
     assert not torch.exp2(logits / 0.6931).sum(1).isfinite().all()
-    assert pixels.log_prob(layer, h, values).isfinite().all()
+    assert categorical_pixels.log_prob(layer, h, values).isfinite().all()
 
 
 def test_a_gradient_of_the_weights_is_refused() -> None:
     layer, h, values = case(1, (0, 0), 0.1)
     layer.requires_grad_(True)
     with pytest.raises(ValueError, match="only h has a gradient here"):
-        pixels.log_prob(layer, h, values)
+        categorical_pixels.log_prob(layer, h, values)
     with torch.no_grad():
-        pixels.log_prob(layer, h, values)
+        categorical_pixels.log_prob(layer, h, values)

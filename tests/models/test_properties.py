@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.payload import pack_tensors, unpack_tensors
-from oodbench.recipes import recipe_files, resolve
+from oodbench.declare.recipes import recipe_files, resolve
 from oodbench.seeding import KeyedNoise
+from oodbench.store.payload import pack_tensors, unpack_tensors
 
 SHAPE = (1, 8, 8)
 CLASSIFIERS = ("classifier", "mixture-vib-classifier", "mutation-classifier", "vib-classifier")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from oodbench.models.quarters import quarters
+from oodbench.models.layers.transposed_convolution import quarters
 
 
 @pytest.mark.parametrize("extra", [(0, 0), (1, 0), (0, 1), (1, 1)])

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from oodbench.models.config import ConvVAEConfig
-from oodbench.models.stacked import StackedEncoders, row_products
+from oodbench.models.vae.config import ConvVAEConfig
+from oodbench.models.vae.per_image_encoders import StackedEncoders
+from oodbench.models.vae.per_image_layers import row_products
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 13)])

@@ -10,14 +10,14 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from oodbench.canonical import JSON
+from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import find_places, load
-from oodbench.models.collapse import active_units
-from oodbench.models.config import HVAEConfig, TeacherSettings
-from oodbench.models.hvae import HVAE
-from oodbench.models.teacher import Teacher
-from oodbench.models.witness import teacher_energy, teacher_information
-from oodbench.recipes import find_recipe, resolve
+from oodbench.declare.recipes import find_recipe, resolve
+from oodbench.models.hierarchical.config import HVAEConfig, TeacherSettings
+from oodbench.models.hierarchical.hvae import HVAE
+from oodbench.models.hierarchical.posterior_collapse import active_units
+from oodbench.models.hierarchical.simplex_witness import teacher_energy, teacher_information
+from oodbench.models.hierarchical.witness_teacher import Teacher
 
 SHAPE = (1, 8, 8)
 SETTINGS = TeacherSettings(components=4, pca=6, restarts=2, smoothing=0.04)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.models.blocks import ParameterLayer
-from oodbench.models.config import BIVAConfig, LVAEConfig, TopDownConfig
-from oodbench.models.gaussian import Gaussian
-from oodbench.models.noise import FreshNoise
-from oodbench.models.topdown import TopDownModel
+from oodbench.models.hierarchical.blocks import ParameterLayer
+from oodbench.models.hierarchical.config import BIVAConfig, LVAEConfig, TopDownConfig
+from oodbench.models.hierarchical.top_down_inference import TopDownModel
+from oodbench.models.layers.gaussian import Gaussian
+from oodbench.models.layers.noise import FreshNoise
 from oodbench.seeding import KeyedNoise
 
 MODELS: dict[str, type[TopDownConfig]] = {"lvae": LVAEConfig, "biva": BIVAConfig}

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from oodbench.models import fourier, hierarchical
-from oodbench.models.config import HVAEConfig
-from oodbench.models.weightnorm import Conv2d, WeightNormLayer, weights_kept
+from oodbench.models.hierarchical import base
+from oodbench.models.hierarchical.config import HVAEConfig
+from oodbench.models.layers import fft_convolution
+from oodbench.models.layers.weight_norm import Conv2d, WeightNormLayer, weights_kept
 
 
 @pytest.fixture
@@ -24,18 +25,18 @@ def layer() -> Conv2d:
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a weight was normalised, and a spectrum taken."""
     count = {"weight": 0, "spectrum": 0}
-    normalised, spectrum = WeightNormLayer._normalised, fourier.spectrum
+    normalised, spectrum = WeightNormLayer._normalised, fft_convolution.spectrum
 
     def counted_weight(self: WeightNormLayer) -> torch.Tensor:
         count["weight"] += 1
         return normalised(self)
 
-    def counted_spectrum(weight: torch.Tensor, size: tuple[int, int]) -> fourier.Spectrum:
+    def counted_spectrum(weight: torch.Tensor, size: tuple[int, int]) -> fft_convolution.Spectrum:
         count["spectrum"] += 1
         return spectrum(weight, size)
 
     monkeypatch.setattr(WeightNormLayer, "_normalised", counted_weight)
-    monkeypatch.setattr(fourier, "spectrum", counted_spectrum)
+    monkeypatch.setattr(fft_convolution, "spectrum", counted_spectrum)
     return count
 
 
@@ -94,7 +95,7 @@ def test_importance_samples_are_the_same_numbers(
     weights = sum(isinstance(m, WeightNormLayer) for m in model.modules())
     assert 0 < made["spectrum"] < made["weight"] <= weights
     few = dict(made)
-    monkeypatch.setattr(hierarchical, "weights_kept", nullcontext)
+    monkeypatch.setattr(base, "weights_kept", nullcontext)
     assert torch.equal(bound(), kept)
     assert made["weight"] > 2 * few["weight"]
     assert made["spectrum"] > 2 * few["spectrum"]

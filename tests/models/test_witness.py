@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodbench.models.witness import (
+from oodbench.models.hierarchical.simplex_witness import (
     Certificate,
     centred_log_odds,
     certificate,

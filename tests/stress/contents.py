@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from oodbench.store import STAGES, Store
+from oodbench.store.store import STAGES, Store
 
 TIMES = {
     "created", "seconds", "resumed", "images_per_second", "train_images_per_second",

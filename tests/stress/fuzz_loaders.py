@@ -34,7 +34,7 @@ def fuzz(target: str, corpus: str, seconds: int) -> None:
     with atheris.instrument_imports(include=["oodbench", "yaml"]):
         cases = importlib.import_module("test_fuzz")
         from oodbench.errors import OodbenchError
-        from oodbench.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
+        from oodbench.store.payload import pack_table, pack_tensors, unpack_table, unpack_tensors
     folder = Path(tempfile.mkdtemp())
 
     def whole(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:

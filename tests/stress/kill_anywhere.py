@@ -30,10 +30,13 @@ import torch
 from contents import content
 
 import oodbench.cli
-from oodbench import measuring, metrics, runner, storage, training
-from oodbench.garbage import collect, remove
-from oodbench.store import Store
-from oodbench.upkeep import verify
+from oodbench.flow import measuring, perform
+from oodbench.rank import metrics
+from oodbench.store import storage
+from oodbench.store.garbage import collect, remove
+from oodbench.store.maintenance import verify
+from oodbench.store.store import Store
+from oodbench.train import training
 
 ARGUMENTS = (
     "run", "--pair", "digits-photos", "--scale", "smoke", "--checkpoint-seconds", "0",
@@ -92,7 +95,7 @@ class Moments:
         measuring.measure.__kwdefaults__["save_seconds"] = 0.0
         self.watch(training._Loop, "_one_step", "step")
         self.watch(measuring, "_block", "block")
-        self.watch(runner, "column_name", "score")
+        self.watch(perform, "column_name", "score")
         self.watch(metrics, "evaluate", "metrics")
         self.watch(os, "fsync", "fsync")
         self.watch(os, "replace", "renamed", after=True)

@@ -24,9 +24,9 @@ import torch
 import torch._dynamo
 
 import oodbench.cli
-from oodbench import training
-from oodbench.store import Store
-from oodbench.upkeep import verify
+from oodbench.store.maintenance import verify
+from oodbench.store.store import Store
+from oodbench.train import training
 
 BASE = ("run", "--pair", "digits-photos", "--scale", "smoke", "--checkpoint-seconds", "0")
 LISTS = (

@@ -32,9 +32,9 @@ SAMPLES = 20
 
 def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     """A training step, all L>k of a batch, and importance samples of L, by oodbench."""
-    from oodbench.devices import channels_last, tune_allocator
-    from oodbench.models.noise import FreshNoise
-    from oodbench.recipes import find_recipe, resolve
+    from oodbench.declare.recipes import find_recipe, resolve
+    from oodbench.models.layers.noise import FreshNoise
+    from oodbench.train.devices import channels_last, tune_allocator
 
     tune_allocator()
     recipe = resolve(find_recipe("F3-hvk"), "paper", "hvk")

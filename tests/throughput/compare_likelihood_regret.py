@@ -68,8 +68,8 @@ def trained(options: argparse.Namespace) -> None:
 
 def network() -> Any:
     """oodbench's network, as the `paper` recipe has it."""
-    from oodbench.devices import channels_last, tune_allocator
-    from oodbench.recipes import find_recipe, resolve
+    from oodbench.declare.recipes import find_recipe, resolve
+    from oodbench.train.devices import channels_last, tune_allocator
 
     tune_allocator()
     return channels_last(resolve(find_recipe("vae-F"), "paper", "vae-regret").build(SHAPE))
@@ -80,7 +80,7 @@ def ours(options: argparse.Namespace) -> tuple[int, Mapping[str, Step]]:
     import numpy as np
 
     from oodbench.baselines.likelihood_regret import EncoderRegret
-    from oodbench.recipes import find_recipe, resolve
+    from oodbench.declare.recipes import find_recipe, resolve
     from oodbench.seeding import KeyedNoise
 
     detector = EncoderRegret()

@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from oodbench.canonical import JSON, canonical_json, digest
-from oodbench.store import SCHEMA, Key
+from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.store.store import SCHEMA, Key
 
 SCORES = ("L", "L>1", "L>2", "LLR>1", "LLR>2", "LLR_ada", "LLR_ada_eq11", "LLR_optk", "KL<=1",
           "KL<=2", "KL<=3")  # fmt: skip

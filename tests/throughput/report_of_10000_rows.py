@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from oodbench.canonical import JSON, canonical_json, digest
-from oodbench.metrics import auroc
-from oodbench.payload import pack_table
-from oodbench.store import SCHEMA, Key
+from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.rank.metrics import auroc
+from oodbench.store.payload import pack_table
+from oodbench.store.store import SCHEMA, Key
 
 PAIRS, DETECTORS, SCORES, IMAGES = 25, 40, 10, 1000
 MEASURED = """

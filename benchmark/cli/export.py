@@ -1,0 +1,136 @@
+"""`oodbench export` and `oodbench score`: a trained detector in practice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from oodbench.cli.options import data_option, plugin_option, store_option
+from oodbench.errors import OodbenchError
+from oodbench.media import csv_cell, terminal_lines
+
+if TYPE_CHECKING:
+    from oodbench.canonical_json import JSON
+
+
+@click.command()
+@click.argument("detector", metavar="NAME[@RECIPE][:SCORE]")
+@click.option("--pair", metavar="NAME", help="A pair; only its ID set matters.")
+@click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
+@click.option("--score", default="", metavar="SCORE", help="The score, where there are several.")
+@click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--tpr", type=float, default=95.0, show_default=True,
+    help="Share of ID test images that the threshold accepts as in, in percent.",
+)  # fmt: skip
+@click.option("--out", required=True, metavar="DIR", help="New folder for the export.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="As it was trained with.")
+@data_option
+@store_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@plugin_option
+@click.option("--quiet", is_flag=True, help="No progress.")
+def export(
+    detector: str, pair: str | None, in_dist: str | None, score: str, scale: str, seed: int,
+    tpr: float, out: str, precision: str | None, data: tuple[str, ...], store: str, device: str,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Write a trained detector to a folder, for `oodbench score`.
+
+    What the store lacks (the fit, the scores of the ID test images) is made first, as by
+    `oodbench run`. No OOD image is looked at.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from oodbench.datasets.loading import find_places
+    from oodbench.datasets.pairs import get_pair
+    from oodbench.declare.recipes import SCALES
+    from oodbench.flow.keys import Bench
+    from oodbench.flow.plan import Job, parse_detector
+    from oodbench.progress import Progress
+    from oodbench.store.store import Store
+
+    if (pair is None) == (in_dist is None):
+        raise OodbenchError("name the ID set with one of --pair and --in-dist")
+    if scale not in SCALES:
+        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
+    request = parse_detector(detector)
+    if score and request.scores:
+        raise OodbenchError(f"{detector} names a score already; leave out --score {score}")
+    if score:
+        request = replace(request, scores=(score,))
+    if pair is not None:
+        in_dist = get_pair(pair).in_dist
+    overrides = {"training": {"precision": precision}} if precision else {}
+    job = Job(request, str(in_dist), (), scale, seed, overrides)
+    progress = Progress("quiet" if quiet else None)
+    bench = Bench(Store(store), find_places(data, store), progress, device)
+
+    from oodbench.deploy.exporting import export_detector, read_export
+
+    folder = export_detector(bench, job, Path(out), tpr)
+    click.echo(terminal_lines(summary(read_export(folder)[0], str(folder))))
+
+
+def summary(manifest: Mapping[str, JSON], folder: str) -> str:
+    """What an export holds, in two lines."""
+    parts = (manifest[name] for name in ("detector", "in_dist", "threshold"))
+    detector, in_dist, threshold = (cast("Mapping[str, float]", part) for part in parts)
+    return (
+        f"{folder}: {detector['name']}, score {manifest['score']}, ID set {in_dist['name']}\n"
+        f"in where score ≤ {threshold['value']:.6g}: {100 * threshold['accepted_of_id_test']:.1f} %"
+        f" of {in_dist['test_images']:,} ID test images (asked: {threshold['accept_percent']:g} %);"
+        " no OOD image was used"
+    )
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES…")
+@click.option("--grey", is_flag=True, help="Turn colour images to grey.")
+@click.option("--rgb", is_flag=True, help="Three equal channels of grey images.")
+@click.option("--resize", is_flag=True, help="The centre square, resized to the detector's size.")
+@click.option("--crop", is_flag=True, help="Reduced to 5/4 of that size, and a window of it.")
+@click.option("--nearest", is_flag=True, help="The whole image, by nearest neighbours.")
+@click.option("--invert", is_flag=True, help="255 − x.")
+@click.option("--out", metavar="FILE", help="CSV file; default: standard output.")
+@click.option("--skip-unreadable", is_flag=True, help="Mark images that cannot be read; go on.")
+@click.option(
+    "--noise", type=click.Choice(["image", "position"]), default="image", show_default=True,
+    help="What random draws are keyed by: the image itself, or its place in the list.",
+)  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(1), help="Images per batch.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@plugin_option
+def score(
+    folder: str, images: tuple[str, ...], out: str | None, skip_unreadable: bool, noise: str,
+    batch_size: int | None, device: str, **steps: bool,
+) -> None:  # fmt: skip
+    """Score image files, folders and .npz files with an exported detector, as CSV.
+
+    Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
+    """
+    from pathlib import Path
+
+    from oodbench.deploy.scoring import load_detector
+    from oodbench.store.storage import atomic_file
+
+    detector = load_detector(folder, device=device)
+    chosen = [name for name, wanted in steps.items() if wanted]
+    frame = detector.score(
+        list(images), convert=chosen, noise=noise, skip_unreadable=skip_unreadable,
+        batch_size=batch_size,
+    )  # fmt: skip
+    lost = int((frame["decision"] == "unreadable").sum())
+    if lost:
+        click.echo(f"oodbench: {lost:,} images cannot be read; they stand last", err=True)
+    text = frame.assign(image=frame["image"].map(csv_cell)).to_csv(index=False)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    with atomic_file(Path(out)) as file:
+        file.write(text.encode())

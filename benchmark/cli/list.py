@@ -1,0 +1,153 @@
+"""`oodbench list` and `oodbench data`: what is registered and what is on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from oodbench.cli.options import (
+    Commands,
+    data_option,
+    note_problems,
+    plugin_option,
+    print_columns,
+    store_option,
+)
+
+
+@click.group("list", cls=Commands)
+def list_() -> None:
+    """What is registered: pairs, datasets, detectors, suites, recipes."""
+
+
+@list_.command("pairs")
+@plugin_option
+def list_pairs() -> None:
+    """Registered pairs; any ID-OOD of two data sets works as well."""
+    from oodbench.datasets.pairs import pair_declarations, registered_pairs
+
+    print_columns(
+        [("PAIR", "ID", "OOD", "TABLES")]
+        + [
+            (p.name, p.in_dist, p.ood, "embedded" if p.embedded else " ".join(map(str, p.tables)))
+            for p in registered_pairs().values()
+        ]
+    )
+    note_problems(pair_declarations().problems)
+
+
+@list_.command("datasets")
+@plugin_option
+def list_datasets() -> None:
+    """Registered data sets with their shape, splits, variants and licence; generated ones last."""
+    from oodbench.datasets.naming import GENERATED
+    from oodbench.datasets.spec import catalogue, dataset_declarations
+
+    print_columns(
+        [("DATA SET", "C×H×W", "SPLITS", "VARIANTS", "LICENCE", "CITE")]
+        + [
+            (
+                s.name,
+                "×".join(map(str, s.shape)),
+                " ".join(f"{k} {v:,}" for k, v in s.splits.items()),
+                " ".join(s.variants),
+                s.licence,
+                s.cite,
+            )
+            for s in catalogue().values()
+        ]
+        + [(name, "the ID set's", "drawn", "", "", what) for name, what in GENERATED.items()]
+    )
+    note_problems(dataset_declarations().problems)
+
+
+@list_.command("detectors")
+@plugin_option
+def list_detectors() -> None:
+    """Registered detectors, their scores and citation; broken plug-ins are named at the end."""
+    from oodbench.detect.detector import DETECTORS
+
+    broken = DETECTORS.broken()
+    rows = [("DETECTOR", "CATEGORY", "SCORES", "COST", "CITE")]
+    for name in DETECTORS.names():
+        if name not in broken:
+            cls = DETECTORS.get(name)
+            rows.append(
+                (
+                    name,
+                    cls.category,
+                    ", ".join(cls.score_patterns) or "-",
+                    cls.cost or "-",
+                    cls.cite,
+                )
+            )
+    families = [f"{family}.CLASS[,KEY=VALUE…]" for family in DETECTORS.families()]
+    rows += [(family, "unsupervised", "-", "0", "by class") for family in families]
+    print_columns(rows)
+    note_problems(broken)
+
+
+@list_.command("suites")
+@plugin_option
+def list_suites() -> None:
+    """Suites: named sets of pairs and detectors."""
+    from oodbench.flow.suites import suite_declarations, suites
+
+    print_columns(
+        [("SUITE", "PAIRS", "TITLE")]
+        + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
+    )
+    note_problems(suite_declarations().problems)
+
+
+@list_.command("recipes")
+@plugin_option
+def list_recipes() -> None:
+    """Recipes with the image shape they are made for, scales and variants."""
+    from oodbench.declare.recipes import recipe_declarations, recipe_files
+
+    print_columns(
+        [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
+        + [
+            (r.name, "×".join(map(str, r.shape)), " ".join(r.scales), " ".join(r.variants), r.title)
+            for r in recipe_files().values()
+        ]
+    )
+    note_problems(recipe_declarations().problems)
+
+
+@click.group("data", cls=Commands)
+def data_() -> None:
+    """Data sets on this machine: what is found, and fetching what is not."""
+
+
+@data_.command("status")
+@plugin_option
+@data_option
+@store_option
+def data_status(data: tuple[str, ...], store: str) -> None:
+    """Where each split of each data set was found."""
+    from oodbench.datasets.loading import find_places, status
+
+    rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
+    rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
+             status(find_places(data, store))]  # fmt: skip
+    print_columns(rows)
+
+
+@data_.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--into", type=click.Path(file_okay=False), help="Folder; default: the data cache.")
+@store_option
+def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
+    """Download data sets, verified by hash."""
+    from oodbench.datasets.loading import find_places
+    from oodbench.datasets.sources.published import fetch_published
+    from oodbench.datasets.spec import get_spec
+
+    specs = [get_spec(name) for name in names]
+    folder = Path(into) if into else find_places((), store).folders[-1]
+    for spec in specs:
+        for line in fetch_published(spec, folder):
+            click.echo(line)

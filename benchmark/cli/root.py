@@ -1,0 +1,138 @@
+"""The command line: its groups, and how a command ends; heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from oodbench.cli.check import check
+from oodbench.cli.diagnose import diagnose
+from oodbench.cli.export import export, score
+from oodbench.cli.figures import figure
+from oodbench.cli.list import data_, list_
+from oodbench.cli.new import new
+from oodbench.cli.options import Commands, print_columns, store_option
+from oodbench.cli.publish import publish
+from oodbench.cli.report import report
+from oodbench.cli.run import run
+from oodbench.cli.store import store_
+from oodbench.cli.sweep import sweep
+from oodbench.cli.tables import compare, leaderboard
+from oodbench.errors import OodbenchError
+from oodbench.media import terminal, terminal_lines
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="oodbench")
+def oodbench() -> None:
+    """Out-of-distribution detection with deep generative models, benchmarked.
+
+    `oodbench run` alone trains small models on images that ship with the package and prints their
+    table; add --pair fashionmnist-mnist --data FOLDER for the papers' pairs.
+    """
+
+
+oodbench.add_command(run)
+oodbench.add_command(sweep)
+oodbench.add_command(list_)
+oodbench.add_command(data_)
+oodbench.add_command(leaderboard)
+oodbench.add_command(compare)
+oodbench.add_command(diagnose)
+oodbench.add_command(figure)
+oodbench.add_command(report)
+oodbench.add_command(publish)
+oodbench.add_command(check)
+oodbench.add_command(new)
+oodbench.add_command(export)
+oodbench.add_command(score)
+
+
+@oodbench.command()
+@click.argument("key")
+@store_option
+def show(key: str, store: str) -> None:
+    """The record of a run, fit or measurement, by the first digits of its key."""
+    import json
+
+    from oodbench.store.store import Store
+
+    entry = Store(store).resolve(key)
+    text = json.dumps({"path": entry.path, **entry.record}, indent=1, ensure_ascii=False)
+    click.echo(terminal_lines(text))  # its escapes are those of JSON
+
+
+@oodbench.command()
+@click.argument("a")
+@click.argument("b")
+@store_option
+def why(a: str, b: str, store: str) -> None:
+    """Which part of two keys differs, down to the recipe, the data and the seed."""
+    from oodbench.store.key_differences import expand_parts, explain
+    from oodbench.store.store import Store
+
+    opened = Store(store)
+    entries = [opened.resolve(key) for key in (a, b)]
+    left, right = (expand_parts(opened, dict(entry.parts)) for entry in entries)
+    rows = explain(left, right)
+    if entries[0].stage != entries[1].stage:
+        rows.insert(0, ("stage", entries[0].stage, entries[1].stage))
+    if not rows:
+        click.echo("the keys are equal")
+        return
+    print_columns([("PART", a, b), *((path, str(x), str(y)) for path, x, y in rows)])
+
+
+oodbench.add_command(store_)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """What is logged names files and titles of other people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal_lines(super().format(record))
+
+
+def main() -> None:
+    """Entry point: user errors in one line with status 2, interruption with 130 or 143."""
+    from oodbench.interruption import Interrupted, listening
+
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PrintableFormatter("oodbench: %(message)s"))
+    try:
+        with listening():
+            oodbench.main(standalone_mode=False)
+    except Interrupted as stopped:
+        where = f" while {stopped.where}" if stopped.where else ""
+        click.echo(f"oodbench: interrupted{where}; the same command goes on from here", err=True)
+        sys.exit(stopped.status)
+    except OodbenchError as error:
+        _fail(str(error))
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(error.format_message() + where)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("oodbench: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except MemoryError:
+        _fail("out of memory; use a smaller --batch-size or --scale")
+    except RuntimeError as error:
+        if "memory" not in str(error):  # torch says so of the GPU and of the CPU
+            raise
+        _fail("out of memory; use a smaller --batch-size or --scale")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"oodbench: error: {terminal(' '.join(message.split()))}", err=True)
+    sys.exit(2)

@@ -1,0 +1,152 @@
+"""The commands that read results: `leaderboard` and `compare`; they train nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from oodbench.cli.options import collector_paused, console, plugin_option, store_option
+from oodbench.cli.store import note_changes, note_lines
+from oodbench.media import terminal_lines
+
+if TYPE_CHECKING:
+    from oodbench.flow.plan import DetectorRequest
+    from oodbench.leaderboards.rows import Group
+
+FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
+
+
+@click.command()
+@click.option("--suite", metavar="NAME", help="The runs of a suite, in its layout.")
+@click.option("--layout", metavar="NAME", help="A published table (table1 …, rst), or general.")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]")
+@click.option("--scale", metavar="paper|small|smoke")
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table",
+              show_default=True)  # fmt: skip
+@click.option("--shape", type=click.Choice(["tidy", "table"]), default="tidy", show_default=True,
+              help="CSV: one line per number, or as the table is printed.")  # fmt: skip
+@click.option("--compare", "paper", type=click.Choice(["paper"]),
+              help="Ours, its interval, the paper's, the difference.")  # fmt: skip
+@click.option("--columns", "extras", default="",
+              metavar="cost,diagnostics,classifier,paper,reverse,trivial",
+              help="More columns of the general layout.")  # fmt: skip
+@click.option("--all-scores", is_flag=True,
+              help="General layout: also L>k, KL<=k, KL>k and LLR_ada_eq11.")  # fmt: skip
+@click.option("--significance/--no-significance", default=True, show_default=True,
+              help="General layout: paired tests against the best of every pair.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")
+@plugin_option
+@store_option
+def leaderboard(
+    suite: str | None, layout: str | None, pairs: tuple[str, ...], detectors: tuple[str, ...],
+    scale: str | None, format_: str, shape: str, paper: str | None, extras: str, all_scores: bool,
+    significance: bool, out: str | None, store: str,
+) -> None:  # fmt: skip
+    """Finished runs of the store as a table, in a general or in a paper's layout."""
+    from oodbench.flow.selection import asked_scores, check_scale
+    from oodbench.flow.suites import find_suite
+    from oodbench.leaderboards.rows import group_runs, left_out_notes
+    from oodbench.leaderboards.stored_groups import selected_groups
+    from oodbench.store.store import Store
+    from oodbench.tables.extra_columns import parse_columns
+    from oodbench.tables.request import TableRequest, suite_groups, table_text
+
+    check_scale(scale)
+    chosen = find_suite(suite) if suite else None
+    asked = asked_scores(detectors)
+    request = TableRequest(
+        layout=layout or (chosen.layout if chosen else "") or "general",
+        title=chosen.title if chosen else "Leaderboard",
+        scale=scale or "",
+        format=format_,
+        shape=shape,
+        paper=paper is not None,
+        extras=tuple(parse_columns(extras)),
+        all_scores=all_scores,
+        significance=significance,
+        asked=asked,
+    )
+    plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
+    opened = Store(store)
+    with collector_paused():
+        groups = selected_groups(group_runs(opened.entries("run")), pairs, asked, scale, store)
+        if plain:
+            text = _plain(groups, asked, format_, store, to_file=out is not None)
+        else:
+            groups = suite_groups(groups, chosen) if chosen else groups
+            styled = out is None and sys.stdout.isatty()
+            text = table_text(groups, opened, request, styled=styled)
+    note_changes(entry for group in groups for entry in group.entries)
+    note_lines(left_out_notes(groups))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _plain(
+    groups: Sequence[Group], asked: Mapping[str, DetectorRequest], format_: str, store: str, *,
+    to_file: bool,
+) -> str:  # fmt: skip
+    """Every run with every score: a table per pair and one of models, tidy CSV or JSON."""
+    from oodbench.leaderboards.board import shown_scores
+    from oodbench.leaderboards.rows import make_rows, to_csv, to_json
+
+    tables = [
+        (g, make_rows(g, shown_scores(g, asked.get(str(g.first["detector"])), True)))
+        for g in groups
+    ]
+    rows = [row for _, part in tables for row in part]
+    if format_ == "csv":
+        return to_csv(rows)
+    if format_ == "json":
+        return to_json(rows) + "\n"
+    if not rows:
+        return f"no finished run in {store}; `oodbench run` makes some\n"
+    from oodbench.tables.after_run import caption, diagnostics_table, score_table
+    from oodbench.tables.classifiers import classifiers_table
+
+    printer = console(to_file)
+    with printer.capture() as captured:
+        for pair in dict.fromkeys(row.pair for row in rows):
+            part = [row for row in rows if row.pair == pair]
+            own = [g for g in groups if g.first["pair"] == pair]
+            printer.print(score_table(pair, part, caption(own[0], own)))
+        for models in (diagnostics_table(groups), classifiers_table(groups)):
+            if models is not None:
+                printer.print(models)
+    return captured.get()
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--pair", required=True, metavar="NAME", help="The pair both ran on.")
+@click.option("--scale", metavar="paper|small|smoke")
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table",
+              show_default=True)  # fmt: skip
+@plugin_option
+@store_option
+def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: str) -> None:
+    """The difference of two AUROCs on one pair, with its interval and p-value.
+
+    A and B are DETECTOR[@RECIPE][:SCORE]. Both are compared on the same test images (paired
+    DeLong), seed by seed; with several seeds, training is shown as a second source of variance.
+    """
+    import json
+
+    from oodbench.flow.selection import check_scale
+    from oodbench.leaderboards.head_to_head import compare_runs, comparison_json, comparison_text
+    from oodbench.store.store import Store
+
+    check_scale(scale)
+    found = compare_runs(Store(store), a, b, pair, scale or "")
+    if format_ == "json":
+        click.echo(json.dumps(comparison_json(found), indent=1))
+    else:
+        click.echo(terminal_lines(comparison_text(found)), nl=False)

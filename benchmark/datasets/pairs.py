@@ -1,0 +1,97 @@
+"""Pairs of an ID and an OOD data set, by name; any two compatible data sets form one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from oodbench.datasets.spec import parse_name
+from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
+from oodbench.errors import OodbenchError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`in_dist` and `ood` are data-set names (with variants) or paths."""
+
+    name: str
+    in_dist: str
+    ood: str
+    tables: tuple[int, ...] = ()
+    embedded: bool = False
+    reading: str = ""
+
+    def reversed(self) -> Pair:
+        """The same two sets with their roles exchanged."""
+        return make_pair(self.ood, self.in_dist)
+
+
+def registered_pairs() -> dict[str, Pair]:
+    """The pairs of oodbench, of plug-ins and of the project, by name."""
+    return _all_pairs(sources())
+
+
+def pair_declarations() -> Declarations[Pair]:
+    """Every ``pairs.yaml``: ``name: {in_dist, ood, reading}``."""
+    return _declarations(sources())
+
+
+@cache
+def _all_pairs(_: tuple[Source, ...]) -> dict[str, Pair]:
+    return pair_declarations().all()
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[Pair]:
+    return Declarations[Pair]("pair").add_entries("pairs.yaml", _pair)
+
+
+def _pair(source: Source, name: str, value: object) -> Pair:
+    more = {"tables": list, "embedded": bool} if source.is_built_in else {}
+    body = checked_entry(
+        value, f"pair {name!r}", {"in_dist": str, "ood": str}, {"reading": str, **more}
+    )
+    return Pair(
+        name=name,
+        in_dist=str(body["in_dist"]),
+        ood=str(body["ood"]),
+        tables=tuple(cast("list[int]", body.get("tables", []))),
+        embedded=bool(body.get("embedded", False)),
+        reading=str(body.get("reading", "")),
+    )
+
+
+def get_pair(name: str) -> Pair:
+    """A registered pair, or any ``id-ood`` of two registered data sets (variants with "@").
+
+    UnknownNameError lists the nearest registered pairs.
+    """
+    declared = pair_declarations()
+    if name in declared:
+        return declared.get(name)
+    for cut, char in enumerate(name):
+        if char != "-":
+            continue
+        try:
+            left, right = parse_name(name[:cut]), parse_name(name[cut + 1 :])
+        except OodbenchError:
+            continue
+        if not left.is_path and not right.is_path:
+            return make_pair(str(left), str(right))
+    return declared.get(name, "or name two data sets with --in-dist and --ood")
+
+
+def make_pair(in_dist: str, ood: str) -> Pair:
+    """The pair of two data sets, the registered one where there is one."""
+    left, right = str(parse_name(in_dist)), str(parse_name(ood))
+    for pair in registered_pairs().values():
+        if (str(parse_name(pair.in_dist)), str(parse_name(pair.ood))) == (left, right):
+            return pair
+
+    def short(text: str) -> str:
+        name = parse_name(text)
+        return Path(name.base).stem + text.removeprefix(name.base) if name.is_path else text
+
+    return Pair(f"{short(left)}-{short(right)}", left, right)

@@ -1,0 +1,1 @@
+"""Where images come from: embedded, published, drawn, or a user's own files."""

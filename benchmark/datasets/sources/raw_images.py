@@ -1,0 +1,161 @@
+"""Images as a source gives them, before the transform; and the checks on arrays from files."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from oodbench.canonical_json import JSON
+from oodbench.errors import DataError
+
+#: How many times its size an archive may unpack to (images reach some 20), and what is never asked.
+MAX_RATIO = 100
+ALWAYS_UNPACKED = 1 << 28
+
+
+@dataclass(frozen=True)
+class Raw:
+    """`images`: an array (N, H, W, C) uint8, or an iterable of such (H, W, C) arrays.
+
+    `final` says that the array already went through the default transform.  `classes` are the names
+    of the labels where the source gives them; `indices` say which images of the source these are
+    where they are not all.
+    """
+
+    images: np.ndarray | Iterable[np.ndarray]
+    count: int
+    labels: np.ndarray | None = None
+    final: bool = False
+    note: str = ""
+    classes: tuple[str, ...] = ()
+    indices: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source that exists: where, how to recognise it unchanged, and how to read it."""
+
+    where: str
+    identity: JSON
+    read: Callable[[], Raw]
+
+
+def file_identity(path: Path) -> JSON:
+    """Path, size and modification time: enough to see that a file was replaced."""
+    stat = path.stat()
+    return {"path": str(path.absolute()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz; DataError where it is unreadable, holds objects or is a bomb."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive.infolist(), path)
+            return {
+                info.filename.removesuffix(".npy"): _read_member(archive, info, path)
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise anything on a damaged file
+        raise DataError(
+            f"{path}: it cannot be read as an .npz of plain arrays ({short_reason(error)}); save it"
+            " with numpy.savez(file, images=<uint8 array>)"
+        ) from error
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], path: Path) -> None:
+    """DataError where unpacking would give far more than images that are packed ever do."""
+    held, whole = path.stat().st_size, sum(info.file_size for info in members)
+    if sum(info.compress_size for info in members) > held:
+        raise DataError(f"{path}: its members overlap or are cut off; save it again")
+    if whole > max(ALWAYS_UNPACKED, MAX_RATIO * held):
+        raise DataError(
+            f"{path}: {held:,} bytes would unpack to {whole:,}, more than {MAX_RATIO} times as"
+            " many; save it with numpy.savez"
+        )
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    """One array; its header is held against its size before anything is allocated."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise DataError(
+                f"{path}: {info.filename} holds Python objects; save plain arrays with"
+                " numpy.savez(file, images=<uint8 array>)"
+            )
+        promised = math.prod(shape) * dtype.itemsize
+        if promised != info.file_size - file.tell():
+            raise ValueError(f"{info.filename} promises {promised:,} bytes and holds others")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def short_reason(error: BaseException) -> str:
+    """The first line of an error's text, or its type, to stand in brackets."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+
+
+def as_images(array: np.ndarray, where: str) -> np.ndarray:
+    """(N, H, W, C) uint8 from (N, H, W), (N, H, W, 1|3) or (N, 1|3, H, W); DataError otherwise."""
+    if 0 in array.shape:
+        raise DataError(f"{where}: there are no images in it (shape {array.shape})")
+    if array.dtype != np.uint8:
+        array = _to_uint8(array, where)
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or (array.shape[3] not in (1, 3) and array.shape[1] not in (1, 3)):
+        raise DataError(
+            f"{where}: images have shape {array.shape}; expected (N, H, W), (N, H, W, 3) or"
+            " (N, 3, H, W)"
+        )
+    if array.shape[3] not in (1, 3):
+        array = array.transpose(0, 2, 3, 1)
+    return array
+
+
+def as_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
+    """(N,) int64; DataError where there are not as many as images or they are no whole numbers."""
+    if labels.shape != (count,):
+        raise DataError(f"{where}: {count} images but labels of shape {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{where}: labels are {labels.dtype}; store them as whole numbers")
+    return labels.astype(np.int64)
+
+
+def _to_uint8(array: np.ndarray, where: str) -> np.ndarray:
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{where}: images are {array.dtype}; store them as uint8 0..255")
+    if array.ndim not in (3, 4):
+        raise DataError(f"{where}: images have shape {array.shape}; expected (N, H, W) or more")
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            first = np.argwhere(~finite)[0]
+            raise DataError(
+                f"{where}: image {first[0]} holds {array[tuple(first)]}; images must be uint8"
+                " 0..255 without NaN"
+            )
+    if array.size and (array.min() < 0 or array.max() > 255 or np.any(array != np.round(array))):
+        raise DataError(
+            f"{where}: values run from {array.min():g} to {array.max():g} as {array.dtype};"
+            " store images as uint8 0..255"
+        )
+    if array.dtype.kind == "f" and array.size and array.max() <= 1:
+        raise DataError(
+            f"{where}: float values in 0..1 are ambiguous; store images as uint8 0..255"
+        )
+    return array.astype(np.uint8)

@@ -1,0 +1,230 @@
+"""A trained detector as a folder of its own: weights, what is needed to score, and a seal.
+
+    detector.json          detector, recipe, shape, threshold, provenance; checksums of the rest
+    fit-<n>.safetensors    weights, in the order in which the detector takes them
+    id_scores.parquet      the sorted scores of the ID test images, for p-values
+    id_images.bin          the hashes of the ID test images, by which one is known again
+    reference.parquet      statistics of training images, where the detector compares with them
+    inside, outside        of training and of validation images, where it chooses on them
+
+Nothing in it is code.  The threshold is a quantile of the ID test scores: no OOD image is seen.
+The checksums find damage and edits; they do not say who made the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.errors import ConfigError, StoreError
+from oodbench.flow.plan import DetectorRequest, Job, column_name, select_scores, simplified
+
+if TYPE_CHECKING:
+    from oodbench.declare.recipes import Recipe
+    from oodbench.detect.detector import Detector
+    from oodbench.flow.keys import Bench
+    from oodbench.flow.perform import Learned
+
+SCHEMA = 1
+MANIFEST = "detector.json"
+
+
+def export_detector(bench: Bench, job: Job, target: Path, accept: float = 95.0) -> Path:
+    """Write the detector of a job to the new folder `target`; what was not fitted is fitted.
+
+    `accept`: the share of ID test images, in percent, that the threshold calls "in".  Raises
+    ConfigError where no single score is named, it judges groups of images, or the detector's state
+    is no tensors; StoreError where `target` is there already.
+    """
+    from oodbench.flow.keys import JobKeys
+    from oodbench.flow.perform import learn
+
+    if not 0 < accept <= 100:
+        raise ConfigError(f"--tpr {accept:g}: the share of ID images accepted lies in 0 … 100 %")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{target} is there already; give another folder with --out")
+    keys = JobKeys(bench, job)
+    score = single_score(keys.detector, job.request)  # before anything is trained
+    if keys.detector.refits:
+        raise ConfigError(
+            f"{keys.detector.name} cannot be exported: what it learns is no tensors, and an export"
+            " holds no training images to fit it again"
+        )
+    fits = keys.fits if keys.has_fit else []
+    lacking = [fit.label for fit in fits if bench.store.find(keys.fit_key(fit)) is None]
+    if lacking:
+        bench.progress.say(f"not in the store, so trained first: {'; '.join(lacking)}")
+    learned = learn(bench, job)
+    files = _payload(learned, score)
+    body = _manifest(learned, job, score, accept, files)
+    _write(target, files, body)
+    return target
+
+
+def single_score(detector: Detector, request: DetectorRequest) -> str:
+    """The one score of single images that is asked for, as its column is called."""
+    names = [column_name(name) for name in detector.score_names()]
+    oracles = map(simplified, detector.oracles())
+    if request.scores and simplified(request.scores[0]) in oracles:
+        raise ConfigError(
+            f"{request.scores[0]} is chosen by the OOD images of a pair; name one of"
+            f" {', '.join(names)}"
+        )
+    chosen = select_scores(request, names)
+    single = [name for name in names if name not in detector.groups]
+    if len(chosen) > 1:
+        raise ConfigError(
+            f"{request.name} has several scores; choose one with --score: {', '.join(single)}"
+        )
+    if chosen[0] in detector.groups:
+        raise ConfigError(
+            f"{chosen[0]} judges {detector.groups[chosen[0]]} images together and says nothing of"
+            f" one; choose with --score: {', '.join(single)}"
+        )
+    return chosen[0]
+
+
+def threshold_at(scores: np.ndarray, accept: float) -> float:
+    """The smallest score of ID images (N,) that at least `accept` percent do not exceed."""
+    ordered = np.sort(scores)
+    return float(ordered[max(1, math.ceil(accept / 100 * len(ordered) - 1e-9)) - 1])
+
+
+def _payload(learned: Learned, score: str) -> dict[str, bytes]:
+    from oodbench.store.payload import pack_table
+
+    files = {f"fit-{n}.safetensors": data for n, (_, data) in enumerate(learned.fits)}
+    files["id_scores.parquet"] = pack_table({"score": np.sort(learned.scores[score])})
+    files["id_images.bin"] = learned.keys.test.hashes()
+    for name, statistics in learned.compared.items():
+        files[f"{name}.parquet"] = pack_table(statistics)
+    return files
+
+
+def _manifest(
+    learned: Learned, job: Job, score: str, accept: float, files: Mapping[str, bytes]
+) -> dict[str, JSON]:
+    from oodbench.detect.source_fingerprints import source_record
+    from oodbench.store.provenance import machine_record
+    from oodbench.train.devices import pick_device
+
+    keys = learned.keys
+    detector, scores = keys.detector, learned.scores[score]
+    threshold = threshold_at(scores, accept)
+    return {
+        "schema": SCHEMA,
+        "detector": {
+            "name": detector.name,
+            "revision": detector.revision,
+            "title": detector.title,
+            "category": detector.category,
+            "cite": detector.cite,
+            "module": type(detector).__module__,
+        },
+        "score": score,
+        "seed": job.seed,
+        "shape": list(keys.test.shape),
+        "recipes": [_recipe(fit.recipe) for fit in keys.fits if fit.recipe] if keys.recipe else [],
+        "members": detector.members,
+        "environment": dict(detector.environment()),
+        "in_dist": {
+            "name": keys.test.name,
+            "steps": list(keys.name.variants),
+            "train": keys.train.fingerprint if keys.has_fit else None,
+            "train_images": len(keys.train) if keys.has_fit else None,
+            "test": keys.test.fingerprint,
+            "test_images": len(scores),
+        },
+        "threshold": {
+            "value": threshold,
+            "accept_percent": accept,
+            "accepted_of_id_test": float(np.mean(scores <= threshold)),
+        },
+        "keys": {
+            "fits": [key.digest for key, _ in learned.fits],
+            "id_measurement": learned.measurement.digest,
+        },
+        "machine": machine_record(pick_device(keys.bench.device)),
+        "source": source_record(detector, keys.recipe),
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        },
+    }
+
+
+def _recipe(recipe: Recipe) -> JSON:
+    return {
+        "name": recipe.name,
+        "scale": recipe.scale,
+        "variant": recipe.variant,
+        "measure": recipe.measure.model_dump(mode="json"),
+        **recipe.fit_parts(),
+    }
+
+
+def _write(target: Path, files: Mapping[str, bytes], body: Mapping[str, JSON]) -> None:
+    """The folder appears under its name when it is complete, or not at all."""
+    text = canonical_json({"export": body, "sha256": digest(body)})
+    laid_out = json.dumps(json.loads(text), indent=1, ensure_ascii=False, sort_keys=True)
+    folder = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        for name, data in {**files, MANIFEST: laid_out.encode()}.items():
+            (folder / name).write_bytes(data)
+        folder.chmod(0o755)
+        folder.replace(target)
+        folder = None
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {target}: {error.strerror}; give another folder with --out"
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_export(folder: Path) -> tuple[dict[str, JSON], dict[str, bytes]]:
+    """Manifest and files of an exported detector; StoreError where anything is not as written."""
+    where = folder / MANIFEST
+    try:
+        wrapped = json.loads(where.read_bytes())
+        body = cast("dict[str, JSON]", wrapped["export"])
+        sound = isinstance(body, Mapping) and digest(body) == wrapped["sha256"]
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{folder}: no {MANIFEST} in it; make such a folder with `oodbench export`"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{where}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise StoreError(f"{where} does not match its checksum; export the detector again")
+    if body.get("schema") != SCHEMA:
+        raise StoreError(f"{where} was written by another version of oodbench; export it again")
+    listed, files = body.get("files"), {}
+    if not isinstance(listed, Mapping) or not all(isinstance(f, Mapping) for f in listed.values()):
+        raise StoreError(f"{where} is not a whole export; export it again")
+    for name, file in cast("Mapping[str, Mapping[str, JSON]]", listed).items():
+        if "/" in name or name in ("", ".", ".."):
+            raise StoreError(f"{where} names a file {name!r} outside its folder")
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise StoreError(f"{folder / name}: {error.strerror}; export it again") from error
+        if hashlib.sha256(files[name]).hexdigest() != file.get("sha256"):
+            raise StoreError(
+                f"{folder / name} does not match its checksum; export the detector again"
+            )
+    return body, files

@@ -1,0 +1,274 @@
+"""Scoring new images with an exported detector: score, p-value, in or out.
+
+    detector = oodbench.load_detector("export/")
+    detector.score(["photo.png", "folder/", "more.npz"], convert=["grey", "resize"])
+
+p = (1 + #{ID test scores ≥ s}) / (n + 1): valid for an image drawn like the ID test images (a
+conformal p-value: Bates, Candès, Lei, Romano, Sesia, Annals of Statistics 2023).  "in" where s does
+not exceed the threshold of the export.
+
+Detectors that draw key every draw by an image.  An ID test image is known by its pixels and gets
+the draws that it had in the benchmark; any other image gets draws keyed by the hash of its own
+pixels, so that its score depends on no other image.  `noise="position"` keys by the place in the
+list instead, as a benchmark run does with the images of a split.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from oodbench.canonical_json import JSON
+from oodbench.datasets.duplicates import SIZE, image_hashes
+from oodbench.datasets.single_images import Loose, check_steps, fit_image, read_loose, steps_to
+from oodbench.datasets.sources.raw_images import as_images
+from oodbench.deploy.exporting import read_export
+from oodbench.detect.detector import DETECTORS, Detector
+from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
+from oodbench.flow.plan import column_name
+
+if TYPE_CHECKING:
+    import pandas
+
+    from oodbench.declare.recipes import Recipe
+
+NOISE = ("image", "position")
+#: Keys of images that are not ID test images start here, above any index.
+NEW = 1 << 62
+COLUMNS = ("image", "score", "p_value", "decision")
+log = logging.getLogger("oodbench.deploy.scoring")
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """An exported detector, ready to score; made by `load_detector`.
+
+    `shape` (C, H, W) of the images; `id_scores` (n,) sorted; an image with a score up to
+    `threshold` is "in".  `in_dist` is the name of the ID set, with the steps it went through.
+    """
+
+    detector: Detector
+    score_name: str
+    shape: tuple[int, int, int]
+    seed: int
+    id_scores: np.ndarray
+    id_images: Mapping[bytes, int]
+    threshold: float
+    manifest: Mapping[str, JSON]
+    device: str
+
+    @property
+    def in_dist(self) -> str:
+        """The ID set as it was named."""
+        return str(cast("Mapping[str, JSON]", self.manifest["in_dist"])["name"])
+
+    def score(
+        self,
+        images: np.ndarray | str | Path | Sequence[str | Path],
+        *,
+        convert: Sequence[str] = (),
+        noise: str = "image",
+        skip_unreadable: bool = False,
+        batch_size: int | None = None,
+    ) -> pandas.DataFrame:
+        """A row per image: image (name or position), score, p_value, decision ("in" or "out").
+
+        `images`: uint8 (N, H, W), (N, H, W, 3) or (N, 3, H, W), or paths of image files, folders
+        and .npz files; `convert`: of grey, rgb, resize, crop, nearest, invert.  Raises DataError
+        where an image does not fit, or cannot be read: with `skip_unreadable` its decision is
+        "unreadable" and its score NaN.
+        """
+        if noise not in NOISE:
+            raise ConfigError(f"noise must be 'image' or 'position', not {noise!r}")
+        found = self._found(images, convert)
+        if found.unreadable and not skip_unreadable:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable.items())
+            raise DataError(
+                f"{len(found.unreadable):,} of {len(found.unreadable) + len(found.names):,} images"
+                f" cannot be read, give --skip-unreadable to score the others: {listed}"
+            )
+        return self._frame(found, self.scores_of(found.images, noise, batch_size))
+
+    def scores_of(
+        self, images: np.ndarray, noise: str = "image", batch_size: int | None = None
+    ) -> np.ndarray:
+        """(N,) scores of images (N, C, H, W) uint8 of the detector's shape."""
+        from oodbench.flow.measuring import measure_now
+
+        if not len(images):
+            return np.zeros(0)
+        keys = np.arange(len(images)) if noise == "position" else self._keys(images)
+        statistics = measure_now(
+            self.detector, images, keys, seed=self.seed, device=self.device,
+            batch_size=batch_size or (100 if self.device == "cpu" else 500),
+        )  # fmt: skip
+        with plugin_contract(self.detector, "scores"):
+            scored = self.detector.scores(statistics)
+        values = {column_name(name): score for name, score in scored.items()}
+        return np.asarray(values[self.score_name], dtype=np.float64)
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """(N,): (1 + #{ID test scores ≥ s}) / (n + 1)."""
+        count = len(self.id_scores)
+        above = count - np.searchsorted(self.id_scores, scores, side="left")
+        return np.asarray((1 + above) / (count + 1))
+
+    def _keys(self, images: np.ndarray) -> np.ndarray:
+        """What every image's draws are keyed by: its index in the ID test split, or its hash."""
+        hashes = image_hashes(images)
+        each = [hashes[i : i + SIZE] for i in range(0, len(hashes), SIZE)]
+        return np.array([
+            self.id_images.get(h, NEW + int.from_bytes(h[:8], "big") % NEW) for h in each
+        ], dtype=np.int64)  # fmt: skip
+
+    def _found(
+        self, images: np.ndarray | str | Path | Sequence[str | Path], convert: Sequence[str]
+    ) -> Loose:
+        if not isinstance(images, np.ndarray):
+            listed = [images] if isinstance(images, str | Path) else list(images)
+            return read_loose(listed, self.shape, convert)
+        chain, given = check_steps(convert), as_images(images, "images")
+        done = [fit_image(image, self.shape, chain, i) for i, image in enumerate(given)]
+        size = done[0].shape
+        steps = steps_to(self.shape, size)
+        if steps:
+            raise DataError(
+                f"images have the shape {size[2]}×{size[0]}×{size[1]}, the detector takes"
+                f" {'×'.join(map(str, self.shape))}; give convert={[*chain, *steps]}"
+            )
+        return Loose(list(map(str, range(len(done)))), {}, np.stack(done).transpose(0, 3, 1, 2))
+
+    def _frame(self, found: Loose, scores: np.ndarray) -> pandas.DataFrame:
+        import pandas as pd
+
+        decisions = np.where(scores <= self.threshold, "in", "out").tolist()
+        lost = list(found.unreadable)
+        columns = (
+            [*found.names, *lost],
+            [*scores.tolist(), *[np.nan] * len(lost)],
+            [*self.p_values(scores).tolist(), *[np.nan] * len(lost)],
+            [*decisions, *["unreadable"] * len(lost)],
+        )
+        return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def load_detector(
+    folder: str | Path, *, plugins: Sequence[str] = (), device: str = "auto"
+) -> TrainedDetector:
+    """The detector that `oodbench export` wrote to `folder`; runs no code from it.
+
+    `plugins`: files or modules that register a detector which is not built in.  Raises StoreError
+    where a file is not as it was written, PluginError where the detector is not registered here,
+    ConfigError where it or its model has another revision now.
+    """
+    from oodbench.declare.registry import load_plugin
+    from oodbench.store.payload import unpack_table
+    from oodbench.train.devices import pick_device
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    where = Path(folder)
+    manifest, files = read_export(where)
+    try:
+        detector = _attached(manifest, files, where, device)
+        id_scores = unpack_table(files["id_scores.parquet"])["score"]
+        known = _known_images(manifest, files["id_images.bin"])
+        threshold = cast("Mapping[str, float]", manifest["threshold"])["value"]
+        shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
+        return TrainedDetector(
+            detector, str(manifest["score"]), shape, int(cast(int, manifest["seed"])), id_scores,
+            known, threshold, manifest, pick_device(device),
+        )  # fmt: skip
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise StoreError(f"{where} is not a whole export ({error}); export it again") from error
+
+
+def _known_images(manifest: Mapping[str, JSON], hashes: bytes) -> dict[bytes, int]:
+    """Index in the ID test split of every ID test image, the first of equal ones."""
+    starts = range(len(hashes) - SIZE, -1, -SIZE)
+    return {hashes[start : start + SIZE]: start // SIZE for start in starts}
+
+
+def _attached(
+    manifest: Mapping[str, JSON], files: Mapping[str, bytes], where: Path, device: str
+) -> Detector:
+    """The detector with its weights and its reference."""
+    from oodbench.flow.fit import prepare, trained
+    from oodbench.store.payload import unpack_table, unpack_tensors
+
+    detector = _registered(manifest, where)
+    recipes = [_recipe(r, where) for r in cast("list[Mapping[str, JSON]]", manifest["recipes"])]
+    weights = [unpack_tensors(files[n]) for n in sorted(files, key=_number) if _number(n) >= 0]
+    if recipes:
+        members = int(cast(int, manifest["members"]))
+        detector.recipe, detector.companion_recipes = recipes[0], recipes[members:]
+        detector.members = members
+        shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
+        detector.attach([
+            trained(recipe, shape, state, device)
+            for recipe, state in zip(recipes, weights, strict=True)
+        ])  # fmt: skip
+    elif weights:
+        with plugin_contract(detector, "load_state_dict"):
+            detector.load_state_dict(weights[0])
+    prepare(detector, {
+        name: unpack_table(files[f"{name}.parquet"])
+        for name in ("reference", "inside", "outside")
+        if f"{name}.parquet" in files
+    })  # fmt: skip
+    return detector
+
+
+def _number(name: str) -> int:
+    """n of ``fit-<n>.safetensors``, -1 for other files."""
+    stem = name.removeprefix("fit-").removesuffix(".safetensors")
+    return int(stem) if stem.isdigit() else -1
+
+
+def _registered(manifest: Mapping[str, JSON], where: Path) -> Detector:
+    """A new detector of the registered class, without its scores of groups."""
+    held = cast("Mapping[str, JSON]", manifest["detector"])
+    name, revision = str(held["name"]), held["revision"]
+    if name not in DETECTORS.names():
+        raise PluginError(
+            f"{where} holds the detector {name!r} of the plug-in {held['module']}, which is not"
+            " loaded; name its file or module with --plugin"
+        )
+    cls = DETECTORS.get(name)
+    if cls.revision != revision:
+        raise ConfigError(
+            f"{where}: {name!r} was exported with revision {revision} and has {cls.revision} here;"
+            " export it again"
+        )
+    single = type(cls.__name__, (cls,), {"groups": {}, "__module__": cls.__module__})
+    detector = cast(Detector, single())
+    now, then = dict(detector.environment()), manifest["environment"]
+    if now != then:
+        log.warning("%s: the environment was %s and is %s; scores may differ", where, then, now)
+    return detector
+
+
+def _recipe(held: Mapping[str, JSON], where: Path) -> Recipe:
+    """A resolved recipe as the manifest holds it; ConfigError where its model changed since."""
+    from oodbench.declare.recipes import MODELS, ModelConfig, Recipe
+    from oodbench.declare.settings import Measuring, Training
+
+    cls = MODELS.get(str(held["model"]))
+    if cls.revision != held["revision"]:
+        raise ConfigError(
+            f"{where}: the model {cls.name!r} was exported with revision {held['revision']} and has"
+            f" {cls.revision} here; export it again"
+        )
+    return Recipe(
+        name=str(held["name"]),
+        scale=str(held["scale"]),
+        variant=str(held["variant"]),
+        config=cast(ModelConfig, cls.model_validate(held["config"])),  # type: ignore[attr-defined]
+        training=Training.model_validate(held["training"]),
+        measure=Measuring.model_validate(held["measure"]),
+    )

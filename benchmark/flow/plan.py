@@ -1,0 +1,177 @@
+"""From what a user asks for to jobs: one detector on one ID set with one seed, against OOD sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from oodbench.canonical_json import JSON
+from oodbench.datasets.pairs import Pair
+from oodbench.detect.detector import DETECTORS, Detector, is_deterministic
+from oodbench.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from oodbench.declare.recipes import Recipe
+
+DEFAULT_DETECTORS = (
+    "vanilla-hvae",
+    "informative-hvae",
+    "mean-intensity",
+    "pixel-variance",
+    "png-length",
+)
+
+
+@dataclass(frozen=True)
+class DetectorRequest:
+    """``name[@recipe][:score]`` taken apart; `scores` empty means all."""
+
+    name: str
+    recipe: str = ""
+    scores: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """``name[@recipe]``."""
+        return f"{self.name}@{self.recipe}" if self.recipe else self.name
+
+    @property
+    def detector(self) -> type[Detector]:
+        """The registered class; UnknownNameError with the nearest names."""
+        return DETECTORS.get(self.name)
+
+
+def split_detector(text: str) -> DetectorRequest:
+    """``informative-hvae``, ``vanilla-hvae@F5``, ``informative-hvae:llr-ada``; looks nothing up."""
+    head, _, score = text.partition(":")
+    name, _, recipe = head.partition("@")
+    return DetectorRequest(DETECTORS.canonical(name), recipe, (score,) if score else ())
+
+
+def parse_detector(text: str) -> DetectorRequest:
+    """As `split_detector`; UnknownNameError or ConfigError where it cannot run."""
+    request = split_detector(text)
+    name, recipe = request.name, request.recipe
+    if recipe and not request.detector.recipe_variant:
+        raise ConfigError(f"detector {name!r} has no recipes; write {name!r} alone")
+    return request
+
+
+def merge_requests(requests: Sequence[DetectorRequest]) -> list[DetectorRequest]:
+    """One request per detector and recipe, its scores joined; a request without scores wins."""
+    merged: dict[tuple[str, str], DetectorRequest] = {}
+    for request in requests:
+        key = (request.name, request.recipe)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = request
+        elif known.scores and request.scores:
+            merged[key] = DetectorRequest(*key, (*known.scores, *request.scores))
+        else:
+            merged[key] = DetectorRequest(*key)
+    return list(merged.values())
+
+
+def simplified(score: str) -> str:
+    """A score's name as one may type it: ``llr>1``, ``LLR1``, ``llr-ada`` and ``LLR_ada`` agree."""
+    return re.sub(r"[^a-z0-9]", "", score.lower())
+
+
+def select_scores(request: DetectorRequest, names: Sequence[str]) -> list[str]:
+    """The scores asked for, in the order of a table; UnknownNameError lists the nearest.
+
+    Case and punctuation may differ where that leaves one score: ``KL>1`` is not ``KL<=1``.
+    """
+    if not request.scores:
+        return list(names)
+    wanted = set()
+    for score in request.scores:
+        found = [name for name in names if name.lower() == score.lower()]
+        found = found or [name for name in names if simplified(name) == simplified(score)]
+        if len(found) != 1:
+            raise UnknownNameError(f"score of {request.name}", score, names)
+        wanted.add(found[0])
+    return [name for name in names if name in wanted]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one worker needs: plain data, so that it can be sent anywhere.
+
+    `note` tells jobs apart in progress lines that differ in their overrides alone.  Jobs of a lower
+    `rank` are started first.
+    """
+
+    request: DetectorRequest
+    in_dist: str
+    pairs: tuple[Pair, ...]
+    scale: str
+    seed: int
+    overrides: Mapping[str, JSON] = field(default_factory=dict)
+    note: str = ""
+    rank: int = 0
+
+    @property
+    def label(self) -> str:
+        """What progress lines call it."""
+        note = f" {self.note}" if self.note else ""
+        return f"{self.request.label}{note} on {self.in_dist}, seed {self.seed}"
+
+
+def plan_jobs(
+    requests: Sequence[DetectorRequest],
+    pairs: Sequence[Pair],
+    *,
+    scale: str,
+    seeds: Sequence[int],
+    overrides: Mapping[str, JSON] | None = None,
+) -> list[Job]:
+    """One job per detector, ID set and seed; a detector without randomness runs with one seed."""
+    by_id: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_id.setdefault(pair.in_dist, []).append(pair)
+    jobs = []
+    for in_dist, group in by_id.items():
+        for request in merge_requests(requests):
+            chosen = seeds[:1] if is_deterministic(request.detector) else seeds
+            jobs += [
+                Job(request, in_dist, tuple(group), scale, seed, dict(overrides or {}))
+                for seed in chosen
+            ]
+    return jobs
+
+
+def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Recipe | None]:
+    """The detector with its resolved recipe, where it stands on one.
+
+    Raises UnknownNameError on a recipe or a score that does not exist, and what
+    `oodbench.detect.entitlement.check_recipe` raises, before anything is trained.
+    """
+    from oodbench.declare.recipes import find_recipe, resolve
+    from oodbench.detect.entitlement import check_recipe
+    from oodbench.flow.default_recipe import default_recipe
+
+    cls = job.request.detector
+    detector = cls()
+    if not cls.recipe_variant:
+        return detector, None
+    name = job.request.recipe
+    variant = cls.recipe_variant
+    file = find_recipe(name) if name else default_recipe(job.in_dist, shape, variant, job.scale)
+    detector.recipe = resolve(file, job.scale, variant, job.overrides)
+    detector.companion_recipes = [
+        resolve(file, job.scale, companion, job.overrides) for companion in cls.companions
+    ]
+    for recipe in (detector.recipe, *detector.companion_recipes):
+        check_recipe(detector, recipe)
+    detector.members = detector.recipe.measure.members or detector.members
+    columns = [column_name(score) for score in detector.score_names()]
+    select_scores(job.request, [*columns, *detector.oracles()])
+    return detector, detector.recipe
+
+
+def column_name(score: str) -> str:
+    """A Parquet column for a score; the unnamed score of a simple detector is called "score"."""
+    return score or "score"

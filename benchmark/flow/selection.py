@@ -1,0 +1,109 @@
+"""What is asked for, as pairs and detectors: the same for the command line and for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from oodbench.datasets.pairs import Pair, get_pair, make_pair
+from oodbench.declare.recipes import SCALES
+from oodbench.errors import OodbenchError
+from oodbench.flow.plan import (
+    DEFAULT_DETECTORS,
+    DetectorRequest,
+    Job,
+    parse_detector,
+    plan_jobs,
+    split_detector,
+)
+from oodbench.flow.suites import Part, find_suite
+
+if TYPE_CHECKING:
+    from oodbench.canonical_json import JSON
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Parts (pairs and the detectors that run on them), and the scale of their recipes.
+
+    `first`: detectors (``name[@recipe]``) whose jobs are started before the others.
+    """
+
+    parts: tuple[tuple[tuple[Pair, ...], tuple[DetectorRequest, ...]], ...]
+    scale: str
+    first: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every pair once."""
+        return tuple(dict.fromkeys(pair for pairs, _ in self.parts for pair in pairs))
+
+    @property
+    def asked(self) -> dict[str, DetectorRequest]:
+        """The requests by their detector's name."""
+        return {request.name: request for _, requests in self.parts for request in requests}
+
+    def jobs(self, seeds: Sequence[int], overrides: Mapping[str, JSON] | None = None) -> list[Job]:
+        """Every job of every part."""
+        ranks = {name: rank for rank, name in enumerate(self.first)}
+        return [
+            replace(job, rank=ranks.get(job.request.label, len(ranks)))
+            for pairs, requests in self.parts
+            for job in plan_jobs(
+                requests, pairs, scale=self.scale, seeds=seeds, overrides=overrides
+            )
+        ]  # fmt: skip
+
+
+def choose(
+    pairs: Sequence[str | Pair] = (), in_dist: str | None = None, oods: Sequence[str] = (),
+    suite: str | None = None, detectors: Sequence[str] = (), scale: str | None = None,
+    recipe: str = "", both: bool = False,
+) -> Selection:  # fmt: skip
+    """What to run; the embedded suite where neither a pair nor a suite is given.
+
+    `recipe` is for every detector that stands on one and names none itself; `both` adds each pair
+    with its sides exchanged.  Raises OodbenchError, with the nearest names, on what does not exist.
+    """
+    if (in_dist is None) != (not oods):
+        raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
+    if not (pairs or suite) and in_dist is None:
+        suite = "embedded"
+    chosen = [get_pair(pair) if isinstance(pair, str) else pair for pair in pairs]
+    chosen += [make_pair(in_dist, ood) for ood in oods if in_dist is not None]
+    found = find_suite(suite) if suite else None
+    scale = scale or (found.scale if found else "small")
+    check_scale(scale)
+    own = Part((), tuple(detectors) or (found.detectors if found else DEFAULT_DETECTORS))
+    parts = [(chosen, own)] if chosen else []
+    parts += [([get_pair(p) for p in part.pairs], part) for part in (found.parts if found else ())]
+
+    def request(name: str) -> DetectorRequest:
+        asked = parse_detector(name)
+        if not (recipe and asked.detector.recipe_variant):
+            return asked
+        return DetectorRequest(asked.name, asked.recipe or recipe, asked.scores)
+
+    out = []
+    for listed, part in parts:
+        both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
+        requests = tuple(request(name) for name in detectors or part.detectors)
+        out.append((tuple(dict.fromkeys(both_ways)), requests))
+    return Selection(tuple(out), scale, found.first if found else ())
+
+
+def check_scale(scale: str | None) -> None:
+    """OodbenchError on a scale that does not exist."""
+    if scale and scale not in SCALES:
+        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
+
+
+def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
+    """``detector[:score]`` by detector; names are not looked up, the store decides."""
+    asked = {}
+    for text in detectors:
+        head, _, score = text.partition(":")
+        name = split_detector(head).name if "@" not in head else head
+        asked[name] = DetectorRequest(name, "", (score,) if score else ())
+    return asked

@@ -1,0 +1,146 @@
+"""Suites: named sets of pairs and detectors in YAML, one table each.
+
+A suite lists its pairs and detectors, or names a published table's `layout`: then they are those
+that the table's rows ask for, as far as such detectors are registered.  `first` names detectors to
+start with: of several processes on one store, none then waits for another's longest fit at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from oodbench.declare.declarations import Declarations, Source, sources
+from oodbench.declare.yaml_files import read_yaml
+from oodbench.errors import ConfigError, nearest
+
+KEYS = {"name", "title", "pairs", "detectors", "layout", "scale", "first"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Detectors (``name[@recipe]``) that run on these pairs."""
+
+    pairs: tuple[str, ...]
+    detectors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Its parts; `scale` is the one it is sized for, `layout` how its table is printed.
+
+    `first`: detectors of the parts that are started before the others, in this order.
+    """
+
+    name: str
+    title: str
+    parts: tuple[Part, ...]
+    scale: str
+    layout: str = ""
+    first: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Every pair once."""
+        return tuple(dict.fromkeys(pair for part in self.parts for pair in part.pairs))
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Every detector once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.detectors))
+
+
+def suites() -> dict[str, Suite]:
+    """The suites of oodbench, of plug-ins and of the project, by name."""
+    found = suite_declarations().all()
+    return {name: found[name] for name in suite_names() if name in found}
+
+
+def suite_declarations() -> Declarations[Suite]:
+    """Every ``suites/NAME.yaml``."""
+    return _declarations(sources())
+
+
+@cache
+def _declarations(_: tuple[Source, ...]) -> Declarations[Suite]:
+    return Declarations[Suite]("suite").add_files("suites", read_suite)
+
+
+def suite_names() -> list[str]:
+    """Names of the suites, table1 … last; reads no file."""
+
+    def order(name: str) -> tuple[int, str]:
+        return (int("".join(char for char in name if char.isdigit()) or 0), name)
+
+    return sorted(suite_declarations().names(), key=order)
+
+
+def find_suite(name: str) -> Suite:
+    """A suite by name, or a path to a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return read_suite(Path(name))
+    return suite_declarations().get(name)
+
+
+def read_suite(path: Path) -> Suite:
+    """Parse a suite file; ConfigError names the file and the key."""
+    raw = read_yaml(path)
+    for key in raw:
+        if key not in KEYS:
+            raise ConfigError(f"{path.name}: unknown key {key!r}; one of {', '.join(sorted(KEYS))}")
+    layout = raw.get("layout", "")
+    if not isinstance(layout, str):
+        raise ConfigError(f"{path.name}: 'layout' must be the name of a layout, not {layout!r}")
+    if layout and ("pairs" in raw or "detectors" in raw):
+        raise ConfigError(f"{path.name}: 'layout' says which pairs and detectors run; leave out"
+                          " 'pairs' and 'detectors'")  # fmt: skip
+    parts = parts_of_layout(layout) if layout else (_listed(raw, path.name),)
+    first = raw.get("first", [])
+    if not isinstance(first, list) or not all(isinstance(name, str) for name in first):
+        raise ConfigError(f"{path.name}: 'first' must be a list of names")
+    known = {name.partition(":")[0] for part in parts for name in part.detectors}
+    for name in first:
+        if name not in known:
+            close = ", ".join(nearest(name, known)[:3])
+            raise ConfigError(f"{path.name}: 'first' names {name!r}, which is no detector of the"
+                              f" suite; nearest: {close}")  # fmt: skip
+    return Suite(
+        name=str(raw.get("name", path.stem)),
+        title=str(raw.get("title", "")),
+        parts=parts,
+        scale=str(raw.get("scale", "small")),
+        layout=layout,
+        first=tuple(first),
+    )
+
+
+def _listed(raw: Mapping[str, object], where: str) -> Part:
+    for key in ("pairs", "detectors"):
+        value = raw.get(key)
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{where}: {key!r} must be a list of names")
+    body = cast("Mapping[str, list[str]]", raw)
+    return Part(tuple(body["pairs"]), tuple(body["detectors"]))
+
+
+def parts_of_layout(name: str) -> tuple[Part, ...]:
+    """What has to run for a published table: its detectors pair by pair, if they are registered.
+
+    Pairs with the same detectors form one part.
+    """
+    from oodbench.declare.layout_files import find_layout
+    from oodbench.detect.detector import DETECTORS
+
+    known = set(DETECTORS.names())
+    wanted: dict[str, dict[str, None]] = {}
+    for query in find_layout(name).queries():
+        if query["detector"] in known:
+            recipe = f"@{query['recipe']}" if "recipe" in query else ""
+            wanted.setdefault(str(query["pair"]), {})[f"{query['detector']}{recipe}"] = None
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for pair, detectors in wanted.items():
+        parts.setdefault(tuple(detectors), []).append(pair)
+    return tuple(Part(tuple(pairs), detectors) for detectors, pairs in parts.items())

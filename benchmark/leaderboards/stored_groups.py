@@ -1,0 +1,69 @@
+"""Groups of stored runs: which are asked for, what a score is called in them, their recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, nearest
+from oodbench.flow.plan import simplified
+from oodbench.leaderboards.rows import Group
+
+if TYPE_CHECKING:
+    from oodbench.canonical_json import JSON
+    from oodbench.flow.plan import DetectorRequest
+
+
+def selected_groups(
+    groups: Sequence[Group], pairs: Sequence[str], asked: Mapping[str, DetectorRequest],
+    scale: str | None, store: str,
+) -> list[Group]:  # fmt: skip
+    """The groups asked for, sorted by pair, category, detector and recipe."""
+    known_pairs = {str(g.first["pair"]) for g in groups}
+    known_detectors = {str(g.first["detector"]) for g in groups}
+    for name, valid, kind in [
+        *((p, known_pairs, "pair") for p in pairs),
+        *((d, known_detectors, "detector") for d in asked),
+    ]:
+        if name not in valid:
+            close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
+            raise OodbenchError(f"no run of {kind} {name!r} in {store}; stored: {close}")
+    found = [
+        g for g in groups
+        if (not pairs or g.first["pair"] in pairs)
+        and (not asked or g.first["detector"] in asked)
+        and (not scale or g.first["scale"] in (scale, ""))
+    ]  # fmt: skip
+    found.sort(key=lambda g: (str(g.first["pair"]), str(g.first["category"]),
+                              str(g.first["detector"]), str(g.first["recipe"])))  # fmt: skip
+    return found
+
+
+def score_of(group: Group, wanted: str) -> str | None:
+    """The record's name of a score; "" asks for the only one.  None where the run has no such.
+
+    Raises ConfigError where no score is named and the run has several.
+    """
+    names = group.score_names
+    if not wanted:
+        if len(names) > 1:
+            raise ConfigError(
+                f"{group.first['detector']} has several scores; name one of {', '.join(names)}"
+            )
+        return names[0]
+    return {simplified(name): name for name in names}.get(simplified(wanted))
+
+
+def required_score(group: Group, wanted: str) -> str:
+    """`score_of`, or UnknownNameError with the nearest names."""
+    name = score_of(group, wanted)
+    if name is None:
+        scores = cast("Mapping[str, JSON]", group.first["scores"])
+        raise UnknownNameError(f"score of {group.first['detector']}", wanted, scores)
+    return name
+
+
+def recipe_label(group: Group) -> str:
+    """``F5-small``; "" for a detector without a recipe."""
+    record = group.first
+    return f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""

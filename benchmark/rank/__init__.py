@@ -1,0 +1,1 @@
+"""From scores to numbers: metrics with intervals, and paired tests."""

@@ -1,0 +1,87 @@
+"""The two payload formats of the store: safetensors for weights, Parquet for per-image tables.
+
+Equal content gives equal bytes.  Neither format can carry code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oodbench.canonical_json import JSON
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Serialise CPU tensors with safetensors, in the order of their names."""
+    from safetensors.torch import save
+
+    return save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+
+
+def unpack_tensors(data: bytes) -> dict[str, Tensor]:
+    """Inverse of `pack_tensors`; ValueError where the bytes are not a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file: {error}") from error
+
+
+def pack_table(
+    columns: Mapping[str, np.ndarray], metadata: Mapping[str, JSON] | None = None
+) -> bytes:
+    """Parquet with one column per (N,) array and one fixed-size-list column per (N, K) array."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays, names = [], []
+    for name, values in columns.items():
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        if values.ndim == 2:
+            flat = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        elif values.ndim != 1:
+            raise ValueError(f"column {name!r} has {values.ndim} dimensions; a table takes 1 or 2")
+        arrays.append(flat)
+        names.append(name)
+    table = pa.table(arrays, names=names)
+    if metadata:
+        table = table.replace_schema_metadata({"oodbench": json.dumps(dict(metadata))})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Inverse of `pack_table`, of all columns or some; ValueError where it is not such a file.
+
+    Read in this thread alone: a thread of Arrow's pools that still runs when Python exits aborts
+    the process (apache/arrow#34314), and tables are small.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            if missing := set(columns or ()) - set(file.schema_arrow.names):
+                raise ValueError(f"no column {', '.join(sorted(missing))} in the table")
+            table = file.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a Parquet file: {error}") from error
+    out = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            width = column.type.list_size
+            out[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        else:
+            out[name] = column.to_numpy(zero_copy_only=False)
+    return out

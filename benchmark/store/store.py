@@ -1,0 +1,350 @@
+"""The content-addressed store: every fit, measurement, score and run under the key that made it.
+
+Layout: ``<stage>/<first two digits>/<digest>/`` with the payload files and ``record.json``.  The
+payload is written first and the record last, each atomically, so that an entry without its record
+does not exist.  The record holds the key's parts and the SHA-256 of every file; both are checked
+when read, the key against the parts and the folder, and an entry that fails is set aside as
+``<digest>.damaged-<n>`` for the caller to rebuild.  Nothing that cannot change a result (device,
+paths, progress) is in a key; all of it is in the record.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar, cast
+
+from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.errors import StoreError
+from oodbench.interruption import held
+from oodbench.store.ownership import RECORD as RECORD
+from oodbench.store.ownership import STAGES as STAGES
+from oodbench.store.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
+
+SCHEMA = 1
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+T = TypeVar("T")
+log = logging.getLogger("oodbench.store")
+
+
+def entry_path(stage: str, digest: str) -> str:
+    """Folder of an entry, relative to the store."""
+    return f"{stage}/{digest[:2]}/{digest}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What determines a result: a stage ("fit", "measure", "score", "run") and JSON parts."""
+
+    stage: str
+    parts: Mapping[str, JSON]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (64 hexadecimal digits) of schema, stage and parts in canonical form."""
+        return digest({"schema": SCHEMA, "stage": self.stage, "parts": self.parts})
+
+    @property
+    def path(self) -> str:
+        """Folder of the entry, relative to the store."""
+        return entry_path(self.stage, self.digest)
+
+
+class DamagedEntryError(StoreError):
+    """A stored file does not match its checksum; the entry has been set aside."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete entry; `record` holds the key's parts, checksums and provenance."""
+
+    store: Store
+    path: str
+    record: Mapping[str, JSON]
+
+    @property
+    def stage(self) -> str:
+        """The stage it belongs to."""
+        return str(self.record["stage"])
+
+    @property
+    def digest(self) -> str:
+        """Digest of its key."""
+        return str(self.record["key"])
+
+    @property
+    def parts(self) -> Mapping[str, JSON]:
+        """Parts of its key."""
+        return cast("Mapping[str, JSON]", self.record["parts"])
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, JSON]]:
+        """``sha256`` and ``bytes`` of every payload file."""
+        return cast("Mapping[str, Mapping[str, JSON]]", self.record["files"])
+
+    def read(self, name: str) -> bytes:
+        """A payload file; DamagedEntryError (entry set aside) where it is not what was written."""
+        if name not in self.files:
+            known = ", ".join(self.files)
+            raise StoreError(f"entry {self.digest[:12]} has no file {name!r}: {known}")
+        reason = f"{name} does not match its checksum"
+        try:
+            data = self.store.storage.read(f"{self.path}/{name}")
+        except UnreadableFileError as error:
+            if error.denied:
+                raise
+            data, reason = None, str(error)
+        if data is None or hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
+            raise self.damaged(reason)
+        return data
+
+    def parse(self, name: str, parser: Callable[[bytes], T]) -> T:
+        """`parser` of a payload file; DamagedEntryError where it raises ValueError."""
+        data = self.read(name)
+        try:
+            return parser(data)
+        except ValueError as error:
+            raise self.damaged(f"{name} is {error}") from error
+
+    def damaged(self, reason: str) -> DamagedEntryError:
+        """Set the entry aside; the error to raise."""
+        self.store.set_aside(self.path, reason)
+        return DamagedEntryError(f"{self.path} was damaged: {reason}")
+
+
+class Fault(Enum):
+    """Why an entry cannot be used; only what was read and is not what was written is damage."""
+
+    ABSENT, DENIED, DAMAGED, VERSION = range(4)
+
+
+@dataclass(frozen=True)
+class Unsound:
+    """No usable entry: why, and the path of what stands in the way (the entry's or above it)."""
+
+    fault: Fault
+    reason: str
+    path: str
+
+
+class Store:
+    """A folder, or any URL that fsspec knows, that holds entries.
+
+    On a URL the lock of a key binds the processes of one machine only: two machines may then
+    compute the same entry twice, but not a wrong one, since its content follows from its key and
+    its record comes last.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] = "results/store") -> None:
+        self.storage = open_storage(location)
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry of a key, or None; a damaged record is set aside and counts as absent."""
+        return self._load(key.path)
+
+    def write(
+        self, key: Key, files: Mapping[str, bytes], record: Mapping[str, JSON] | None = None
+    ) -> Entry:
+        """Write payload files, then the record that makes them an entry."""
+        for name in (*files, key.stage):
+            if not FILE_NAME.fullmatch(name) or name == RECORD:
+                raise ValueError(f"{name!r} cannot name a file of an entry")
+        checksums: dict[str, JSON] = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        }
+        body: dict[str, JSON] = {
+            **(record or {}),
+            "schema": SCHEMA,
+            "stage": key.stage,
+            "key": key.digest,
+            "parts": dict(key.parts),
+            "files": checksums,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        text = canonical_json({"record": body, "sha256": digest(body)})
+        self.write_raw(key.path, files, text.encode())
+        return Entry(self, key.path, cast("Mapping[str, JSON]", json.loads(text)["record"]))
+
+    def write_raw(self, path: str, files: Mapping[str, bytes], record: bytes) -> None:
+        """Payload files, then the record, as they stand; a signal to stop waits until then."""
+        self.storage.mark()
+        with held():
+            for name, data in files.items():
+                self.storage.write(f"{path}/{name}", data)
+            self.storage.write(f"{path}/{RECORD}", record)
+
+    def get(self, stage: str, digest: str) -> Entry | None:
+        """The entry of a stage with this digest, as other entries' parts name it, or None."""
+        return self._load(entry_path(stage, digest))
+
+    def entries(self, stage: str) -> Iterator[Entry]:
+        """Every complete entry of a stage, in the order of their digests."""
+        for path, _ in iterate_prefixes(self.storage, stage):
+            entry = self._load(path)
+            if entry is not None:
+                yield entry
+
+    def resolve(self, prefix: str, stages: tuple[str, ...] = STAGES) -> Entry:
+        """The entry whose digest starts with `prefix` (4 digits or more); StoreError otherwise."""
+        if len(prefix) < 4:
+            raise StoreError(f"{prefix!r} is too short; give at least 4 digits of the key")
+        found = [
+            (path, name)
+            for stage in stages
+            for path, name in iterate_prefixes(self.storage, stage)
+            if name.startswith(prefix)
+        ]
+        if len(found) > 1:
+            names = ", ".join(name[: len(prefix) + 4] for _, name in found[:5])
+            raise StoreError(f"{prefix!r} is ambiguous: {names}; give more digits")
+        entry = self._load(found[0][0]) if found else None
+        if entry is None:
+            raise StoreError(
+                f"no entry starts with {prefix!r} in {self.storage.location};"
+                " `oodbench leaderboard` prints the runs"
+            )
+        return entry
+
+    @contextmanager
+    def lock(self, key: Key, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+        """One writer per key; a kernel lock, free at once when its holder dies.
+
+        Lock files stay: to remove one that another process waits for would let two in.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.storage.work_folder() / "locks"
+        self.storage.mark()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{key.digest}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if on_wait is not None:
+                    on_wait(f"another process is making {key.stage} {key.digest[:12]}; waiting")
+                lock.acquire(poll_interval=0.2)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        except NotImplementedError as error:
+            raise StoreError(
+                f"{folder} is on a file system without locks; give another place with --store"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def obtain(
+        self, key: Key, make: Callable[[Key], Entry], on_wait: Callable[[str], None] | None = None
+    ) -> Entry:
+        """The entry of a key: found, or made under the key's lock by `make(key)`."""
+        entry = self.find(key)
+        if entry is not None:
+            return entry
+        with self.lock(key, on_wait):
+            return self.find(key) or make(key)
+
+    def scratch(self, key: Key) -> Path:
+        """A local folder for the checkpoints of a running step; it survives a kill."""
+        folder = self.storage.work_folder() / key.digest
+        self.storage.mark()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        return folder
+
+    def discard_scratch(self, key: Key) -> None:
+        """Remove what `scratch` holds, once the entry is written."""
+        shutil.rmtree(self.storage.work_folder() / key.digest, ignore_errors=True)
+
+    def set_aside(self, path: str, reason: str) -> None:
+        """Rename a damaged entry and say so in one line; its key then counts as absent.
+
+        Where that cannot be (read-only, not the store's own, behind a link) it is passed over.
+        """
+        target = f"{path}.damaged-{time.time_ns()}"
+        try:
+            if not self.storage.owns(path):
+                raise StoreError("it is not the store's own; move it away by hand")
+            self.storage.rename(path, target)
+        except StoreError as error:
+            log.warning("%s: %s; passed over (%s)", path, reason, error)
+            return
+        log.warning("%s: %s; set aside as %s and rebuilt", path, reason, target.rsplit("/", 1)[-1])
+
+    def inspect(self, path: str) -> Entry | Unsound:
+        """What stands at an entry's path; reads it and changes nothing."""
+        try:
+            data = self.storage.read(f"{path}/{RECORD}")
+        except UnreadableFileError as error:
+            fault = Fault.DENIED if error.denied else Fault.DAMAGED
+            return Unsound(fault, str(error), error.path if path.startswith(error.path) else path)
+        if data is None:
+            return Unsound(Fault.ABSENT, "it has no record", path)
+        record = read_record(data)
+        if record is None:
+            return Unsound(Fault.DAMAGED, "its record is damaged", path)
+        if record["schema"] != SCHEMA:
+            return Unsound(Fault.VERSION, "it was written by another version of oodbench", path)
+        if entry_path(str(record["stage"]), str(record["key"])) != path:
+            return Unsound(Fault.DAMAGED, "its record belongs to another key", path)
+        return Entry(self, path, record)
+
+    def _load(self, path: str) -> Entry | None:
+        found = self.inspect(path)
+        if isinstance(found, Entry):
+            return found
+        if found.fault is Fault.DAMAGED:
+            self.set_aside(found.path, found.reason)
+        elif found.fault is not Fault.ABSENT:
+            log.warning("%s: %s; passed over", path, found.reason)
+        return None
+
+
+def read_record(data: bytes) -> Mapping[str, JSON] | None:
+    """The record in the bytes of a record file, or None where it does not match its checksum.
+
+    A record is written in canonical form, so its checksum is that of the bytes as they stand;
+    only where somebody has laid the file out anew is the canonical form made again.
+    """
+    try:
+        wrapped = json.loads(data)
+        record, checksum = wrapped["record"], wrapped["sha256"]
+        head, tail = b'{"record":', f',"sha256":"{checksum}"}}'.encode()
+        inner = data.removeprefix(head).removesuffix(tail)
+        as_written = len(inner) == len(data) - len(head) - len(tail)
+        sound = as_written and hashlib.sha256(inner).hexdigest() == checksum
+        sound = sound or digest(record) == checksum
+        sound = sound and (record["schema"] != SCHEMA or _is_complete(record))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return cast("Mapping[str, JSON]", record) if sound else None
+
+
+def _is_complete(record: Mapping[str, JSON]) -> bool:
+    """Whether a record has what every record of this version has, and names no strange files."""
+    files = cast("Mapping[str, Mapping[str, JSON]]", record["files"])
+    return (
+        record["stage"] in STAGES
+        and record["key"] == digest({k: record[k] for k in ("schema", "stage", "parts")})
+        and all(
+            FILE_NAME.fullmatch(name) and name != RECORD
+            and re.fullmatch("[0-9a-f]{64}", str(file["sha256"])) and isinstance(file["bytes"], int)
+            for name, file in files.items()
+        )
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""The tables that a run prints: one per pair, its caption, and one of the models.
+
+Those of stored runs in other layouts and formats are `oodbench.tables.general` and its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from oodbench.leaderboards.rows import METRICS, Group, Row, category_legend, category_tag, titled
+from oodbench.tables.render.console import Boxed
+
+if TYPE_CHECKING:
+    from oodbench.canonical_json import JSON
+    from oodbench.tables.render.console import Justify
+
+MARKS = {"*": "* many ties", "!": "! collapsed: fewer than 1 % of the scores are distinct"}
+HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
+
+
+def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = ()) -> Boxed:
+    """The table of one pair for a terminal; the best of a column is bold, oracle choices aside.
+
+    `paper`: for every row the AUROC that a paper prints, or "".
+    """
+    legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
+    legend += category_legend(rows)
+    columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
+    if any(paper):
+        columns.append(("Paper", "right"))
+        legend.append("Paper: the AUROC printed for the model of the recipe at scale paper")
+    table = Boxed(
+        pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
+    )  # fmt: skip
+    best = {m: _best(rows, m) for m in METRICS}
+    names, last = _names(rows), ""
+    for row, shown, printed in zip(rows, names, paper or [""] * len(rows), strict=True):
+        if last and shown != last:
+            table.end_section()
+        bold = [
+            i
+            for i, m in enumerate(METRICS, start=2)
+            if row.category != "oracle" and round(row.cells[m].value, 1) == best[m]
+        ]
+        name = f"{shown} {row.tag}".rstrip() if shown != last else ""
+        tag = category_tag("oracle") if row.category == "oracle" else ""
+        score = " ".join(part for part in (row.score, tag, row.mark) if part)
+        beside = [printed] if any(paper) else []
+        table.add(name, score, *(row.cells[m].text for m in METRICS), *beside, bold=bold)
+        last = shown
+    return table
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """The detector of every row, with its recipe where the table has several of it."""
+    recipes: dict[str, set[str]] = {}
+    for row in rows:
+        recipes.setdefault(row.detector, set()).add(row.recipe)
+    return [
+        f"{row.detector} {row.recipe}".rstrip() if len(recipes[row.detector]) > 1 else row.detector
+        for row in rows
+    ]
+
+
+def _best(rows: Sequence[Row], metric: str) -> float:
+    values = [round(row.cells[metric].value, 1) for row in rows if row.category != "oracle"]
+    return (max if metric in ("auroc", "auprc") else min)(values, default=math.nan)
+
+
+def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
+    """Per model: bits/dim on ID train and test, KL and active units per layer, time; or None."""
+    heads = ("Model", "Seed", "bits/dim train", "bits/dim test", "L>k bits/dim", "KL", "Active",
+             "Train s")  # fmt: skip
+    columns = [(head, "left" if head == "Model" else "right") for head in heads]
+    table = Boxed(
+        "Models", cast("list[tuple[str, Justify]]", columns),
+        "bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active units (variance of"
+        " the posterior mean > 0.01) of layers 1, 2, … on ID test images",
+        no_wrap=False,
+    )  # fmt: skip
+    # Detectors that share a fit and its measurement say the same of it: one row is enough.
+    seen: set[tuple[str, ...]] = set()
+    for group in groups:
+        for entry in group.entries:
+            row = _diagnostics_row(entry.record, group.mark)
+            names = ("recipe", "scale", "variant", "in_dist")
+            if row is None or (same := (*(str(entry.record[n]) for n in names), *row[1:])) in seen:
+                continue
+            seen.add(same)
+            table.add(*row)
+    return table if seen else None
+
+
+def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
+    diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
+    if "bits_per_dim" not in diagnostics.get("id_test", {}):
+        return None
+    test, train = diagnostics["id_test"], diagnostics.get("id_train", {})
+    cost = cast("Mapping[str, float]", record["cost"])
+
+    def numbers(name: str, digits: int) -> str:
+        values = cast("list[float]", test.get(name, []))
+        return " / ".join(_short(v, digits) for v in values)
+
+    return [
+        f"{titled(record)} {record['recipe']}-{record['scale']}"
+        f"{mark and ' ' + mark} on {record['in_dist']}",
+        str(record["seed"]),
+        f"{float(cast(float, train['bits_per_dim'])):.3f}" if train else "",
+        f"{float(cast(float, test['bits_per_dim'])):.3f}",
+        numbers("bits_per_dim_k", 2),
+        numbers("kl_nats", 1),
+        " ".join(cast("list[str]", test.get("active_units", []))),
+        f"{cost.get('train_seconds', math.nan):.0f}",
+    ]
+
+
+def _short(value: float, digits: int) -> str:
+    if value and abs(value) < 10**-digits:
+        return f"{value:.0e}"
+    return f"{value:.{digits}f}"
+
+
+def caption(group: Group, others: Sequence[Group] = ()) -> str:
+    """What the intervals mean and how many images stand behind them.
+
+    `group` speaks for the table; of the `others` those are named that stand on other images.
+    """
+    record = group.first
+    seeds = len(group.entries)
+    text = f"{record['n']:,} ID + {record['n']:,} OOD images (equal size); "
+    if seeds > 1:
+        text += f"mean ± sample standard deviation of {seeds} seeds"
+    else:
+        text += "95 % intervals over test images (AUROC: DeLong, others: bootstrap), one seed"
+    notes = cast("list[str]", record["notes"])
+    differing: dict[tuple[str, ...], list[str]] = {}
+    for other in others:
+        own = tuple(cast("list[str]", other.first["notes"]))
+        if own != tuple(notes):
+            # What a detector chose begins with its title, which stands before it here.
+            untitled = tuple(note.removeprefix(f"{other.first['title']}: ") for note in own)
+            differing.setdefault(untitled, []).append(titled(other.first))
+    for own, titles in differing.items():
+        notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
+    copies = [cast("list[str]", g.first.get("duplicates", [])) for g in (group, *others)]
+    notes = [*notes, *dict.fromkeys(note for found in copies for note in found)]
+    return text + (f"; {'; '.join(notes)}" if notes else "")

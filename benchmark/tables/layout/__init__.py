@@ -1,0 +1,1 @@
+"""How a table is laid out: a grid of cells with marks, filled from a layout."""

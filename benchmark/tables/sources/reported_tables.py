@@ -1,0 +1,81 @@
+"""The papers' numbers as a source: the tables of `oodbench.reference`, read as they are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from oodbench.datasets.naming import CORRUPTIONS, step_name
+from oodbench.datasets.pairs import get_pair
+from oodbench.declare.layouts import Layout, Select
+from oodbench.errors import ConfigError
+from oodbench.flow.plan import simplified
+from oodbench.tables.sources.numbers import Missing, Number
+
+
+@dataclass(frozen=True)
+class Key:
+    """What names a published number; data sets in small letters, `ood` "" for ID alone."""
+
+    in_dist: str
+    ood: str
+    model: str
+    score: str
+    metric: str
+
+
+class Published:
+    """The numbers of one published table."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.numbers = read_reference(layout.reference)
+
+    def number(self, query: Select) -> Number | Missing:
+        """The published number; a cell that the paper prints as "-" is not available."""
+        return self.numbers.get(key_of(query), Missing.NOT_RUN)
+
+
+def read_reference(name: str) -> dict[Key, Number | Missing]:
+    """Every number of a reference file; ConfigError where there is no such file."""
+    path = files("oodbench.reference") / name
+    if not name or not path.is_file():
+        raise ConfigError(f"no published numbers are known for this table (reference: {name!r})")
+    numbers: dict[Key, Number | Missing] = {}
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        key = Key(row["in_dist"].lower(), row["ood"].lower(), row["model"],
+                  simplified(row["score"]), row["metric"].lower())  # fmt: skip
+        numbers[key] = _number(row)
+    return numbers
+
+
+def _number(row: Mapping[str, str]) -> Number | Missing:
+    if not row["value"]:
+        return Missing.NOT_AVAILABLE
+    sd = float(row["std"]) if row["std"] else None
+    return Number(float(row["value"]), sd=sd, printed=row["printed"])
+
+
+def key_of(query: Select) -> Key:
+    """The published number that a cell stands for."""
+    pair = get_pair(str(query["pair"]))
+    score = str(query.get("paper_score", query.get("score", ""))).format_map(query)
+    metric = str(query.get("paper_metric", query.get("metric", query.get("diagnostic", ""))))
+    only_id = str(query.get("side", "")).startswith("id_")
+    return Key(
+        base_name(pair.in_dist),
+        "" if only_id else base_name(pair.ood),
+        str(query.get("model", "")),
+        simplified(score),
+        metric.lower(),
+    )
+
+
+def base_name(dataset: str) -> str:
+    """A data set without its variant: ``lfwpeople@resize`` is ``lfwpeople`` in a paper.
+
+    A corrupted set is another than the paper's and keeps its name.
+    """
+    base, *steps = dataset.split("@")
+    return dataset if any(step_name(step) in CORRUPTIONS for step in steps) else base

@@ -1,0 +1,1 @@
+"""What `oodbench new` writes: packages of plug-ins, from templates."""

@@ -1,0 +1,1 @@
+"""Classifiers: of the ID classes, through a bottleneck, and of mutated images."""

@@ -1,0 +1,1 @@
+"""Hierarchical VAEs: HVAE, LVAE, BIVA, their stages, objectives and diagnostics of collapse."""

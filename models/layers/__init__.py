@@ -1,0 +1,1 @@
+"""Parts that models share: likelihoods, Gaussians, noise, and fast forms of convolutions."""
