@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from oodbench.renamed import follow_renames
+
 if TYPE_CHECKING:
     from oodbench.api import LoadedPair, compare, leaderboard, load_pair, run
     from oodbench.datasets.imageset import ImageSet
@@ -55,6 +57,8 @@ _HOMES = {
     "run": "oodbench.api",
     "score_function": "oodbench.detect.score_functions",
 }
+
+follow_renames()
 
 
 def __getattr__(name: str) -> object:

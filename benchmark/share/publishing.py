@@ -20,9 +20,9 @@ from typing import cast
 
 from oodbench.canonical_json import JSON
 from oodbench.errors import ConfigError, StoreError
-from oodbench.flow.selection import selected_groups
 from oodbench.flow.suites import Suite
 from oodbench.leaderboards.rows import Group, group_runs
+from oodbench.leaderboards.stored_groups import selected_groups
 from oodbench.share.transfer import export_records
 from oodbench.store.maintenance import needed
 from oodbench.store.storage import atomic_file
