@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
     from oodbench.train.batches import Supervision
 
-METRICS_REVISION = 3
+METRICS_REVISION = 4
 EQUAL_SIZE_SEED = 0
 #: Training or validation images that scores compare with at most, whatever the test sets hold, and
 #: training images of diagnostics, no more than there are ID test images beside them.

@@ -22,22 +22,22 @@ def results(
     id_index: np.ndarray,
     ood_index: np.ndarray,
 ) -> dict[str, JSON]:
-    """Metrics of every score; a score of groups counts groups; oracle choices last."""
+    """Metrics of every score; one of groups counts groups of its `members`; oracle choices last."""
     from oodbench.rank.metrics import evaluate, group_members
 
-    found = {}
+    found, stored = {}, {}
     for name, values in id_scores.items():
         members = detector.groups.get(name)
-        if members is None:
-            found[name] = evaluate(values[id_index], ood_scores[name][ood_index])
-            continue
-        sides = [s[group_members(len(s), members)[:, 0]] for s in (values, ood_scores[name])]
-        count = min(map(len, sides))
-        found[name] = evaluate(sides[0][:count], sides[1][:count])
-    stored = {name: metrics.to_json() for name, metrics in found.items()}
+        sides = values[id_index], ood_scores[name][ood_index]
+        if members is not None:
+            firsts = [s[group_members(len(s), members)[:, 0]] for s in (values, ood_scores[name])]
+            count = min(map(len, firsts))
+            sides = firsts[0][:count], firsts[1][:count]
+        found[name] = evaluate(*sides)
+        stored[name] = found[name].to_json() | ({} if members is None else {"members": members})
     for oracle, names in detector.oracles().items():
         best = max(names, key=lambda name: found[name].auroc.value)
-        stored[oracle] = found[best].to_json() | {"oracle": best}
+        stored[oracle] = stored[best] | {"oracle": best}
     return cast("dict[str, JSON]", stored)
 
 

@@ -19,11 +19,14 @@ import numpy as np
 from oodbench.canonical_json import JSON
 from oodbench.declare.layouts import METRICS
 from oodbench.errors import DataError
+from oodbench.rank.intervals import auprc_interval, fpr_interval, order_of
 from oodbench.rank.significance import auroc_interval, midranks
 from oodbench.seeding import derive_seed
 
-#: Counts held at once while resampling, so that memory does not grow with the number of images.
-BLOCK_COUNTS = 1 << 21
+#: The true-positive rates of the metrics that are false-positive rates.
+RATES = {"fpr80": 0.80, "fpr95": 0.95}
+#: Counts held at once while resampling: few enough to stay in a processor's cache.
+BLOCK_COUNTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -93,52 +96,68 @@ def average_precision(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
 def fpr_at_tpr(id_scores: np.ndarray, ood_scores: np.ndarray, tpr: float) -> float:
     """False-positive rate at the first threshold, from high to low, where TPR ≥ `tpr`."""
     curve = _Curve(checked(id_scores, "ID"), checked(ood_scores, "OOD"))
-    return float(curve.fpr_at(tpr, *curve.counts())[0])
+    return float(curve.fpr_at(tpr, *curve.counts(), curve.id_place.size)[0])
 
 
 def roc_curve(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(T + 1,) false and true positive rates at the T distinct thresholds, from (0, 0) on."""
-    false, true = _Curve(checked(id_scores, "ID"), checked(ood_scores, "OOD")).counts()
-    fpr, tpr = (np.concatenate([[0.0], side[0] / side[0, -1]]) for side in (false, true))
+    sides = np.sort(checked(id_scores, "ID")), np.sort(checked(ood_scores, "OOD"))
+    thresholds = np.unique(np.concatenate(sides))[::-1]
+    above = [side.size - np.searchsorted(side, thresholds, side="left") for side in sides]
+    fpr, tpr = (
+        np.concatenate([[0.0], count / side.size]) for count, side in zip(above, sides, strict=True)
+    )
     return fpr, tpr
 
 
 class _Curve:
-    """The distinct scores from high to low, and for every image its place among them."""
+    """The distinct OOD scores from high to low, and for every image its place among them.
+
+    Recall changes at an OOD score only, so that these T thresholds say all of AUPRC and FPR.  An ID
+    image stands at the first of them that calls it OOD, at place T where none does.
+    """
 
     def __init__(self, id_scores: np.ndarray, ood_scores: np.ndarray) -> None:
-        distinct, inverse = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)
+        distinct, inverse = np.unique(ood_scores, return_inverse=True)
         self.size = distinct.size
-        place = self.size - 1 - inverse
-        self.id_place, self.ood_place = place[: id_scores.size], place[id_scores.size :]
+        self.ood_place = self.size - 1 - inverse
+        self.id_place = self.size - np.searchsorted(distinct, id_scores, side="right")
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(1, T) false and true positives at every threshold."""
-        false = np.bincount(self.id_place, minlength=self.size)
-        true = np.bincount(self.ood_place, minlength=self.size)
-        return np.cumsum(false)[None], np.cumsum(true)[None]
+        return self._counted(self.id_place[None]), self._counted(self.ood_place[None])
 
     def resample(self, generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, T) counts of stratified bootstrap samples."""
-        false, true = (np.empty((rows, self.size), dtype=np.int32) for _ in range(2))
-        for row in range(rows):
-            for place, counts in ((self.id_place, false), (self.ood_place, true)):
-                drawn = place[generator.integers(place.size, size=place.size)]
-                np.cumsum(np.bincount(drawn, minlength=self.size), out=counts[row])
+        drawn = (
+            place[generator.integers(place.size, size=(rows, place.size), dtype=np.int32)]
+            for place in (self.id_place, self.ood_place)
+        )
+        false, true = map(self._counted, drawn)
         return false, true
 
-    @staticmethod
-    def average_precision(false: np.ndarray, true: np.ndarray) -> np.ndarray:
-        gained = np.diff(true, axis=1, prepend=0)
-        total = np.maximum(true + false, 1)
-        return np.asarray((gained * (true / total)).sum(1) / true[:, -1])
+    def _counted(self, places: np.ndarray) -> np.ndarray:
+        """(rows, T) images at a threshold or above it, from their places (rows, N)."""
+        rows, wide = len(places), self.size + 1
+        flat = (places + wide * np.arange(rows)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=rows * wide).reshape(rows, wide)[:, :-1]
+        return np.cumsum(counts, axis=1)
 
     @staticmethod
-    def fpr_at(tpr: float, false: np.ndarray, true: np.ndarray) -> np.ndarray:
+    def average_precision(false: np.ndarray, true: np.ndarray, itself: float = 1.0) -> np.ndarray:
+        """(rows,) AUPRC; every OOD image counts as `itself` in its own precision."""
+        gained = np.diff(true, axis=1, prepend=0)
+        found = true - (1.0 - itself) if itself < 1 else true
+        precision = found / np.maximum(found + false, 1e-9)
+        return np.asarray((gained * precision).sum(1) / true[:, -1])
+
+    @staticmethod
+    def fpr_at(tpr: float, false: np.ndarray, true: np.ndarray, n_id: int) -> np.ndarray:
+        """(rows,) false-positive rates of `n_id` ID images."""
         # The smallest count that reaches the rate; 1e-9 absorbs 0.8 · n being not exact in binary.
         wanted = math.ceil(tpr * int(true[0, -1]) - 1e-9)
         first = (true >= wanted).argmax(axis=1)
-        return np.asarray(np.take_along_axis(false, first[:, None], axis=1)[:, 0] / false[:, -1])
+        return np.asarray(np.take_along_axis(false, first[:, None], axis=1)[:, 0] / n_id)
 
 
 def evaluate(
@@ -149,35 +168,25 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """All metrics with intervals: DeLong for AUROC, stratified percentile bootstrap for the rest.
+    """All metrics with intervals (`oodbench.rank.intervals`); each holds its value.
 
-    Ties among repeated images make a resampled AUPRC a little higher; an interval that would miss
-    the value for that is widened to hold it.
+    AUROC: DeLong's variance.  AUPRC: the standard deviation of a stratified bootstrap, on the logit
+    scale.  FPR80, FPR95: percentiles of that bootstrap and Clopper–Pearson.
     The intervals speak of the test images alone, not of training seeds.  The order of the images
     matters to nothing, the resampling included: scores are sorted first.
     """
     a, b = np.sort(checked(id_scores, "ID")), np.sort(checked(ood_scores, "OOD"))
-    curve = _Curve(a, b)
+    curve, order = _Curve(a, b), order_of(a, b)
     exact = curve.counts()
-    generator = np.random.default_rng(derive_seed("bootstrap", seed))
-    draws: dict[str, list[np.ndarray]] = {"auprc": [], "fpr80": [], "fpr95": []}
-    rows = max(1, BLOCK_COUNTS // curve.size)
-    for start in range(0, resamples, rows):
-        sample = curve.resample(generator, min(rows, resamples - start))
-        draws["auprc"].append(curve.average_precision(*sample))
-        draws["fpr80"].append(curve.fpr_at(0.80, *sample))
-        draws["fpr95"].append(curve.fpr_at(0.95, *sample))
-    values = {
-        "auprc": float(curve.average_precision(*exact)[0]),
-        "fpr80": float(curve.fpr_at(0.80, *exact)[0]),
-        "fpr95": float(curve.fpr_at(0.95, *exact)[0]),
-    }
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {}
-    for name, drawn in draws.items():
-        value = values[name]
-        low, high = (float(q) for q in np.quantile(np.concatenate(drawn), tails))
-        intervals[name] = Interval(value, min(low, value), max(high, value), "bootstrap")
+    draws = _drawn(curve, a.size, resamples, np.random.default_rng(derive_seed("bootstrap", seed)))
+    auprc = float(curve.average_precision(*exact)[0])
+    centred = float(curve.average_precision(*exact, itself=0.5)[0])
+    ends = auprc_interval(auprc, centred, draws["auprc"], order, a.size, b.size, level)
+    intervals = {"auprc": Interval(auprc, *ends, "bootstrap, logit")}
+    for name, tpr in RATES.items():
+        value = float(curve.fpr_at(tpr, *exact, a.size)[0])
+        ends = fpr_interval(value, draws[name], a.size, b.size, level)
+        intervals[name] = Interval(value, *ends, "bootstrap and Clopper–Pearson")
     value, low, high = auroc_interval(a, b, level)
     return Metrics(
         auroc=Interval(value, low, high, "DeLong"),
@@ -189,6 +198,20 @@ def evaluate(
         distinct_id=int(np.unique(a).size),
         distinct_ood=int(np.unique(b).size),
     )
+
+
+def _drawn(
+    curve: _Curve, n_id: int, resamples: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """(resamples,) values of AUPRC, FPR80 and FPR95 of bootstrap samples."""
+    draws: dict[str, list[np.ndarray]] = {"auprc": [], **{name: [] for name in RATES}}
+    rows = max(1, BLOCK_COUNTS // max(curve.id_place.size, curve.ood_place.size))
+    for start in range(0, resamples, rows):
+        sample = curve.resample(generator, min(rows, resamples - start))
+        draws["auprc"].append(curve.average_precision(*sample))
+        for name, tpr in RATES.items():
+            draws[name].append(curve.fpr_at(tpr, *sample, n_id))
+    return {name: np.concatenate(drawn) for name, drawn in draws.items()}
 
 
 def group_members(count: int, size: int) -> np.ndarray:

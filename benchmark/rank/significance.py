@@ -13,6 +13,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from oodbench.rank import intervals
+from oodbench.rank.intervals import excluded_share, order_of
+
 
 def midranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties sharing the mean of their ranks; (N,) float64."""
@@ -46,28 +49,10 @@ def delong(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[float, float]
 def auroc_interval(
     id_scores: np.ndarray, ood_scores: np.ndarray, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """AUROC with its interval, (value, low, high), on the logit scale so that it stays in [0, 1].
-
-    Where DeLong's variance is 0 (perfect separation) or undefined, the far end is the exact
-    Clopper–Pearson bound of m successes in m trials, ((1 − level)/2)^(1/m), m the smaller side:
-    m independent ID–OOD pairs can be formed without using an image twice.
-    """
+    """AUROC with its interval, (value, low, high); `oodbench.rank.intervals` says how."""
     value, variance = delong(id_scores, ood_scores)
-    smaller = min(id_scores.size, ood_scores.size)
-    if not variance > 0 or value in (0.0, 1.0):
-        bound = ((1.0 - level) / 2.0) ** (1.0 / smaller)
-        return (
-            value,
-            min(value, bound if value > 0.5 else 0.0),
-            max(value, 1.0 - bound if value < 0.5 else 1.0),
-        )
-    centre = math.log(value / (1.0 - value))
-    half = NormalDist().inv_cdf((1.0 + level) / 2.0) * math.sqrt(variance) / (value * (1.0 - value))
-
-    def back(logit: float) -> float:
-        return 1.0 / (1.0 + math.exp(-logit)) if logit > -700 else 0.0
-
-    return value, back(centre - half), back(centre + half)
+    order, smaller = order_of(id_scores, ood_scores), min(id_scores.size, ood_scores.size)
+    return (value, *intervals.auroc_interval(value, variance, order, smaller, level))
 
 
 @dataclass(frozen=True)
@@ -88,23 +73,56 @@ class PairedComparison:
 def paired_delong(
     id_a: np.ndarray, ood_a: np.ndarray, id_b: np.ndarray, ood_b: np.ndarray, level: float = 0.95
 ) -> PairedComparison:
-    """Compare two detectors scored on the same images in the same order; ValueError if not."""
+    """Compare two detectors scored on the same images in the same order; ValueError if not.
+
+    Where DeLong's standard error is 0 or undefined, the test and the interval are exact
+    (`_without_variance`).
+    """
     if id_a.shape != id_b.shape or ood_a.shape != ood_b.shape:
         raise ValueError("both detectors must be scored on the same images")
     auc_a, ood_va, id_va = components(id_a, ood_a)
     auc_b, ood_vb, id_vb = components(id_b, ood_b)
     ood_d, id_d = ood_va - ood_vb, id_va - id_vb
-    error = math.sqrt(ood_d.var(ddof=1) / ood_d.size + id_d.var(ddof=1) / id_d.size)
     difference = auc_a - auc_b
-    half = NormalDist().inv_cdf((1.0 + level) / 2.0) * error
+    error = math.nan
+    if min(ood_d.size, id_d.size) > 1:
+        error = math.sqrt(ood_d.var(ddof=1) / ood_d.size + id_d.var(ddof=1) / id_d.size)
     if error > 0:
+        half = NormalDist().inv_cdf((1.0 + level) / 2.0) * error
+        ends = difference - half, difference + half
         p_value = math.erfc(abs(difference) / error / math.sqrt(2.0))
     else:
-        p_value = 1.0 if difference == 0 else 0.0
+        same = _same_in_every_pair((id_a, ood_a), (id_b, ood_b))
+        smaller = min(ood_d.size, id_d.size)
+        ends, p_value = _without_variance(difference, smaller if same else 0, level)
     return PairedComparison(
-        auc_a, auc_b, difference, error, difference - half, difference + half, p_value,
-        id_a.size, ood_a.size,
+        auc_a, auc_b, difference, error, *ends, p_value, id_a.size, ood_a.size
     )  # fmt: skip
+
+
+def _same_in_every_pair(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether a ranks every ID–OOD pair as much better than b: always by the same difference."""
+    if "mixed" not in (order_of(*a), order_of(*b)):
+        return True
+    return np.array_equal(midranks(np.concatenate(a)), midranks(np.concatenate(b)))
+
+
+def _without_variance(
+    difference: float, pairs: int, level: float
+) -> tuple[tuple[float, float], float]:
+    """(low, high) and p where a difference d is the same in all of m disjoint ID–OOD pairs.
+
+    Each pair's difference lies in [−1, 1].  If its mean were 0, it would be d with a chance of at
+    most 1/(1 + |d|): p = 2 (1 + |d|)^−m, the sign test's 2^(1 − m) for d = 1.  A share 1 − b of
+    other pairs cannot be excluded (`oodbench.rank.intervals.excluded_share`), each as low as −1.
+    Nothing is known for m = 0.
+    """
+    if not pairs:
+        return (-1.0, 1.0), 1.0
+    share = excluded_share(pairs, level)
+    low = max(-1.0, difference * share - (1.0 - share))
+    high = min(1.0, difference * share + (1.0 - share))
+    return (low, high), min(1.0, 2.0 * (1.0 + abs(difference)) ** -pairs)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import ndtr
 
 from oodbench.rank.significance import auroc_interval, delong, holm, midranks, paired_delong
@@ -51,6 +52,10 @@ def test_perfect_separation_still_has_an_interval(sign: int) -> None:
     assert (value, low, high) == pytest.approx(expected)
 
 
+def test_one_image_of_a_side_says_nothing_of_the_area() -> None:
+    assert auroc_interval(np.array([1.5]), np.arange(4.0)) == (0.5, 0.0, 1.0)
+
+
 def test_paired_comparison_by_brute_force_covariance() -> None:
     generator = np.random.default_rng(3)
     base_id, base_ood = generator.normal(0, 1, 70), generator.normal(1, 1, 90)
@@ -73,6 +78,45 @@ def test_equal_detectors_do_not_differ() -> None:
     a, b = np.arange(20.0), np.arange(20.0) + 3
     result = paired_delong(a, b, a, b)
     assert (result.difference, result.p_value) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 5, 50])
+def test_a_perfect_detector_against_a_reversed_one_is_a_sign_test(count: int) -> None:
+    """Every one of m disjoint pairs is ranked rightly by one and wrongly by the other."""
+    a, b = np.arange(count), np.arange(count) + 100
+    result = paired_delong(a, b, -a, -b)
+    assert result.difference == 1.0
+    assert result.p_value == pytest.approx(min(1.0, stats.binomtest(count, count).pvalue))
+    share = 0.025 ** (1 / count)
+    assert (result.low, result.high) == (pytest.approx(2 * share - 1), 1.0)
+
+
+def test_a_perfect_detector_against_a_constant_one_is_tested_exactly() -> None:
+    """A pair's difference of ½ whose mean is 0 has a chance of at most 2/3: the rest are −1."""
+    a, b = np.arange(30.0), np.arange(30.0) + 100
+    result = paired_delong(a, b, np.zeros(30), np.zeros(30))
+    assert result.p_value == pytest.approx(2 * (2 / 3) ** 30)
+    assert result.low < 0.5 < result.high
+
+
+def test_equal_rankings_differ_by_little_with_every_certainty() -> None:
+    generator = np.random.default_rng(5)
+    a, b = generator.normal(size=40), generator.normal(size=40)
+    result = paired_delong(a, b, np.exp(a), np.exp(b))
+    few = 1 - 0.025 ** (1 / 40)
+    assert (result.low, result.high, result.p_value) == (
+        pytest.approx(-few), pytest.approx(few), 1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_id", "n_ood"), [(1, 1), (1, 30), (30, 1)])
+def test_one_image_of_a_side_tells_no_detectors_apart(n_id: int, n_ood: int) -> None:
+    a, b = np.arange(n_id, dtype=float), np.arange(n_ood, dtype=float) + 9.5
+    result = paired_delong(a, b, np.sin(a), np.cos(b))
+    assert result.p_value == 1.0
+    assert result.high - result.low >= 1.0
+    assert np.isnan(result.standard_error)
 
 
 def test_a_tiny_p_value_is_not_zero() -> None:
