@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,11 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from site_api import with_references
 from site_commands import commands_page
 from site_detectors import detector_pages
-from site_navigation import PAGES, navigation
+from site_links import of_the_site
+from site_navigation import navigation
 from site_recipes import recipes_page
-from site_root import root_pages
+from site_rooms import with_rooms
+from site_root import FILES, root_pages
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 #: ```` ```console data ````: what a test runs only where real images are; the site shows the rest.
 DATA_FENCE = re.compile(r"^(\s*`{3,}\w+)[ \t]+data\b", re.MULTILINE)
-LINK = re.compile(r"\[([^\]\[]+)\]\(([\w/.-]+\.md)(#[\w-]+)?\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -35,12 +35,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """References filled in, fences without the test's word, links to absent pages as text."""
-    there = {file.src_uri for file in files.documentation_pages()}
-    folder = posixpath.dirname(page.file.src_uri)
-
-    def link(found: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, found[2]))
-        return found[1] if target in PAGES and target not in there else found[0]
-
-    return with_references(LINK.sub(link, DATA_FENCE.sub(r"\1", markdown)))
+    """References and the map filled in, fences without the test's words, links of the site."""
+    path = page.file.src_uri
+    if path in FILES or page.file.generated_by is None:  # what is generated has the site's links
+        there = {file.src_uri for file in files.documentation_pages()}
+        markdown = of_the_site(markdown, FILES.get(path, f"docs/{path}"), path, there)
+    return with_rooms(with_references(DATA_FENCE.sub(r"\1", markdown)))

@@ -12,7 +12,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Extend": ("adding.md", "plugins.md", "check.md", "data.md"),
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
-    "Design": ("store.md",),
+    "Design": ("architecture.md", "store.md"),
     "Reference": ("reference/cli.md", "reference/api.md"),
     "Project": ("contributing.md", "changelog.md"),
 }  # fmt: skip

@@ -9,8 +9,5 @@ FILES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 
 def root_pages() -> dict[str, str]:
-    """Their text by the page's path; links to docs/ become links within the site."""
-    return {
-        page: (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
-        for page, name in FILES.items()
-    }
+    """Their text by the page's path."""
+    return {page: (ROOT / name).read_text(encoding="utf-8") for page, name in FILES.items()}

@@ -89,6 +89,18 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
         assert f'<h3 id="{name.lower()}">' in text
 
 
+def test_the_map_shows_every_room_and_follows_the_scheme(site: Path) -> None:
+    text = (site / "architecture.html").read_text("utf-8")
+    svg = text[text.index('<svg class="rooms"') : text.index("</svg>", text.index("rooms-head"))]
+    boxes = re.findall(r'class="name"[^>]*>([^<]+)<', svg)
+    folder = ROOT / "benchmark"
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert rooms | {"api", "baselines", "models"} <= set(boxes)
+    assert svg.count('marker-end="url(#rooms-head)"') >= len(boxes) - 1
+    assert "prefers-color-scheme: dark" in svg
+    assert not re.search(r"(?:fill|stroke)=", svg)  # every colour stands in the style
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
     sys.path.insert(0, str(ROOT / "docs" / "hooks"))
