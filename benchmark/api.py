@@ -107,8 +107,8 @@ def run(
     after everything else has been done and stored.  A source that changed without a new `revision`
     is a warning.
     """
+    from oodbench.flow.bench import Bench
     from oodbench.flow.executors.local import raise_failures, run_jobs
-    from oodbench.flow.keys import Bench
     from oodbench.flow.selection import choose
     from oodbench.store.store import Store
 

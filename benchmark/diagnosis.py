@@ -124,7 +124,7 @@ class _Subject:
         """A seeded subset of a split, and the noise keyed by its indices."""
         import torch
 
-        from oodbench.flow.keys import subset_indices
+        from oodbench.flow.resolved_job import subset_indices
         from oodbench.seeding import KeyedNoise, derive_seed
 
         indices = subset_indices(len(images), self.count)

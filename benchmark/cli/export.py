@@ -49,7 +49,7 @@ def export(
     from oodbench.datasets.loading import find_places
     from oodbench.datasets.pairs import get_pair
     from oodbench.declare.recipes import SCALES
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
     from oodbench.flow.plan import Job, parse_detector
     from oodbench.progress import Progress
     from oodbench.store.store import Store

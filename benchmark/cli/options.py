@@ -17,7 +17,7 @@ from oodbench.store.storage import DEFAULT_STORE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
 
 
 class Commands(click.Group):
@@ -96,7 +96,7 @@ precision_option = click.option(
 def make_bench(options: BenchOptions) -> Bench:
     """The bench that the options of a command describe."""
     from oodbench.datasets.loading import find_places
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
     from oodbench.progress import Progress
     from oodbench.store.store import Store
 

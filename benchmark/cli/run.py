@@ -20,7 +20,7 @@ from oodbench.cli.store import note_changes
 from oodbench.media import rich_text, terminal
 
 if TYPE_CHECKING:
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
     from oodbench.flow.missing_steps import Step
     from oodbench.flow.plan import Job
     from oodbench.flow.selection import Selection

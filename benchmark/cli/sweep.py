@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oodbench.datasets.pairs import Pair
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
     from oodbench.flow.missing_steps import Step
     from oodbench.store.store import Store
     from oodbench.sweeps.points import Sweep

@@ -26,7 +26,7 @@ from oodbench.seeding import KeyedNoise
 )
 def declarations(subject: Subject) -> str:
     """What the class says of itself."""
-    cls, detector = subject.cls, subject.keys().detector
+    cls, detector = subject.cls, subject.resolved().detector
     if cls.category not in CATEGORIES:
         raise NotConforming(f"category {cls.category!r} is none of {', '.join(CATEGORIES)}")
     if not isinstance(cls.revision, int) or cls.revision < 1:
@@ -57,14 +57,14 @@ def declarations(subject: Subject) -> str:
 )
 def returned_types(subject: Subject) -> str:
     """Shapes and dtypes of statistics and scores."""
-    keys = subject.keys_of_fit
+    job = subject.fitted_job
     batches = [subject.sample[:5], subject.sample[:1]]
     with subject.needed_for("a measurement"):
         found = [_described(_raw(subject, batch), len(batch)) for batch in batches]
         if found[0] != found[1]:
             raise NotConforming(f"a batch of 5 gives {found[0]}, a batch of 1 {found[1]}")
     statistics = subject.statistics
-    names, count = keys.detector.score_names(), len(subject.sample)
+    names, count = job.detector.score_names(), len(subject.sample)
     scored = subject.scores(statistics)
     if set(scored) != set(names):
         raise NotConforming(f"scores returns {sorted(scored)}, score_names {sorted(names)}")
@@ -122,12 +122,12 @@ def _described(out: Mapping[str, torch.Tensor], count: int) -> dict[str, str]:
 def finite(subject: Subject) -> str:
     """Images on which arithmetic breaks first."""
     images = extremes(subject.shape)
-    keys, sample = subject.keys_of_fit, subject.statistics
+    job, sample = subject.fitted_job, subject.statistics
     subject.scores(sample)  # calibrated
     for name, image in images.items():
         try:
             with np.errstate(all="ignore"):
-                found = subject.measure(keys, image[None]).statistics
+                found = subject.measure(job, image[None]).statistics
                 # Beside the sample, for scores of groups.
                 both = {key: np.concatenate([sample[key], found[key]]) for key in found}
                 scored = subject.scores(both)
@@ -152,21 +152,21 @@ def other_shapes(subject: Subject) -> str:
         raise NotApplicable("the recipe states the shape")
     shape = (3, 6, 10)
     subject.scores(subject.statistics)
-    detector, keys = subject.cls(), subject.keys()
+    detector, job = subject.cls(), subject.resolved()
     images, labels = waves(40, shape)
-    train = type(keys.test)(
+    train = type(job.test)(
         "waves", "train", images, "", labels if detector.category in WITH_LABELS else None
     )
     scratch = subject.folder / "other-shapes"
     scratch.mkdir(parents=True, exist_ok=True)
-    keys.detector = detector
+    job.detector = detector
     try:
         with seeded(0):
             if subject.cls.learns():
                 detector.fit(train, FitContext("cpu", 0, lambda line: None, Path(scratch)))
             if subject.cls.calibrates():
-                detector.calibrate(subject.measure(keys, images).statistics)
-            measured = subject.measure(keys, contrast_noise(8, shape))
+                detector.calibrate(subject.measure(job, images).statistics)
+            measured = subject.measure(job, contrast_noise(8, shape))
         scored = detector.scores(measured.statistics)
     except (DataError, ConfigError) as error:
         raise NotApplicable(f"it refuses them: {error}") from error

@@ -8,8 +8,9 @@ from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import SHORTEST, Subject, largest_difference, seeded
 from oodbench.conformance.verdicts import NotApplicable, NotConforming
 from oodbench.detect.detector import wants_noise
-from oodbench.flow.fit import attach, make_fit
-from oodbench.flow.keys import JobKeys
+from oodbench.flow.fit import fitted, make_fit
+from oodbench.flow.keys import fit_key
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.store.payload import unpack_tensors
 
 SEED_MEND = (
@@ -27,9 +28,9 @@ SEED_MEND = (
 )
 def fit_repeats(subject: Subject) -> str:
     """The detector's own fit, or the first fit of its recipe, cut short."""
-    if not subject.keys().has_fit:
+    if not subject.resolved().has_fit:
         raise NotApplicable("nothing is learned")
-    subject.keys_of_fit  # noqa: B018
+    subject.fitted_job  # noqa: B018
     states = [_state(subject, global_seed) for global_seed in (2, 3)]
     if states[0] == states[1]:
         return "two fits are equal, bit for bit"
@@ -39,17 +40,17 @@ def fit_repeats(subject: Subject) -> str:
 
 def _state(subject: Subject, global_seed: int) -> dict[str, bytes]:
     """Bytes of every tensor of a fit, and of the statistics where the detector learns by itself."""
-    keys = subject.keys(store=subject.new_store(), training=SHORTEST)
-    fit = keys.fits[0]
+    job = subject.resolved(store=subject.new_store(), training=SHORTEST)
+    fit = job.fits[0]
     with seeded(global_seed):
-        entry = make_fit(keys, keys.fit_key(fit), fit)
+        entry = make_fit(job, fit_key(job, fit), fit)
     (name,) = (name for name in entry.files if name.endswith(".safetensors"))
     tensors = entry.parse(name, unpack_tensors)
     state = {key: value.contiguous().numpy().tobytes() for key, value in tensors.items()}
-    if keys.recipe is None:
+    if job.recipe is None:
         subject.statistics  # noqa: B018
         with seeded(1):
-            measured = subject.measure(keys, subject.sample).statistics
+            measured = subject.measure(job, subject.sample).statistics
         state |= {f"statistic {key}": values.tobytes() for key, values in measured.items()}
     return state
 
@@ -62,9 +63,9 @@ def _state(subject: Subject, global_seed: int) -> dict[str, bytes]:
 )
 def measure_repeats(subject: Subject) -> str:
     """The same images twice."""
-    first, keys = subject.statistics, subject.keys_of_fit
+    first, job = subject.statistics, subject.fitted_job
     with seeded(4):
-        again = subject.measure(keys, subject.sample).statistics
+        again = subject.measure(job, subject.sample).statistics
     worst = largest_difference(first, again, lambda values: 0.0)
     if worst is not None:
         name, row, one, other = worst
@@ -80,14 +81,14 @@ def measure_repeats(subject: Subject) -> str:
 )
 def seeds(subject: Subject) -> str:
     """Seeds 0 and 1 on one fit, and on two."""
-    first, keys = subject.statistics, subject.keys_of_fit
+    first, job = subject.statistics, subject.fitted_job
     noisy = wants_noise(subject.cls)
     with seeded(1):
-        other = subject.measure(keys, subject.sample, seed=1).statistics
+        other = subject.measure(job, subject.sample, seed=1).statistics
     drawn = largest_difference(first, other, lambda values: 0.0) is not None
     if drawn and not noisy:
         raise NotConforming("statistics change with the seed, but no noise is asked for", SEED_MEND)
-    if noisy and not drawn and not keys.has_fit:
+    if noisy and not drawn and not job.has_fit:
         raise NotConforming(
             "measure asks for noise, but seeds 0 and 1 give equal statistics and nothing is"
             " learned: every seed of a run would repeat the first"
@@ -95,9 +96,9 @@ def seeds(subject: Subject) -> str:
     said = "measuring draws" if drawn else "measuring draws nothing"
     if not subject.cls.learns() or subject.cls.recipe_variant:
         return said
-    second = subject.keys(seed=1, store=subject.new_store())
+    second = subject.resolved(seed=1, store=subject.new_store())
     with seeded(1):
-        attach(second)
+        fitted(second)
         learned = subject.measure(second, subject.sample).statistics
     same = largest_difference(first, learned, lambda values: 0.0) is None
     return f"{said}; seeds 0 and 1 learn {'the same' if same else 'differently'}"
@@ -120,7 +121,7 @@ def close(values: np.ndarray) -> np.ndarray:
 )
 def batches(subject: Subject) -> str:
     """Batch size and composition."""
-    expected, keys, images = subject.statistics, subject.keys_of_fit, subject.sample
+    expected, job, images = subject.statistics, subject.fitted_job, subject.sample
     order = np.random.default_rng(0).permutation(len(images))
     forward = np.arange(len(images))
     for how, indices, size in (
@@ -129,7 +130,7 @@ def batches(subject: Subject) -> str:
         ("in another order", order, len(images)),
     ):
         with seeded(1):
-            found = subject.measure(keys, images, indices, batch_size=size).statistics
+            found = subject.measure(job, images, indices, batch_size=size).statistics
         back = {name: values[np.argsort(indices)] for name, values in found.items()}
         worst = largest_difference(expected, back, close)
         if worst is not None:
@@ -174,9 +175,9 @@ def score_order(subject: Subject) -> str:
     return ", ".join(chosen)
 
 
-def fresh(subject: Subject) -> JobKeys:
+def fresh(subject: Subject) -> ResolvedJob:
     """A new instance that takes what the store holds of the fit."""
-    store = subject.keys_of_fit.bench.store
-    keys = subject.keys(store=store)
-    attach(keys)
-    return keys
+    store = subject.fitted_job.bench.store
+    job = subject.resolved(store=store)
+    fitted(job)
+    return job

@@ -11,7 +11,7 @@ from oodbench.conformance.verdicts import NotApplicable, NotConforming
 from oodbench.conformance.watch import Watch
 from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import OodbenchError
-from oodbench.flow.fit import learned_state
+from oodbench.flow.attach import learned_state
 from oodbench.store.payload import pack_tensors, unpack_tensors
 
 
@@ -24,8 +24,8 @@ from oodbench.store.payload import pack_tensors, unpack_tensors
 )
 def saved_state(subject: Subject) -> str:
     """The store's copy of the fit in a new instance."""
-    keys = subject.keys_of_fit
-    if not keys.has_fit and not subject.cls.calibrates():
+    job = subject.fitted_job
+    if not job.has_fit and not subject.cls.calibrates():
         raise NotApplicable("nothing is learned")
     expected = subject.statistics
     scored = subject.scores(expected)
@@ -85,7 +85,7 @@ def tensors_only(subject: Subject) -> str:
 )
 def sight(subject: Subject) -> str:
     """What the audit hook saw."""
-    subject.keys_of_fit  # noqa: B018
+    subject.fitted_job  # noqa: B018
     _blame("fit", subject.fit_watch)
     statistics = subject.statistics
     _blame("measure", subject.measure_watch)

@@ -76,7 +76,7 @@ def _one_sided(subject: Subject) -> str:
         )
     sides = []
     for images in one_sided(claim, subject.shape):
-        statistics = subject.measure(subject.keys_of_fit, images).statistics
+        statistics = subject.measure(subject.fitted_job, images).statistics
         sides.append(subject.scores(statistics))
     for name in sides[0]:
         less, more = (np.asarray(side[name], dtype=np.float64) for side in sides)
@@ -98,20 +98,20 @@ def _one_sided(subject: Subject) -> str:
 )
 def cost(subject: Subject) -> str:
     """Declared and counted passes per image."""
-    keys, cls = subject.keys_of_fit, subject.cls
+    job, cls = subject.fitted_job, subject.cls
     if not cls.cost:
         raise NotApplicable("no cost is declared")
-    values = {"L": float(getattr(keys.detector, "layers", 0)), "M": float(keys.detector.members)}
-    if keys.recipe is not None:
-        refit = keys.recipe.measure.refit
-        values["S"] = keys.recipe.measure.importance_samples
+    values = {"L": float(getattr(job.detector, "layers", 0)), "M": float(job.detector.members)}
+    if job.recipe is not None:
+        refit = job.recipe.measure.refit
+        values["S"] = job.recipe.measure.importance_samples
         values |= {"steps": refit.steps} if refit is not None else {}
     declared = parse_cost(cls.cost, values)
-    models = subject.models or _modules(keys.detector)
+    models = subject.models or _modules(job.detector)
 
     def measure_one_by_one() -> int:
         images = subject.sample[:2]
-        subject.measure(keys, images, batch_size=1)
+        subject.measure(job, images, batch_size=1)
         return len(images)
 
     counted = counted_passes(models, measure_one_by_one)

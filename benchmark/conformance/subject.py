@@ -23,10 +23,11 @@ from oodbench.datasets.pairs import Pair
 from oodbench.declare.recipes import find_recipe, recipe_files
 from oodbench.detect.detector import Detector, FitContext
 from oodbench.errors import ConfigError
-from oodbench.flow.fit import attach
-from oodbench.flow.keys import Bench, JobKeys, subset_indices
-from oodbench.flow.measuring import Measured, measure
+from oodbench.flow.bench import Bench
+from oodbench.flow.fit import fitted
+from oodbench.flow.measure_blocks import Measured, measure
 from oodbench.flow.plan import DetectorRequest, Job
+from oodbench.flow.resolved_job import ResolvedJob, subset_indices
 from oodbench.progress import Progress
 from oodbench.store.store import Store
 
@@ -96,9 +97,9 @@ class Subject:
     @cached_property
     def sample(self) -> np.ndarray:
         """(N, C, H, W) uint8: ID and OOD images in turn, four more than the largest group."""
-        keys = self.keys()
+        job = self.resolved()
         half = max(SAMPLE, self.largest_group // 2 + 2)
-        sides = keys.test.images[:half], keys.ood(self.pair).images[:half]
+        sides = job.test.images[:half], job.ood(self.pair).images[:half]
         return np.stack(sides, axis=1).reshape(2 * half, *self.shape)
 
     @property
@@ -117,14 +118,14 @@ class Subject:
         chosen = store or self.fits or Store(self.folder / "store")
         return Bench(chosen, DataPlaces((), self.folder / "cache"), Progress("quiet"), "cpu")
 
-    def keys(
+    def resolved(
         self,
         seed: int = 0,
         store: Store | None = None,
         training: Mapping[str, JSON] = SHORT,
-    ) -> JobKeys:
-        """Keys with a new instance of the detector, which has learned nothing."""
-        return JobKeys(self.bench(store), self.job(seed, training))
+    ) -> ResolvedJob:
+        """The resolved job with a new instance of the detector, which has learned nothing."""
+        return ResolvedJob(self.bench(store), self.job(seed, training))
 
     def new_store(self) -> Store:
         """An empty store."""
@@ -162,15 +163,15 @@ class Subject:
             raise
 
     @property
-    def keys_of_fit(self) -> JobKeys:
+    def fitted_job(self) -> ResolvedJob:
         """The detector that has learned the ID set with seed 0, as a real run leaves it."""
         return self._once("the fit", self._learn)
 
-    def _learn(self) -> JobKeys:
-        keys = self.keys()
-        self.fitting = detector = keys.detector
+    def _learn(self) -> ResolvedJob:
+        job = self.resolved()
+        self.fitting = detector = job.detector
         # Before anybody watches.
-        _ = [len(images) for images in (keys.train, keys.validation) if images is not None]
+        _ = [len(images) for images in (job.train, job.validation) if images is not None]
         own_fit, own_attach = detector.fit, detector.attach
 
         def fit(train: ImageSet, context: FitContext) -> None:
@@ -185,8 +186,8 @@ class Subject:
 
         vars(detector).update(fit=fit, attach=take)
         with seeded(0), watching(self.fit_watch):
-            attach(keys)
-        return keys
+            fitted(job)
+        return job
 
     @cached_property
     def fit_watch(self) -> Watch:
@@ -200,21 +201,21 @@ class Subject:
 
     def watch(self) -> Watch:
         """A watch that lets the training images, and nothing else of the images, be opened."""
-        keys = self.keys()
-        array = Path(str(getattr(keys.train.images, "filename", self.folder / "none")))
-        store = Path(keys.bench.store.storage.location)
+        job = self.resolved()
+        array = Path(str(getattr(job.train.images, "filename", self.folder / "none")))
+        store = Path(job.bench.store.storage.location)
         allowed = [array, array.with_suffix(".json"), store]
         return Watch([self.folder / "images", self.folder / "cache"], allowed)
 
     @property
     def detector(self) -> Detector:
-        """The detector of `keys_of_fit`."""
-        return self.keys_of_fit.detector
+        """The detector of `fitted_job`."""
+        return self.fitted_job.detector
 
     # ------------------------------------------------------------------ measuring
     def measure(
         self,
-        keys: JobKeys,
+        job: ResolvedJob,
         images: np.ndarray,
         indices: np.ndarray | None = None,
         *,
@@ -226,49 +227,51 @@ class Subject:
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             return measure(
-                keys.detector, images, chosen, seed=seed, device="cpu", batch_size=batch_size,
-                scratch=Path(scratch), progress=keys.bench.progress, label="",
+                job.detector, images, chosen, seed=seed, device="cpu", batch_size=batch_size,
+                scratch=Path(scratch), progress=job.bench.progress, label="",
             )  # fmt: skip
 
     @property
     def statistics(self) -> dict[str, np.ndarray]:
         """Statistics of the sample."""
-        keys = self.keys_of_fit
-        return self._once("a measurement", lambda: self._measure_sample(keys))
+        job = self.fitted_job
+        return self._once("a measurement", lambda: self._measure_sample(job))
 
-    def _measure_sample(self, keys: JobKeys) -> dict[str, np.ndarray]:
+    def _measure_sample(self, job: ResolvedJob) -> dict[str, np.ndarray]:
         sample = self.sample
         with seeded(1), watching(self.measure_watch):
-            return self.measure(keys, sample).statistics
+            return self.measure(job, sample).statistics
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Scores, the detector having been calibrated as in a run."""
-        keys = self.keys_of_fit
-        self._once("the calibration", lambda: self._calibrate(keys))
-        return keys.detector.scores({name: values.copy() for name, values in statistics.items()})
+        job = self.fitted_job
+        self._once("the calibration", lambda: self._calibrate(job))
+        return job.detector.scores({name: values.copy() for name, values in statistics.items()})
 
-    def _calibrate(self, keys: JobKeys) -> None:
+    def _calibrate(self, job: ResolvedJob) -> None:
         with watching(self.measure_watch):
-            self.calibrate(keys)
+            self.calibrate(job)
 
-    def calibrate(self, keys: JobKeys) -> None:
+    def calibrate(self, job: ResolvedJob) -> None:
         """Calibrate as a run does, on the statistics of a seeded subset of the training images.
 
         A detector that chooses does so on these and on the validation set of its recipe.
         """
-        if not keys.detector.calibrates() and keys.validation is None:
+        if not job.detector.calibrates() and job.validation is None:
             return
-        inside = self._measure_subset(keys, keys.train, keys.train_subset)
-        if keys.detector.calibrates():
-            keys.detector.calibrate(inside)
-        if keys.validation is not None:
-            size = keys.validation_subset or len(keys.validation)
-            outside = self._measure_subset(keys, keys.validation, size)
-            keys.detector.choose(inside, outside)
+        inside = self._measure_subset(job, job.train, job.train_subset)
+        if job.detector.calibrates():
+            job.detector.calibrate(inside)
+        if job.validation is not None:
+            size = job.validation_subset or len(job.validation)
+            outside = self._measure_subset(job, job.validation, size)
+            job.detector.choose(inside, outside)
 
-    def _measure_subset(self, keys: JobKeys, images: ImageSet, size: int) -> dict[str, np.ndarray]:
+    def _measure_subset(
+        self, job: ResolvedJob, images: ImageSet, size: int
+    ) -> dict[str, np.ndarray]:
         chosen = subset_indices(len(images), size)
-        return self.measure(keys, images.images, chosen).statistics
+        return self.measure(job, images.images, chosen).statistics
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from oodbench.flow.plan import DetectorRequest, Job, column_name, select_scores,
 if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
     from oodbench.detect.detector import Detector
-    from oodbench.flow.keys import Bench
+    from oodbench.flow.bench import Bench
     from oodbench.flow.perform import Learned
 
 SCHEMA = 1
@@ -45,22 +45,23 @@ def export_detector(bench: Bench, job: Job, target: Path, accept: float = 95.0) 
     ConfigError where no single score is named, it judges groups of images, or the detector's state
     is no tensors; StoreError where `target` is there already.
     """
-    from oodbench.flow.keys import JobKeys
+    from oodbench.flow.keys import fit_key
     from oodbench.flow.perform import learn
+    from oodbench.flow.resolved_job import ResolvedJob
 
     if not 0 < accept <= 100:
         raise ConfigError(f"--tpr {accept:g}: the share of ID images accepted lies in 0 … 100 %")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StoreError(f"{target} is there already; give another folder with --out")
-    keys = JobKeys(bench, job)
-    score = single_score(keys.detector, job.request)  # before anything is trained
-    if keys.detector.refits:
+    found = ResolvedJob(bench, job)
+    score = single_score(found.detector, job.request)  # before anything is trained
+    if found.detector.refits:
         raise ConfigError(
-            f"{keys.detector.name} cannot be exported: what it learns is no tensors, and an export"
+            f"{found.detector.name} cannot be exported: what it learns is no tensors, and an export"
             " holds no training images to fit it again"
         )
-    fits = keys.fits if keys.has_fit else []
-    lacking = [fit.label for fit in fits if bench.store.find(keys.fit_key(fit)) is None]
+    fits = found.fits if found.has_fit else []
+    lacking = [fit.label for fit in fits if bench.store.find(fit_key(found, fit)) is None]
     if lacking:
         bench.progress.say(f"not in the store, so trained first: {'; '.join(lacking)}")
     learned = learn(bench, job)
@@ -104,7 +105,7 @@ def _payload(learned: Learned, score: str) -> dict[str, bytes]:
 
     files = {f"fit-{n}.safetensors": data for n, (_, data) in enumerate(learned.fits)}
     files["id_scores.parquet"] = pack_table({"score": np.sort(learned.scores[score])})
-    files["id_images.bin"] = learned.keys.test.hashes()
+    files["id_images.bin"] = learned.job.test.hashes()
     for name, statistics in learned.compared.items():
         files[f"{name}.parquet"] = pack_table(statistics)
     return files
@@ -117,8 +118,8 @@ def _manifest(
     from oodbench.store.provenance import machine_record
     from oodbench.train.devices import pick_device
 
-    keys = learned.keys
-    detector, scores = keys.detector, learned.scores[score]
+    found = learned.job
+    detector, scores = found.detector, learned.scores[score]
     threshold = threshold_at(scores, accept)
     return {
         "schema": SCHEMA,
@@ -132,16 +133,18 @@ def _manifest(
         },
         "score": score,
         "seed": job.seed,
-        "shape": list(keys.test.shape),
-        "recipes": [_recipe(fit.recipe) for fit in keys.fits if fit.recipe] if keys.recipe else [],
+        "shape": list(found.test.shape),
+        "recipes": [_recipe(fit.recipe) for fit in found.fits if fit.recipe]
+        if found.recipe
+        else [],
         "members": detector.members,
         "environment": dict(detector.environment()),
         "in_dist": {
-            "name": keys.test.name,
-            "steps": list(keys.name.variants),
-            "train": keys.train.fingerprint if keys.has_fit else None,
-            "train_images": len(keys.train) if keys.has_fit else None,
-            "test": keys.test.fingerprint,
+            "name": found.test.name,
+            "steps": list(found.name.variants),
+            "train": found.train.fingerprint if found.has_fit else None,
+            "train_images": len(found.train) if found.has_fit else None,
+            "test": found.test.fingerprint,
             "test_images": len(scores),
         },
         "threshold": {
@@ -153,8 +156,8 @@ def _manifest(
             "fits": [key.digest for key, _ in learned.fits],
             "id_measurement": learned.measurement.digest,
         },
-        "machine": machine_record(pick_device(keys.bench.device)),
-        "source": source_record(detector, keys.recipe),
+        "machine": machine_record(pick_device(found.bench.device)),
+        "source": source_record(detector, found.recipe),
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             for name, data in files.items()

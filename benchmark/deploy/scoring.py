@@ -98,7 +98,7 @@ class TrainedDetector:
         self, images: np.ndarray, noise: str = "image", batch_size: int | None = None
     ) -> np.ndarray:
         """(N,) scores of images (N, C, H, W) uint8 of the detector's shape."""
-        from oodbench.flow.measuring import measure_now
+        from oodbench.flow.measure_blocks import measure_now
 
         if not len(images):
             return np.zeros(0)
@@ -198,7 +198,7 @@ def _attached(
     manifest: Mapping[str, JSON], files: Mapping[str, bytes], where: Path, device: str
 ) -> Detector:
     """The detector with its weights and its reference."""
-    from oodbench.flow.fit import prepare, trained
+    from oodbench.flow.attach import prepare, trained
     from oodbench.store.payload import unpack_table, unpack_tensors
 
     detector = _registered(manifest, where)

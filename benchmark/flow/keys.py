@@ -1,390 +1,133 @@
-"""What a job stands on: its images, its detector, its fits, and the keys of all that it makes.
+"""The keys of what a job makes: one for every fit, measurement, score and run.
 
-Nothing here trains, measures or writes; torch is not imported.
+Whatever can change a number is in its key.  Nothing here loads, trains or writes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON, digest
-from oodbench.datasets.loading import DataPlaces, check_compatible, load
-from oodbench.detect.detector import Detector, wants_noise
-from oodbench.detect.entitlement import WITH_LABELS, check_disjoint, labels_for, takes_labels
-from oodbench.flow.plan import Job, make_detector
-from oodbench.progress import Progress
-from oodbench.store.store import Key, Store
+from oodbench.detect.entitlement import WITH_LABELS, labels_for
+from oodbench.store.store import Key
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from oodbench.datasets.imageset import ImageSet
-    from oodbench.datasets.pairs import Pair
-    from oodbench.datasets.spec import DatasetName
     from oodbench.declare.recipes import Recipe
-    from oodbench.train.batches import Supervision
+    from oodbench.flow.resolved_job import Fit, ResolvedJob
 
 METRICS_REVISION = 4
 EQUAL_SIZE_SEED = 0
-#: Training or validation images that scores compare with at most, whatever the test sets hold, and
-#: training images of diagnostics, no more than there are ID test images beside them.
-COMPARED_IMAGES = 10_000
-DIAGNOSED_IMAGES = 2_000
 
 
-class BusyError(Exception):
-    """Another process is making what is needed here, and this one was not to wait for it."""
+def fit_keys(job: ResolvedJob) -> list[Key]:
+    """The key of every fit."""
+    return [fit_key(job, fit) for fit in job.fits]
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Where things are and how to run; nothing here can change a result on the CPU.
-
-    `patient`: whether to wait for a step that another process is making; else BusyError.
-    """
-
-    store: Store
-    places: DataPlaces
-    progress: Progress = field(default_factory=Progress)
-    device: str = "auto"
-    compile: bool = False
-    batch_size: int | None = None
-    checkpoint_seconds: float = 60.0
-    patient: bool = True
-
-    def on_wait(self, message: str) -> None:
-        """What `Store.obtain` calls before it waits."""
-        if not self.patient:
-            raise BusyError(message)
-        self.progress.say(message)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One thing to learn: a recipe's model, or the detector itself where there is no recipe."""
-
-    recipe: Recipe | None
-    seed: int
-    label: str
-
-
-class JobKeys:
-    """A job's images, detector and keys.
-
-    Raises OodbenchError where the images or the recipe cannot be had.
-    """
-
-    def __init__(self, bench: Bench, job: Job) -> None:
-        from oodbench.datasets.spec import parse_name
-
-        self.bench, self.job, self.store = bench, job, bench.store
-        self.name: DatasetName = parse_name(job.in_dist)
-        self.test = self.load(job.in_dist, "test")
-        self.detector, self.recipe = make_detector(job, self.test.shape)
-        self._give_classes()
-        self.noisy = wants_noise(type(self.detector))
-
-    # ------------------------------------------------------------------ data
-    def load(self, name: str, split: str) -> ImageSet:
-        """A split; OOD images come in the shape of the ID images, drawn ones in their number."""
-        own = name == self.job.in_dist
-        if own:
-            return load(name, split, self.bench.places, divide=True)
-        return self._beside(name, split, len(self.test))
-
-    def _beside(self, name: str, split: str, count: int) -> ImageSet:
-        """A set in the shape of the ID images; `count` images of it where they are drawn."""
-        return load(name, split, self.bench.places, like=self.test.shape, count=count)
-
-    def ood(self, pair: Pair) -> ImageSet:
-        """The OOD test images of a pair; DataError where they do not fit the ID images."""
-        ood = self.load(pair.ood, "test")
-        check_compatible(self.test, ood)
-        for declared in (self.validation, *map(self.outliers, self.recipes)):
-            if declared is not None:
-                check_disjoint(declared, ood, self._untouched)
-        return ood
-
-    def _untouched(self, images: ImageSet) -> ImageSet:
-        """The same split before all steps and with all classes."""
-        from oodbench.datasets.spec import parse_name
-
-        wanted = parse_name(images.name)
-        divide = wanted.base == self.name.base
-        return load(replace(wanted, variants=(), classes=()), images.split, self.bench.places,
-                    divide=divide)  # fmt: skip
-
-    def outliers(self, recipe: Recipe) -> ImageSet | None:
-        """The set that the recipe declares as outliers, None where it declares none."""
-        wanted = recipe.training.outliers
-        if wanted is None or wanted.kind != "set":
-            return None
-        return self._declared(wanted.name, wanted.split)
-
-    @cached_property
-    def validation(self) -> ImageSet | None:
-        """The OOD set that the detector chooses on, None where it does not."""
-        if self.recipe is None or not type(self.detector).chooses():
-            return None
-        wanted = self.recipe.measure.validation
-        assert wanted is not None
-        name = self.job.in_dist + wanted.name if wanted.name.startswith("@") else wanted.name
-        return self._declared(name, wanted.split)
-
-    def _declared(self, name: str, split: str) -> ImageSet:
-        # Drawn sets as large as the training set: what is learned from knows no test set.
-        declared = self._beside(name, split, len(self.train))
-        check_compatible(self.test, declared)
-        return declared
-
-    def supervision(self, recipe: Recipe) -> Supervision:
-        """What a fit of the recipe is given beside the training images."""
-        from oodbench.train.batches import Supervision
-
-        outliers = self.outliers(recipe)
-        if outliers is not None:
-            outliers.verify()
-        labels = labels_for(recipe, self.train)
-        return Supervision(
-            None if labels is None else self.numbered(labels, recipe),
-            None if outliers is None else outliers.images,
-        )
-
-    def numbered(self, labels: np.ndarray, recipe: Recipe | None) -> np.ndarray:
-        """Labels as the recipe's model counts its classes; as they are where it takes none."""
-        from oodbench.detect.classes import numbered, present
-
-        if recipe is None or not takes_labels(recipe):
-            return labels
-        return numbered(labels, present(recipe, self.train))
-
-    def _give_classes(self) -> None:
-        """Recipes of classifiers have an output for every class of the training images."""
-        from oodbench.detect.classes import with_classes
-
-        if not any(map(takes_labels, self.recipes)):
-            return
-        assert self.recipe is not None
-        self.recipe = self.detector.recipe = with_classes(self.recipe, self.train)
-        self.detector.companion_recipes = [
-            with_classes(recipe, self.train) for recipe in self.detector.companion_recipes
-        ]
-
-    @cached_property
-    def train(self) -> ImageSet:
-        """The ID training split."""
-        return self.load(self.job.in_dist, "train")
-
-    @cached_property
-    def held_out(self) -> ImageSet:
-        """ID images that no fit of the recipe has seen, for choices made on ID data alone.
-
-        The training images that the recipe leaves out (`Training.max_images`); where it leaves
-        none, the ID test images.
-        """
-        from oodbench.seeding import training_split
-
-        limit = self.recipe.training.max_images if self.recipe is not None else None
-        if limit is None or limit >= len(self.train):
-            return self.test
-        left = self.train.subset(training_split(len(self.train), limit)[1])
-        return replace(left, split="held-out")
-
-    @property
-    def compares(self) -> bool:
-        """Whether the scores compare an image with what was measured of training images."""
-        return type(self.detector).calibrates() or self.validation is not None
-
-    @property
-    def train_subset(self) -> int:
-        """How many training images are measured, for `calibrate` or for diagnostics alone.
-
-        What scores compare with does not depend on any test set.
-        """
-        if self.compares:
-            return min(self.count(self.train), COMPARED_IMAGES)
-        return min(len(self.train), self.count(self.test), DIAGNOSED_IMAGES)
-
-    @property
-    def validation_subset(self) -> int:
-        """How many images of the validation set are measured, 0 where it is all of them."""
-        return 0 if self.validation is None else self.subset(self.validation, COMPARED_IMAGES)
-
-    @property
-    def fit_subset(self) -> int:
-        """How many training images the detector's own `fit` gets, 0 where it gets all."""
-        limit = self.detector.fit_images
-        return limit if limit is not None and limit < len(self.train) else 0
-
-    def compared(self) -> list[tuple[ImageSet, int]]:
-        """Images beside the test sets that are measured for a run, with the size of the subset."""
-        found, cls = [], type(self.detector)
-        diagnosed = self.detector.diagnose_training and cls.diagnose is not Detector.diagnose
-        if cls.calibrates() or diagnosed or self.validation is not None:
-            found.append((self.train, self.train_subset))
-        if self.validation is not None:
-            found.append((self.validation, self.validation_subset))
-        return found
-
-    def count(self, images: ImageSet) -> int:
-        """How many images of a split are measured: all, or the recipe's `max_images`."""
-        limit = self.recipe.measure.max_images if self.recipe is not None else None
-        return len(images) if limit is None else min(limit, len(images))
-
-    def subset(self, images: ImageSet, limit: int | None = None) -> int:
-        """The size of the seeded subset that is measured, up to `limit`; 0 for a whole split."""
-        count = min(self.count(images), limit or len(images))
-        return count if count < len(images) else 0
-
-    @cached_property
-    def has_fit(self) -> bool:
-        """Whether anything is learned."""
-        return self.recipe is not None or type(self.detector).learns()
-
-    @property
-    def source(self) -> type[Detector]:
-        """The detector whose fits and measurements are used: its own class, or what it reads."""
-        return self.detector.reads or type(self.detector)
-
-    @property
-    def recipes(self) -> list[Recipe]:
-        """The recipe and those of the companions; none for a detector without."""
-        return [self.recipe, *self.detector.companion_recipes] if self.recipe else []
-
-    # ------------------------------------------------------------------ keys
-    def member_seed(self, member: int) -> int:
-        """Training seed of a member: those of one run are disjoint from those of the next seed."""
-        return self.job.seed * self.detector.members + member
-
-    @cached_property
-    def fits(self) -> list[Fit]:
-        """Everything that is learned: the members, then the companions."""
-        count = self.detector.members
-        labels = [self.job.label] * count
-        if count > 1:
-            labels = [f"{self.job.label}, member {m + 1} of {count}" for m in range(count)]
-        out = [Fit(self.recipe, self.member_seed(m), label) for m, label in enumerate(labels)]
-        return out + [
-            Fit(recipe, self.job.seed, f"{self.job.label}, {recipe.variant}")
-            for recipe in self.detector.companion_recipes
-        ]
-
-    def fit_keys(self) -> list[Key]:
-        """The key of every fit."""
-        return [self.fit_key(fit) for fit in self.fits]
-
-    def fit_key(self, fit: Fit) -> Key:
-        """Model or detector, recipe, training images, seed."""
-        parts: dict[str, JSON]
-        if fit.recipe is not None:
-            parts = self.fit_parts(fit.recipe)
-        else:
-            parts = {"detector": self.source.name, "revision": self.source.revision}
-            if self.fit_subset:
-                parts["images"] = self.fit_subset
-            if self.detector.environment():
-                parts["environment"] = dict(self.detector.environment())
-            if self.detector.category in WITH_LABELS:
-                from oodbench.datasets.imageset import label_fingerprint
-
-                parts["labels"] = label_fingerprint(self.train.labels)
-        parts |= {"train": self.train.fingerprint, "seed": fit.seed}
-        return Key("fit", parts)
-
-    def fit_parts(self, recipe: Recipe) -> dict[str, JSON]:
-        """What the key of a fit holds of a recipe, with the labels and outliers it is given."""
-        parts = recipe.fit_parts()
-        labels, outliers = labels_for(recipe, self.train), self.outliers(recipe)
-        if labels is not None:
+def fit_key(job: ResolvedJob, fit: Fit) -> Key:
+    """Model or detector, recipe, training images, seed."""
+    parts: dict[str, JSON]
+    if fit.recipe is not None:
+        parts = fit_parts(job, fit.recipe)
+    else:
+        parts = {"detector": job.source.name, "revision": job.source.revision}
+        if job.fit_subset:
+            parts["images"] = job.fit_subset
+        if job.detector.environment():
+            parts["environment"] = dict(job.detector.environment())
+        if job.detector.category in WITH_LABELS:
             from oodbench.datasets.imageset import label_fingerprint
 
-            parts["labels"] = label_fingerprint(labels)
-        if outliers is not None:
-            parts["outliers"] = outliers.fingerprint
-        return parts
-
-    def measure_key(self, images: ImageSet, subset: int = 0) -> Key:
-        """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
-        parts: dict[str, JSON] = {
-            "measure": self.source.measure_name,
-            "revision": self.source.measure_revision or self.source.revision,
-            "images": images.fingerprint,
-            "subset": subset,
-            "fits": [key.digest for key in self.fit_keys()] if self.has_fit else [],
-        }
-        if self.recipe is not None:
-            settings = self.recipe.measure.model_dump(mode="json")
-            # It decides on scores, not on what is measured.
-            parts["settings"] = {k: v for k, v in settings.items() if k != "validation"}
-        environment = self.detector.environment()
-        if environment:
-            parts["environment"] = dict(environment)
-        if self.noisy:
-            parts["seed"] = self.job.seed
-        return Key("measure", parts)
-
-    def score_key(self, images: ImageSet) -> Key:
-        """The detector's score functions on one measurement."""
-        parts: dict[str, JSON] = {
-            "detector": self.detector.name,
-            "revision": self.detector.revision,
-            "measure": self.measure_key(images, self.subset(images)).digest,
-        }
-        if self.detector.calibrates():
-            parts["reference"] = self.measure_key(self.train, self.train_subset).digest
-        if self.validation is not None:
-            parts["validation"] = [
-                self.measure_key(self.train, self.train_subset).digest,
-                self.measure_key(self.validation, self.validation_subset).digest,
-            ]
-        return Key("score", parts)
-
-    def run_key(self, ood: ImageSet) -> Key:
-        """Scores of both sides and how they are compared."""
-        return Key(
-            "run",
-            {
-                "detector": self.detector.name,
-                "id_scores": self.score_key(self.test).digest,
-                "ood_scores": self.score_key(ood).digest,
-                "metrics": {"revision": METRICS_REVISION, "equal_size_seed": EQUAL_SIZE_SEED},
-            },
-        )
-
-    def configuration(self, ood: ImageSet) -> str:
-        """Digest of everything but the seed: runs that share it are repetitions of each other."""
-        parts: dict[str, JSON] = {
-            "detector": self.detector.name,
-            "revision": self.detector.revision,
-            "metrics": METRICS_REVISION,
-            "images": [self.test.fingerprint, ood.fingerprint],
-        }
-        if self.compares and self.train_subset > self.count(self.test):
-            # Earlier runs compared with no more training images than there are ID test images.
-            parts["reference"] = self.train_subset
-        if self.detector.reads is not None:
-            parts["reads"] = [self.source.name, self.source.revision]
-        if self.has_fit:
-            parts["train"] = self.train.fingerprint
-        if self.validation is not None:
-            parts["validation"] = self.validation.fingerprint
-        if self.recipe is not None:
-            parts["fit"] = self.fit_parts(self.recipe)
-            parts["measure"] = self.recipe.measure.model_dump(mode="json")
-        if self.detector.companion_recipes:
-            parts["companions"] = [
-                self.fit_parts(recipe) for recipe in self.detector.companion_recipes
-            ]
-        return digest(parts)
+            parts["labels"] = label_fingerprint(job.train.labels)
+    parts |= {"train": job.train.fingerprint, "seed": fit.seed}
+    return Key("fit", parts)
 
 
-def subset_indices(count: int, size: int) -> np.ndarray:
-    """Sorted indices of a seeded subset."""
-    import numpy as np
+def fit_parts(job: ResolvedJob, recipe: Recipe) -> dict[str, JSON]:
+    """What the key of a fit holds of a recipe, with the labels and outliers it is given."""
+    parts = recipe.fit_parts()
+    labels, outliers = labels_for(recipe, job.train), job.outliers(recipe)
+    if labels is not None:
+        from oodbench.datasets.imageset import label_fingerprint
 
-    from oodbench.seeding import derive_seed
+        parts["labels"] = label_fingerprint(labels)
+    if outliers is not None:
+        parts["outliers"] = outliers.fingerprint
+    return parts
 
-    order = np.random.default_rng(derive_seed("diagnose", count, size)).permutation(count)
-    return np.sort(order[:size])
+
+def measure_key(job: ResolvedJob, images: ImageSet, subset: int = 0) -> Key:
+    """What is measured, how, with which fit; `subset` > 0: a seeded subset of that size."""
+    parts: dict[str, JSON] = {
+        "measure": job.source.measure_name,
+        "revision": job.source.measure_revision or job.source.revision,
+        "images": images.fingerprint,
+        "subset": subset,
+        "fits": [key.digest for key in fit_keys(job)] if job.has_fit else [],
+    }
+    if job.recipe is not None:
+        settings = job.recipe.measure.model_dump(mode="json")
+        # It decides on scores, not on what is measured.
+        parts["settings"] = {k: v for k, v in settings.items() if k != "validation"}
+    environment = job.detector.environment()
+    if environment:
+        parts["environment"] = dict(environment)
+    if job.noisy:
+        parts["seed"] = job.seed
+    return Key("measure", parts)
+
+
+def score_key(job: ResolvedJob, images: ImageSet) -> Key:
+    """The detector's score functions on one measurement."""
+    parts: dict[str, JSON] = {
+        "detector": job.detector.name,
+        "revision": job.detector.revision,
+        "measure": measure_key(job, images, job.subset(images)).digest,
+    }
+    if job.detector.calibrates():
+        parts["reference"] = measure_key(job, job.train, job.train_subset).digest
+    if job.validation is not None:
+        parts["validation"] = [
+            measure_key(job, job.train, job.train_subset).digest,
+            measure_key(job, job.validation, job.validation_subset).digest,
+        ]
+    return Key("score", parts)
+
+
+def run_key(job: ResolvedJob, ood: ImageSet) -> Key:
+    """Scores of both sides and how they are compared."""
+    return Key(
+        "run",
+        {
+            "detector": job.detector.name,
+            "id_scores": score_key(job, job.test).digest,
+            "ood_scores": score_key(job, ood).digest,
+            "metrics": {"revision": METRICS_REVISION, "equal_size_seed": EQUAL_SIZE_SEED},
+        },
+    )
+
+
+def configuration(job: ResolvedJob, ood: ImageSet) -> str:
+    """Digest of everything but the seed: runs that share it are repetitions of each other."""
+    parts: dict[str, JSON] = {
+        "detector": job.detector.name,
+        "revision": job.detector.revision,
+        "metrics": METRICS_REVISION,
+        "images": [job.test.fingerprint, ood.fingerprint],
+    }
+    if job.compares and job.train_subset > job.count(job.test):
+        # Earlier runs compared with no more training images than there are ID test images.
+        parts["reference"] = job.train_subset
+    if job.detector.reads is not None:
+        parts["reads"] = [job.source.name, job.source.revision]
+    if job.has_fit:
+        parts["train"] = job.train.fingerprint
+    if job.validation is not None:
+        parts["validation"] = job.validation.fingerprint
+    if job.recipe is not None:
+        parts["fit"] = fit_parts(job, job.recipe)
+        parts["measure"] = job.recipe.measure.model_dump(mode="json")
+    if job.detector.companion_recipes:
+        parts["companions"] = [fit_parts(job, recipe) for recipe in job.detector.companion_recipes]
+    return digest(parts)

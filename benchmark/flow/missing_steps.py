@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from oodbench.errors import DataError, OodbenchError
-from oodbench.flow.keys import Bench, Fit, JobKeys
+from oodbench.flow.bench import Bench
+from oodbench.flow.keys import fit_key, measure_key, run_key
 from oodbench.flow.plan import Job
+from oodbench.flow.resolved_job import Fit, ResolvedJob
 from oodbench.store.store import Key
 
 if TYPE_CHECKING:
@@ -34,25 +36,25 @@ def missing_steps(bench: Bench, job: Job) -> list[Step]:
 
     Raises DataError where images are missing or do not fit, as `perform` would.
     """
-    keys, store = JobKeys(bench, job), bench.store
-    keyed = [(keys.fit_key(fit), fit) for fit in keys.fits] if keys.has_fit else []
-    steps = [_missing_fit(keys, key, fit) for key, fit in keyed if store.find(key) is None]
+    found, store = ResolvedJob(bench, job), bench.store
+    keyed = [(fit_key(found, fit), fit) for fit in found.fits] if found.has_fit else []
+    steps = [_missing_fit(found, key, fit) for key, fit in keyed if store.find(key) is None]
     for pair in job.pairs:
-        ood = keys.ood(pair)
-        run_key = keys.run_key(ood)
-        unranked = store.find(run_key) is None
-        measured = [(images, keys.subset(images)) for images in (keys.test, ood)]
-        for images, subset in [*measured, *(keys.compared() if unranked else [])]:
-            steps += _missing_measure(keys, images, subset)
+        ood = found.ood(pair)
+        key = run_key(found, ood)
+        unranked = store.find(key) is None
+        measured = [(images, found.subset(images)) for images in (found.test, ood)]
+        for images, subset in [*measured, *(found.compared() if unranked else [])]:
+            steps += _missing_measure(found, images, subset)
         if unranked:
-            steps.append(Step(run_key.digest, f"rank {job.label} on {pair.name}"))
+            steps.append(Step(key.digest, f"rank {job.label} on {pair.name}"))
     return distinct(steps)
 
 
 def missing_held_out(bench: Bench, job: Job) -> list[Step]:
     """What `score_held_out` would have to measure."""
-    keys = JobKeys(bench, job)
-    return _missing_measure(keys, keys.held_out, keys.subset(keys.held_out))
+    found = ResolvedJob(bench, job)
+    return _missing_measure(found, found.held_out, found.subset(found.held_out))
 
 
 def missing_of_all(bench: Bench, jobs: Sequence[Job]) -> tuple[list[Step], list[OodbenchError]]:
@@ -72,23 +74,23 @@ def distinct(steps: Iterable[Step]) -> list[Step]:
     return list({step.key: step for step in reversed(list(steps))}.values())[::-1]
 
 
-def _missing_measure(keys: JobKeys, images: ImageSet, subset: int) -> list[Step]:
-    key = keys.measure_key(images, subset)
-    if keys.bench.store.find(key) is not None:
+def _missing_measure(job: ResolvedJob, images: ImageSet, subset: int) -> list[Step]:
+    key = measure_key(job, images, subset)
+    if job.store.find(key) is not None:
         return []
     split = "" if images.split == "test" else f" {images.split}"
-    text = f"measure {images.name}{split} with {keys.job.label}"
+    text = f"measure {images.name}{split} with {job.label}"
     return [Step(key.digest, text, subset or len(images))]
 
 
-def _missing_fit(keys: JobKeys, key: Key, fit: Fit) -> Step:
+def _missing_fit(job: ResolvedJob, key: Key, fit: Fit) -> Step:
     if fit.recipe is None:
-        return Step(key.digest, f"fit {fit.label}", len(keys.train))
+        return Step(key.digest, f"fit {fit.label}", len(job.train))
     training, recipe = fit.recipe.training, (fit.recipe.label, fit.recipe.variant)
-    images = training.epochs * (training.epoch_images or training.max_images or len(keys.train))
+    images = training.epochs * (training.epoch_images or training.max_images or len(job.train))
     speeds = [
         float(cast(float, entry.record["images_per_second"]))
-        for entry in keys.bench.store.entries("fit")
+        for entry in job.store.entries("fit")
         if (entry.record.get("recipe"), entry.record.get("variant")) == recipe
     ]
     seconds = images / speeds[-1] if speeds else None

@@ -1,4 +1,4 @@
-"""Doing a job: fit, measure, score and rank, each step found in the store or made once.
+"""Doing a job: fit → measure → score → rank, each step found in the store or made once.
 
 A job is one detector on one ID set with one seed, against the OOD sets of its pairs.  Its steps
 are entries of the store, keyed by what made them; the ID test split is measured once for all
@@ -7,30 +7,22 @@ pairs.  torch is imported only when something has to be trained or measured.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
-from oodbench.canonical_json import JSON
 from oodbench.datasets.pairs import Pair
 from oodbench.detect.detector import Detector
-from oodbench.detect.entitlement import WITH_LABELS
-from oodbench.detect.source_fingerprints import source_record
-from oodbench.errors import DataError, OodbenchError, PluginError, plugin_contract
-from oodbench.flow.fit import attach, peak_memory_mb, prepare
-from oodbench.flow.keys import EQUAL_SIZE_SEED, Bench, JobKeys, subset_indices
-from oodbench.flow.plan import Job, column_name
-from oodbench.flow.run_records import (
-    chosen,
-    cost,
-    duplicates,
-    fit_notes,
-    notes,
-    reference_notes,
-    results,
-)
+from oodbench.errors import DataError, OodbenchError
+from oodbench.flow.bench import Bench
+from oodbench.flow.fit import fitted
+from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
+from oodbench.flow.measure import is_measured, measure
+from oodbench.flow.plan import Job
+from oodbench.flow.rank import rank
+from oodbench.flow.resolved_job import ResolvedJob
+from oodbench.flow.score import Compared, compared, score, scores
 from oodbench.store.store import DamagedEntryError, Entry, Key
 
 if TYPE_CHECKING:
@@ -57,36 +49,100 @@ def perform(bench: Bench, job: Job) -> Outcome:
     aside by the store and made again.
     """
     try:
-        return _mended(lambda: _Evaluation(bench, job).outcome())
+        return _mended(lambda: _perform(ResolvedJob(bench, job)))
     except DamagedEntryError:
         raise
     except OodbenchError as error:
         return Outcome([], [error])
 
 
+def _perform(job: ResolvedJob) -> Outcome:
+    """One run entry per pair; data are checked before anything is trained."""
+    out = Outcome()
+    ready: list[tuple[Pair, ImageSet]] = []
+    for pair in job.pairs:
+        try:
+            ready.append((pair, job.ood(pair)))
+        except DataError as error:
+            out.failures.append(error)
+    missing = [ood for _, ood in ready if job.store.find(run_key(job, ood)) is None]
+    try:
+        detector = _ready(job, [job.test, *missing]) if missing else None
+        for pair, ood in ready:
+            found = job.store.find(run_key(job, ood))
+            out.entries.append(found or _flow(job, pair, ood, detector))
+    except DamagedEntryError:
+        raise
+    except OodbenchError as error:
+        out.failures.append(error)  # the next pair would meet it again
+    return out
+
+
+def _ready(job: ResolvedJob, tests: Sequence[ImageSet]) -> Detector | None:
+    """The detector with what it learned, where anything is left to measure; None elsewhere."""
+    measured = [(images, job.subset(images)) for images in tests] + job.compared()
+    complete = all(is_measured(job, images, subset) for images, subset in measured)
+    if complete and job.detector.scores_with_models:
+        complete = all(job.store.find(score_key(job, images)) is not None for images in tests)
+    return None if complete else fitted(job)
+
+
+def _flow(job: ResolvedJob, pair: Pair, ood: ImageSet, detector: Detector | None) -> Entry:
+    """The run of a pair from what was fitted on: measure, score, rank."""
+    id_measured, ood_measured = (
+        measure(job, images, job.subset(images), detector) for images in (job.test, ood)
+    )
+    beside = _beside(job, detector)
+    id_scored = score(job, job.test, id_measured, beside)
+    ood_scored = score(job, ood, ood_measured, beside)
+    return rank(job, pair, ood, (id_scored, ood_scored), (id_measured, ood_measured))
+
+
+def _beside(job: ResolvedJob, detector: Detector | None) -> Compared:
+    """All that is measured beside the test images; what scores compare with."""
+    for images, subset in job.compared():
+        measure(job, images, subset, detector)
+    return compared(job, detector)
+
+
 @dataclass(frozen=True)
 class Learned:
     """What a job knows of its ID set: the scores of the ID test images, and the entries behind.
 
-    `fits` in the order of `JobKeys.fits`; `compared` are the statistics that its scores compare
+    `fits` in the order of `ResolvedJob.fits`; `compared` are the statistics that its scores compare
     with, by what they are: ``reference`` for `calibrate`, ``inside`` and ``outside`` for `choose`.
     """
 
-    keys: JobKeys
+    job: ResolvedJob
     scores: Mapping[str, np.ndarray]
     measurement: Key
     fits: Sequence[tuple[Key, bytes]]
-    compared: Mapping[str, Mapping[str, np.ndarray]]
+    compared: Compared
 
 
 def learn(bench: Bench, job: Job) -> Learned:
     """Everything of a job but its OOD sets, made where it is missing."""
-    return _mended(lambda: _Evaluation(bench, job).learned())
+    return _mended(lambda: _learn(ResolvedJob(bench, job)))
+
+
+def _learn(job: ResolvedJob) -> Learned:
+    detector = fitted(job)
+    beside = compared(job, detector)
+    measured = measure(job, job.test, job.subset(job.test), detector)
+    scored = scores(score(job, job.test, measured, beside))
+    file = "state.safetensors" if job.recipe is None else "weights.safetensors"
+    fits = []
+    for key in fit_keys(job) if job.has_fit else []:
+        entry = job.store.find(key)
+        if entry is None:
+            raise DamagedEntryError(f"{key.path} is gone")
+        fits.append((key, entry.read(file)))
+    return Learned(job, scored, measure_key(job, job.test, job.subset(job.test)), fits, beside)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores (n,) of ID images that no fit has seen; `split` of `JobKeys.held_out`, `dims` = D."""
+    """Scores (n,) of ID images that no fit has seen; `dims` = D."""
 
     scores: Mapping[str, np.ndarray]
     split: str
@@ -95,7 +151,17 @@ class HeldOut:
 
 def score_held_out(bench: Bench, job: Job) -> HeldOut:
     """The held-out ID images of a job, measured and scored where that is missing."""
-    return _mended(lambda: _Evaluation(bench, job).held_out())
+    return _mended(lambda: _score_held_out(ResolvedJob(bench, job)))
+
+
+def _score_held_out(job: ResolvedJob) -> HeldOut:
+    images = job.held_out
+    entry = job.store.find(score_key(job, images))
+    if entry is None:
+        detector = _ready(job, [images])
+        measured = measure(job, images, job.subset(images), detector)
+        entry = score(job, images, measured, compared(job, detector))
+    return HeldOut(scores(entry), images.split, images.dims)
 
 
 def _mended(make: Callable[[], T]) -> T:
@@ -104,243 +170,3 @@ def _mended(make: Callable[[], T]) -> T:
         with suppress(DamagedEntryError):
             return make()
     return make()
-
-
-class _Evaluation:
-    def __init__(self, bench: Bench, job: Job) -> None:
-        self.bench, self.job, self.store = bench, job, bench.store
-        self.keys = JobKeys(bench, job)
-        self.detector = self.keys.detector
-        self._attached = False
-
-    def outcome(self) -> Outcome:
-        """One run entry per pair; data are checked before anything is trained."""
-        out = Outcome()
-        ready: list[tuple[Pair, ImageSet]] = []
-        for pair in self.job.pairs:
-            try:
-                ready.append((pair, self.keys.ood(pair)))
-            except DataError as error:
-                out.failures.append(error)
-        for pair, ood in ready:
-            key = self.keys.run_key(ood)
-            try:
-                out.entries.append(self.store.find(key) or self._run(key, pair, ood))
-            except DamagedEntryError:
-                raise
-            except OodbenchError as error:
-                out.failures.append(error)  # the next pair would meet it again
-                break
-        return out
-
-    def learned(self) -> Learned:
-        """The ID side, with the files of fits read and checked."""
-        from oodbench.store.payload import unpack_table
-
-        keys, fits = self.keys, []
-        self._attach()
-        scores = self._scores(keys.test).parse("scores.parquet", unpack_table)
-        for key in keys.fit_keys() if keys.has_fit else []:
-            entry = self.store.find(key)
-            if entry is None:
-                raise DamagedEntryError(f"{key.path} is gone")
-            file = "state" if keys.recipe is None else "weights"
-            fits.append((key, entry.read(f"{file}.safetensors")))
-        measurement = keys.measure_key(keys.test, keys.subset(keys.test))
-        return Learned(keys, scores, measurement, fits, self._compared())
-
-    def held_out(self) -> HeldOut:
-        """The scores of the held-out ID images."""
-        from oodbench.store.payload import unpack_table
-
-        images = self.keys.held_out
-        scores = self._scores(images).parse("scores.parquet", unpack_table)
-        return HeldOut(scores, images.split, images.dims)
-
-    def _obtain(self, key: Key, make: Callable[[Key], Entry]) -> Entry:
-        return self.store.obtain(key, make, self.bench.on_wait)
-
-    def _attach(self) -> None:
-        if not self._attached:
-            attach(self.keys)
-            self._attached = True
-
-    def _measurement(self, images: ImageSet, subset: int = 0) -> Entry:
-        key = self.keys.measure_key(images, subset)
-
-        def make(key: Key) -> Entry:
-            import numpy as np
-            import torch
-
-            from oodbench.flow.measuring import measure
-            from oodbench.store.payload import pack_table, pack_tensors
-            from oodbench.store.provenance import machine_record
-            from oodbench.train.devices import pick_device, tune_allocator
-
-            tune_allocator()
-            self._attach()
-            images.verify()
-            device = pick_device(self.bench.device)
-            indices = np.arange(len(images))
-            if subset:
-                indices = subset_indices(len(images), subset)
-            started = time.monotonic()
-            measured = measure(
-                self.detector,
-                images.images,
-                indices,
-                seed=self.job.seed,
-                device=device,
-                batch_size=self.bench.batch_size or (100 if device == "cpu" else 500),
-                scratch=self.store.scratch(key),
-                progress=self.bench.progress,
-                label=f"measure {images.name} {images.split}",
-            )
-            seconds = time.monotonic() - started
-            table = {"index": indices.astype(np.int64)} | measured.statistics
-            totals = {name: torch.from_numpy(v) for name, v in measured.totals.items()}
-            files = {"statistics.parquet": pack_table(table)}
-            if totals:
-                files["totals.safetensors"] = pack_tensors(totals)
-            record: dict[str, JSON] = {
-                "name": f"{self.job.label}: {images.name} {images.split}",
-                "images": len(indices),
-                "seconds": seconds,
-                "ms_per_image": 1000 * seconds / max(1, len(indices)),
-                "peak_memory_mb": peak_memory_mb(device),
-                "machine": machine_record(device),
-            }
-            entry = self.store.write(key, files, record)
-            self.store.discard_scratch(key)
-            return entry
-
-        return self._obtain(key, make)
-
-    def _statistics(self, entry: Entry) -> dict[str, np.ndarray]:
-        from oodbench.store.payload import unpack_table
-
-        table = entry.parse("statistics.parquet", unpack_table)
-        table.pop("index")
-        return table
-
-    def _scores(self, images: ImageSet) -> Entry:
-        def make(key: Key) -> Entry:
-            import numpy as np
-
-            from oodbench.store.payload import pack_table
-
-            choice: dict[str, JSON] = {}
-            if self.detector.scores_with_models:
-                self._attach()
-            chosen = prepare(self.detector, self._compared())
-            if chosen is not None and (validation := self.keys.validation) is not None:
-                choice = {"choice": chosen, "validation": f"{validation.name} {validation.split}"}
-            statistics = self._statistics(self._measurement(images, self.keys.subset(images)))
-            with plugin_contract(self.detector, "scores"):
-                scored = self.detector.scores(statistics)
-            columns, count = {}, self.keys.count(images)
-            for name, values in scored.items():
-                scores = np.asarray(values, dtype=np.float64)
-                if scores.shape != (count,):
-                    raise PluginError(
-                        f"{self.detector.name}: score {name!r} has shape {scores.shape}; expected"
-                        f" ({count},)"
-                    )
-                columns[column_name(name)] = scores
-            record: dict[str, JSON] = {"name": f"{self.job.label}: {images.name}", **choice}
-            return self.store.write(key, {"scores.parquet": pack_table(columns)}, record)
-
-        return self._obtain(self.keys.score_key(images), make)
-
-    def _compared(self) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """What the scores compare with, measured where it is missing (`Learned.compared`)."""
-        keys, found = self.keys, {}
-        if self.detector.calibrates() or keys.validation is not None:
-            training = self._measurement(keys.train, keys.train_subset)
-            inside = self._statistics(training)
-        if self.detector.calibrates():
-            found["reference"] = inside | self._labels(keys.train, training)
-        if keys.validation is not None:
-            outside = self._measurement(keys.validation, keys.validation_subset)
-            found |= {"inside": inside, "outside": self._statistics(outside)}
-        return found
-
-    def _run(self, key: Key, pair: Pair, ood: ImageSet) -> Entry:
-        from oodbench.rank.metrics import equal_size
-        from oodbench.store.payload import unpack_table
-
-        id_entry, ood_entry = self._scores(self.keys.test), self._scores(ood)
-        id_scores = id_entry.parse("scores.parquet", unpack_table)
-        ood_scores = ood_entry.parse("scores.parquet", unpack_table)
-        counts = self.keys.count(self.keys.test), self.keys.count(ood)
-        id_index, ood_index = equal_size(*counts, EQUAL_SIZE_SEED)
-        scored = results(self.detector, id_scores, ood_scores, id_index, ood_index)
-        record: dict[str, JSON] = {
-            "pair": pair.name,
-            "in_dist": pair.in_dist,
-            "ood": pair.ood,
-            "detector": self.detector.name,
-            "title": self.detector.title,
-            "category": self.detector.category,
-            "cite": self.detector.cite,
-            "seed": self.job.seed,
-            "configuration": self.keys.configuration(ood),
-            "source": source_record(self.detector, self.keys.recipe),
-            "recipe": self.keys.recipe.name if self.keys.recipe else "",
-            "scale": self.keys.recipe.scale if self.keys.recipe else "",
-            "variant": self.keys.recipe.variant if self.keys.recipe else "",
-            "layers": self.layers,
-            "n": len(id_index),
-            "available": {"id": counts[0], "ood": counts[1]},
-            "reference": self.keys.train_subset if self.keys.compares else 0,
-            "notes": [
-                *fit_notes(self.keys),
-                *reference_notes(self.keys),
-                *(note for images in (self.keys.test, ood) for note in notes(self.keys, images)),
-                *chosen(self.detector, id_entry.record),
-            ],
-            "duplicates": [*duplicates(self.keys, ood)],
-            "scores": scored,
-            "score_order": list(scored),
-            "diagnostics": self._diagnostics(ood),
-            "cost": cost(self.keys),
-        }
-        return self.store.write(key, {}, record)
-
-    @property
-    def layers(self) -> int:
-        """Depth of a hierarchical model, 0 where there is none."""
-        return int(getattr(self.detector, "layers", 0))
-
-    def _diagnostics(self, ood: ImageSet) -> dict[str, JSON]:
-        if type(self.detector).diagnose is Detector.diagnose:
-            return {}
-        found: dict[str, JSON] = {}
-        for name, images in (("id_test", self.keys.test), ("ood_test", ood)):
-            measured = self._measurement(images, self.keys.subset(images))
-            found[name] = self._diagnose(images, measured)
-        if self.detector.diagnose_training:
-            train = self._measurement(self.keys.train, self.keys.train_subset)
-            found["id_train"] = self._diagnose(self.keys.train, train)
-        return found
-
-    def _labels(self, images: ImageSet, entry: Entry) -> dict[str, np.ndarray]:
-        """Labels of the measured ID images under ``label``, where the detector may have them."""
-        own = images is self.keys.test or images is self.keys.train
-        if not own or images.labels is None or self.detector.category not in WITH_LABELS:
-            return {}
-        from oodbench.store.payload import unpack_table
-
-        index = entry.parse("statistics.parquet", unpack_table)["index"]
-        labels = images.labels[index.astype(int)]
-        return {"label": self.keys.numbered(labels, self.keys.recipe)}
-
-    def _diagnose(self, images: ImageSet, entry: Entry) -> dict[str, JSON]:
-        from oodbench.store.payload import unpack_tensors
-
-        totals = {}
-        if "totals.safetensors" in cast("Mapping[str, JSON]", entry.record["files"]):
-            stored = entry.parse("totals.safetensors", unpack_tensors)
-            totals = {name: value.numpy() for name, value in stored.items()}
-        known = self._statistics(entry) | self._labels(images, entry)
-        return self.detector.diagnose(known, totals, self.keys.test.shape)

@@ -9,12 +9,13 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
+from oodbench.declare.layouts import METRICS
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import StoreError
-from oodbench.flow.keys import subset_indices
+from oodbench.flow.resolved_job import subset_indices
 from oodbench.leaderboards.compared_images import Compared
 from oodbench.leaderboards.paired_tests import PairedScores
-from oodbench.leaderboards.rows import METRICS, Group
+from oodbench.leaderboards.rows import Group
 from oodbench.report.curves import area, histogram, roc_curve, simplified
 from oodbench.report.steps import Steps
 from oodbench.report.thumbnails import Found, Thumbnails, shown_name

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oodbench.canonical_json import JSON
+from oodbench.declare.layouts import METRICS
 from oodbench.leaderboards.board import TRIVIAL, Board, Place
-from oodbench.leaderboards.rows import METRICS, Cell, Group
+from oodbench.leaderboards.rows import Cell, Group
 from oodbench.leaderboards.significance_marks import Family, Where, verdict
 from oodbench.leaderboards.stored_groups import recipe_label
 from oodbench.tables.general import leaders

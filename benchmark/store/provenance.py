@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -61,3 +63,11 @@ def commit() -> str | None:
 
     head = git("rev-parse", "HEAD")
     return f"{head}-dirty" if head and git("status", "--porcelain", "-uno") else head
+
+
+def peak_memory_mb(device: str) -> float:
+    """Peak memory so far: of the GPU where one is used, else of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -14,8 +14,8 @@ from functools import partial
 from typing import cast
 
 from oodbench.canonical_json import JSON
+from oodbench.flow.bench import Bench
 from oodbench.flow.executors.local import in_turn, raise_failures
-from oodbench.flow.keys import Bench
 from oodbench.flow.perform import HeldOut, Outcome, perform, score_held_out
 from oodbench.flow.plan import Job
 from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd

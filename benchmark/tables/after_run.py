@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from oodbench.leaderboards.rows import METRICS, Group, Row, category_legend, category_tag, titled
+from oodbench.declare.layouts import METRICS
+from oodbench.leaderboards.rows import Group, Row, category_legend, category_tag, titled
 from oodbench.tables.render.console import Boxed
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oodbench.declare.layouts import Column
+from oodbench.declare.layouts import METRICS, Column
 from oodbench.leaderboards.board import Board, BoardRow, mean_ranks, shared_id_models
-from oodbench.leaderboards.rows import METRICS, category_legend, category_tag
+from oodbench.leaderboards.rows import category_legend, category_tag
 from oodbench.leaderboards.significance_marks import ALPHA, Family, Where, verdict
 from oodbench.tables.extra_columns import Extra
 from oodbench.tables.images import Compared, image_notes, size_note

@@ -19,9 +19,11 @@ from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.detect.detector import Detector
 from oodbench.detect.entitlement import check_recipe
 from oodbench.errors import ConfigError, PluginError
-from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.bench import Bench
+from oodbench.flow.keys import configuration, measure_key, score_key
 from oodbench.flow.perform import perform
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.progress import Progress
 from oodbench.store.store import Store
 
@@ -99,13 +101,13 @@ def test_a_run_says_what_was_chosen_and_where(tmp_path: Path) -> None:
     note = entry.record["notes"][-1]  # type: ignore[index]
     assert str(note).startswith("ODIN, validated: ODIN T=")
     assert str(note).endswith(", chosen on flower@resize test")
-    keys = JobKeys(bench, job({"max_images": 100}))
-    other = JobKeys(bench, job({"max_images": 100, "validation": {"name": "china@resize"}}))
+    keys = ResolvedJob(bench, job({"max_images": 100}))
+    other = ResolvedJob(bench, job({"max_images": 100, "validation": {"name": "china@resize"}}))
     # The set decides on scores, not on what is measured.
-    assert keys.measure_key(keys.test) == other.measure_key(other.test)
-    assert keys.score_key(keys.test) != other.score_key(other.test)
+    assert measure_key(keys, keys.test) == measure_key(other, other.test)
+    assert score_key(keys, keys.test) != score_key(other, other.test)
     ood = keys.ood(get_pair("digits-photos"))
-    assert keys.configuration(ood) != other.configuration(ood)
+    assert configuration(keys, ood) != configuration(other, ood)
 
 
 def test_the_id_set_through_steps_may_be_the_validation_set(tmp_path: Path) -> None:
@@ -113,11 +115,11 @@ def test_the_id_set_through_steps_may_be_the_validation_set(tmp_path: Path) -> N
     changes: dict[str, JSON] = {"validation": {"name": "@invert", "split": "train"}}
     (entry,) = perform(bench, job({**changes, "max_images": 100})).entries
     assert str(entry.record["notes"][-1]).endswith(", chosen on digits@invert train")  # type: ignore[index]
-    keys = JobKeys(bench, job(changes))
+    keys = ResolvedJob(bench, job(changes))
     assert keys.validation is not None
     np.testing.assert_array_equal(keys.validation.images, 255 - keys.train.images)
     assert keys.validation_subset == 0
-    capped = JobKeys(bench, job({"validation": {"name": "photos@invert", "split": "train"}}))
+    capped = ResolvedJob(bench, job({"validation": {"name": "photos@invert", "split": "train"}}))
     assert (len(capped.validation or ()), capped.validation_subset) == (18_360, 10_000)
 
 

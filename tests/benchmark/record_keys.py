@@ -26,8 +26,10 @@ from oodbench.datasets.pairs import get_pair
 from oodbench.declare.recipes import recipe_files, resolve
 from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
-from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.bench import Bench
+from oodbench.flow.keys import configuration, fit_keys, measure_key, run_key, score_key
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.progress import Progress
 from oodbench.store.store import Store
 
@@ -60,18 +62,18 @@ def job_keys(cache: Path) -> Iterator[tuple[str, list[str]]]:
             for seed in (0, 1):
                 pair = get_pair(pair_name)
                 job = Job(parse_detector(name), pair.in_dist, (pair,), "smoke", seed)
-                keys = JobKeys(bench, job)
+                keys = ResolvedJob(bench, job)
                 if not keys.detector.environment():
                     yield f"job {name} {pair_name} {seed}", _of_job(keys)
 
 
-def _of_job(keys: JobKeys) -> list[str]:
-    ood = keys.ood(keys.job.pairs[0])
+def _of_job(keys: ResolvedJob) -> list[str]:
+    ood = keys.ood(keys.pairs[0])
     measured = [(keys.test, keys.subset(keys.test)), (ood, keys.subset(ood)), *keys.compared()]
-    found = [key.digest for key in (keys.fit_keys() if keys.has_fit else [])]
-    found += [keys.measure_key(images, subset).digest for images, subset in measured]
-    found += [keys.score_key(keys.test).digest, keys.score_key(ood).digest]
-    return [*found, keys.run_key(ood).digest, keys.configuration(ood)]
+    found = [key.digest for key in (fit_keys(keys) if keys.has_fit else [])]
+    found += [measure_key(keys, images, subset).digest for images, subset in measured]
+    found += [score_key(keys, keys.test).digest, score_key(keys, ood).digest]
+    return [*found, run_key(keys, ood).digest, configuration(keys, ood)]
 
 
 def sweep_keys(cache: Path) -> Iterator[tuple[str, list[str]]]:
@@ -85,7 +87,7 @@ def sweep_keys(cache: Path) -> Iterator[tuple[str, list[str]]]:
     for number, overrides in enumerate(changes):
         for name in ("vanilla-hvae", "glow"):
             job = Job(parse_detector(name), pair.in_dist, (pair,), "smoke", 0, overrides=overrides)
-            yield f"sweep {name} {number}", _of_job(JobKeys(bench, job))
+            yield f"sweep {name} {number}", _of_job(ResolvedJob(bench, job))
 
 
 def recorded() -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from oodbench.canonical_json import JSON
 from oodbench.declare.layout_files import find_layout
 from oodbench.declare.layouts import Column, Row
 from oodbench.errors import OodbenchError, StoreError
-from oodbench.flow.keys import subset_indices
+from oodbench.flow.resolved_job import subset_indices
 from oodbench.leaderboards.board import make_board, mean_ranks
 from oodbench.leaderboards.head_to_head import compare_runs, comparison_json, comparison_text
 from oodbench.leaderboards.paired_tests import PairedScores, paired_seeds, seed_difference

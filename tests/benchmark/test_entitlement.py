@@ -18,10 +18,12 @@ from oodbench.declare.recipes import Recipe, find_recipe, resolve
 from oodbench.detect.detector import Detector, FitContext
 from oodbench.detect.entitlement import check_disjoint, check_recipe, handed, labels_for
 from oodbench.errors import ConfigError, DataError, PluginError
+from oodbench.flow.bench import Bench
 from oodbench.flow.fit import make_fit
-from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.keys import configuration, fit_key, fit_keys
 from oodbench.flow.perform import perform
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.models.classifiers.config import ClassifierConfig
 from oodbench.progress import Progress
 from oodbench.store.store import Store
@@ -87,10 +89,10 @@ def test_fit_reaches_labels_only_in_the_categories_that_have_them(
     store, progress = Store(tmp_path / "store"), Progress("quiet")
     bench = Bench(store, DataPlaces((), tmp_path / "cache"), progress, "cpu")
     job = Job(parse_detector("mean-intensity"), "digits", (get_pair("digits-photos"),), "smoke", 0)
-    keys = JobKeys(bench, job)
+    keys = ResolvedJob(bench, job)
     keys.detector = Mine()
     (fit,) = keys.fits
-    make_fit(keys, keys.fit_key(fit), fit)
+    make_fit(keys, fit_key(keys, fit), fit)
     assert keys.train.labels is not None
     assert holds(tuple(caught), keys.train.labels) == (category in ("labels", "prior"))
     ood = keys.ood(get_pair("digits-photos"))
@@ -180,7 +182,7 @@ def test_what_reaches_a_model_in_training(tmp_path: Path, monkeypatch: pytest.Mo
         assert not outcome.failures
         assert len(given) == 2
         assert {*given[0]} - {"images"} == extra
-    keys = JobKeys(bench, Job(parse_detector("max-softmax"), "digits", (pair,), "smoke", 0))
+    keys = ResolvedJob(bench, Job(parse_detector("max-softmax"), "digits", (pair,), "smoke", 0))
     ood = {image.tobytes() for image in keys.ood(pair).images}
     shown = {i.numpy().tobytes() for step in given for n in ("images", "outliers") for i in step[n]}
     assert not shown & ood
@@ -227,7 +229,7 @@ def test_a_blurred_copy_under_another_name_is_a_copy(tmp_path: Path) -> None:
     request = parse_detector("odin-validated@classifier-D")
     for name, refused in (("two", False), ("copy", True)):
         pair = Pair(f"digits-{name}", "digits", f"{tmp_path / name}.npz@blur(0.5)")
-        keys = JobKeys(bench, Job(request, "digits", (pair,), "smoke", 0, changes))
+        keys = ResolvedJob(bench, Job(request, "digits", (pair,), "smoke", 0, changes))
         if not refused:
             assert len(keys.ood(pair))
             continue
@@ -250,15 +252,15 @@ def test_a_pair_whose_ood_set_is_the_outliers_is_refused(tmp_path: Path) -> None
 def test_labels_and_outliers_are_in_the_key_of_a_fit(tmp_path: Path) -> None:
     bench = Bench(Store(tmp_path / "s"), DataPlaces((), tmp_path / "c"), Progress("quiet"), "cpu")
     pair = get_pair("digits-photos")
-    keys = JobKeys(bench, Job(parse_detector("max-softmax"), "digits", (pair,), "smoke", 0))
-    before, ood = keys.fit_keys(), keys.ood(pair)
-    configuration = keys.configuration(ood)
+    keys = ResolvedJob(bench, Job(parse_detector("max-softmax"), "digits", (pair,), "smoke", 0))
+    before, ood = fit_keys(keys), keys.ood(pair)
+    setting = configuration(keys, ood)
     assert keys.train.labels is not None
     keys.train = replace(keys.train, labels=9 - keys.train.labels)
-    assert keys.fit_keys() != before
-    assert keys.configuration(ood) != configuration
+    assert fit_keys(keys) != before
+    assert configuration(keys, ood) != setting
     # Members of an ensemble are the fits of the single classifier.
     job = Job(parse_detector("deep-ensemble"), "digits", (pair,), "smoke", 0)
-    members = JobKeys(bench, job).fit_keys()
+    members = fit_keys(ResolvedJob(bench, job))
     assert len(members) == 2
     assert before[0] in members

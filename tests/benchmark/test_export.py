@@ -21,9 +21,10 @@ from oodbench.deploy.exporting import MANIFEST, export_detector, threshold_at
 from oodbench.deploy.scoring import TrainedDetector
 from oodbench.detect.detector import DETECTORS
 from oodbench.errors import DataError, OodbenchError, PluginError, StoreError
-from oodbench.flow.keys import Bench, subset_indices
+from oodbench.flow.bench import Bench
 from oodbench.flow.perform import perform
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import subset_indices
 from oodbench.progress import Progress
 from oodbench.store.payload import unpack_table
 from oodbench.store.store import Store

@@ -20,8 +20,10 @@ from oodbench.declare.recipes import recipe_files, resolve
 from oodbench.declare.settings import Measuring, Training
 from oodbench.detect.detector import DETECTORS, _adopt
 from oodbench.errors import OodbenchError
-from oodbench.flow.keys import Bench, JobKeys
+from oodbench.flow.bench import Bench
+from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.progress import Progress
 from oodbench.seeding import training_split
 from oodbench.store.store import Store
@@ -136,20 +138,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> DataPlaces:
 
 
 def evaluation(places: DataPlaces, bench: Bench | None = None, name: str = "dose-hvae",
-               **more: object) -> JobKeys:  # fmt: skip
+               **more: object) -> ResolvedJob:  # fmt: skip
     job = Job(parse_detector(name), "digits", (get_pair("digits-photos"),), "smoke", 0)
     bench = bench or Bench(Store(places.cache / "store"), places, Progress("quiet"), "cpu")
-    return JobKeys(bench, replace(job, **more))  # type: ignore[arg-type]
+    return ResolvedJob(bench, replace(job, **more))  # type: ignore[arg-type]
 
 
-def keys(found: JobKeys) -> list[str]:
+def keys(found: ResolvedJob) -> list[str]:
     """Digests of fits, measurement, scores and run."""
-    ood = found.ood(found.job.pairs[0])
-    return [key.digest for key in (*found.fit_keys(), found.measure_key(found.test),
-                                   found.score_key(ood), found.run_key(ood))]  # fmt: skip
+    ood = found.ood(found.pairs[0])
+    return [key.digest for key in (*fit_keys(found), measure_key(found, found.test),
+                                   score_key(found, ood), run_key(found, ood))]  # fmt: skip
 
 
-def all_differ(a: JobKeys, b: JobKeys) -> bool:
+def all_differ(a: ResolvedJob, b: ResolvedJob) -> bool:
     return not set(keys(a)) & set(keys(b))
 
 
@@ -172,7 +174,7 @@ def test_what_must_change_every_key(places: DataPlaces, name: str) -> None:
     other.test = ImageSet("digits", "test", test, fingerprint(test, ()))
     assert keys(other)[-3] != keys(base)[-3]
     assert keys(other)[-1] != keys(base)[-1]
-    assert other.fit_keys() == base.fit_keys()
+    assert fit_keys(other) == fit_keys(base)
 
 
 def test_a_revision_changes_what_it_is_the_revision_of(
@@ -223,8 +225,8 @@ def test_a_revision_of_measurements_is_not_inherited_with_another_measurement() 
 def test_fewer_training_images_are_measured_where_no_score_compares_with_them(
     places: DataPlaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oodbench.flow.keys.COMPARED_IMAGES", 300)
-    monkeypatch.setattr("oodbench.flow.keys.DIAGNOSED_IMAGES", 100)
+    monkeypatch.setattr("oodbench.flow.resolved_job.COMPARED_IMAGES", 300)
+    monkeypatch.setattr("oodbench.flow.resolved_job.DIAGNOSED_IMAGES", 100)
     calibrated, plain = evaluation(places, name="dose-hvae"), evaluation(places, name="glow")
     assert [found.train_subset for found in (calibrated, plain)] == [300, 100]
     ((images, size),) = plain.compared()
@@ -237,7 +239,7 @@ def test_what_a_score_compares_with_does_not_depend_on_a_test_set(
 ) -> None:
     base, other = evaluation(places, name=name), evaluation(places, name=name)
     other.test = other.test.subset(np.arange(40))
-    found = [keys.measure_key(keys.train, keys.train_subset).digest for keys in (base, other)]
+    found = [measure_key(keys, keys.train, keys.train_subset).digest for keys in (base, other)]
     assert found[0] == found[1]
     assert base.train_subset == len(base.train) == 1297
     limited = {"measure": {"max_images": 120}}

@@ -98,7 +98,8 @@ def test_ties_and_collapsed_scores_are_flagged_in_the_table(distinct: int, mark:
     row = Row("p", "Detector", "S", "", "unsupervised", (0,), 500, {}, distinct, ())
     assert row.mark == mark
     cell = evaluate(np.arange(9.0), np.arange(9.0), resamples=5).auroc
-    from oodbench.leaderboards.rows import METRICS, Cell
+    from oodbench.declare.layouts import METRICS
+    from oodbench.leaderboards.rows import Cell
 
     cells = {m: Cell(100 * cell.value, 100 * cell.low, 100 * cell.high, None, 1) for m in METRICS}
     row = Row("p", "Detector", "S", "", "unsupervised", (0,), 500, cells, distinct, ())

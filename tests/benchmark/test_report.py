@@ -239,7 +239,7 @@ def test_the_pictures_are_the_extreme_images_of_the_score(
 def test_a_measured_subset_names_the_images_of_the_whole_split(
     embedded_sets: Sets, page: Page
 ) -> None:
-    from oodbench.flow.keys import subset_indices
+    from oodbench.flow.resolved_job import subset_indices
 
     found = detail_of(page, "mean-intensity")["scores"]["score"]["pictures"]["id"]  # type: ignore[index]
     measured = set(subset_indices(len(embedded_sets[0]), 90).tolist())

@@ -25,10 +25,12 @@ from oodbench.datasets.pairs import make_pair
 from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.errors import ConfigError
 from oodbench.figures.sweeps import sweep_figure
+from oodbench.flow.bench import Bench, BusyError
 from oodbench.flow.executors.local import in_turn, run_jobs
-from oodbench.flow.keys import Bench, BusyError, JobKeys
+from oodbench.flow.keys import run_key
 from oodbench.flow.perform import HeldOut
 from oodbench.flow.plan import DetectorRequest, Job
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.leaderboards.rows import Group
 from oodbench.models.hierarchical.allocation import allocate
 from oodbench.progress import Progress
@@ -168,12 +170,12 @@ def test_kl_active_units_and_the_criterion(finished: Finished, found: list[Swept
 def test_held_out_images_are_those_that_no_fit_sees(finished: Finished) -> None:
     places = find_places((), str(finished.store.storage.location))
     job = Job(DetectorRequest("vanilla-hvae", "D3-dense"), "digits", (), "smoke", 0)
-    keys = JobKeys(Bench(finished.store, places), job)
+    keys = ResolvedJob(Bench(finished.store, places), job)
     used, left = training_split(len(keys.train), 512)
     assert sorted([*used, *left]) == list(range(len(keys.train)))
     assert np.array_equal(keys.held_out.images, keys.train.images[left])
     all_seen = Job(DetectorRequest("vanilla-hvae", "D2"), "digits", (), "small", 0)
-    assert JobKeys(Bench(finished.store, places), all_seen).held_out.split == "test"
+    assert ResolvedJob(Bench(finished.store, places), all_seen).held_out.split == "test"
 
 
 # ---------------------------------------------------------------------- choices
@@ -428,8 +430,8 @@ def test_a_locked_job_waits_for_last_and_is_then_waited_for(
         Job(DetectorRequest(name), "digits", (pair,), "smoke", 0)
         for name in ("mean-intensity", "pixel-variance")
     )
-    keys = [JobKeys(bench, job) for job in (first, second)]
-    runs: list[Key] = [k.run_key(k.ood(pair)) for k in keys]
+    keys = [ResolvedJob(bench, job) for job in (first, second)]
+    runs: list[Key] = [run_key(k, k.ood(pair)) for k in keys]
     order = list[bool]()
 
     def release_after_the_other(locked: threading.Event) -> None:

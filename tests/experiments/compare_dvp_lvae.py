@@ -20,7 +20,7 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import find_places
-from oodbench.flow.keys import Bench
+from oodbench.flow.bench import Bench
 from oodbench.flow.perform import Learned, learn
 from oodbench.flow.plan import DetectorRequest, Job, column_name
 from oodbench.progress import Progress

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from oodbench.errors import OodbenchError
-from oodbench.flow.keys import Bench, BusyError
+from oodbench.flow.bench import Bench, BusyError
 from oodbench.flow.perform import Outcome, perform
 from oodbench.flow.plan import Job
 
