@@ -67,7 +67,8 @@ class ResNetBackbone(Backbone):
 
     def __init__(self, config: ResNetwork, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        from torchvision.models.resnet import BasicBlock, ResNet
+        with torch.device("cpu"):  # torch 2.6 cannot import it on the device "meta"
+            from torchvision.models.resnet import BasicBlock, ResNet
 
         network = ResNet(BasicBlock, list(config.blocks), num_classes=1)
         stem = nn.Conv2d(shape[0], 64, 3, config.stem_stride, 1, bias=False)
@@ -96,7 +97,8 @@ class DenseNetBackbone(Backbone):
 
     def __init__(self, config: DenseNetwork, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        from torchvision.models import DenseNet
+        with torch.device("cpu"):  # torch 2.6 cannot import it on the device "meta"
+            from torchvision.models import DenseNet
 
         halvings = len(config.blocks) - 1 + (config.stem_stride == 2)
         if min(shape[1:]) >> halvings < 1:
