@@ -1,8 +1,9 @@
-"""HVK: the likelihood ratio LLR>k with the published models, and who chose k.
+"""HVK: the likelihood ratio LLR>k with models as published, and who chose k.
 
 Havtorn et al., ICML 2021 (arXiv 2102.08248): LLR>k = L − L>k with S importance samples in L and one
-in L>k; a bottom-up HVAE on binarised grey images, BIVA on colour images.  The paper reports the k
-that does best on each pair (LLR>1 and LLR>2).  Here every fixed k is a score of its own; `LLR>k id`
+in L>k; a bottom-up HVAE on binarised grey images, BIVA on colour images: of 10 layers in the paper,
+whose sizes are not public, of 3 here.  The paper reports the k that does best on each pair (LLR>1
+and LLR>2).  Here every fixed k is a score of its own; `LLR>k id`
 takes the k that training images choose, and `LLR>k best` the one with the best AUROC, which is an
 oracle.  Higher = more OOD.
 Cost per image: S encoder and decoder passes, and L − 1 decoder passes.
@@ -24,7 +25,7 @@ BY_ID, BEST = "LLR>k id", "LLR>k best"
 
 @register("hvk", cite="arXiv 2102.08248", title="HVK")
 class HVK(HierarchicalVAE):
-    """The published models and scores."""
+    """The published scores; on grey images the published model too."""
 
     recipe_variant = "hvk-published"
     cost = "S (e + g) + (L − 1) g"

@@ -217,20 +217,22 @@ def _materialise(
     raw, target = source.found.read(), source.target
     if wanted.classes:
         raw = keep_classes(raw, wanted, source.classes or raw.classes)
-    steps = list(source.chain)
+    steps, note = list(source.chain), raw.note
     if raw.final and source.default:
-        steps = _after_default(source.default, source.chain, wanted)
         assert isinstance(raw.images, np.ndarray)
         held = raw.images.shape[1:3]
-        if target is not None and held != target[1:]:
+        fits = target is None or held == target[1:]
+        steps, unknown = _after_default(source.default, source.chain, wanted, fits)
+        note = "; ".join(filter(None, (note, unknown)))
+        if target is not None and not fits:
             raise DataError(
                 f"{wanted}: the prepared array is {held[0]}×{held[1]};"
                 f" {target[1]}×{target[2]} needs the native images"
             )
     if isinstance(raw.images, np.ndarray) and not steps:
-        return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, raw.note
+        return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, note
     images = _transformed(raw, steps, wanted, target, split)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, raw.note
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, note
 
 
 def _check_room(wanted_bytes: int, name: DatasetName) -> None:
@@ -243,14 +245,22 @@ def _check_room(wanted_bytes: int, name: DatasetName) -> None:
         )
 
 
-def _after_default(default: Sequence[str], chain: Sequence[str], wanted: DatasetName) -> list[str]:
-    """What is left to do on an array that already went through the default variant."""
+def _after_default(
+    default: Sequence[str], chain: Sequence[str], wanted: DatasetName, fits: bool
+) -> tuple[list[str], str]:
+    """What is left to do on an array that already went through the default variant, and a note.
+
+    Where it is of the size wanted (`fits`), resizing it changes nothing, whatever made it so.
+    """
     sizing = [[s for s in steps if step_name(s) in SIZING] for steps in (default, chain)]
+    note = ""
     if sizing[0][:1] != sizing[1][:1]:
-        raise DataError(
-            f"{wanted}: the prepared array already went through {sizing[0][0]!r};"
-            f" {(sizing[1] or ['its absence'])[0]!r} needs the native images"
-        )
+        if not (fits and sizing[1][:1] == ["resize"]):
+            raise DataError(
+                f"{wanted}: the prepared array already went through {sizing[0][0]!r};"
+                f" {(sizing[1] or ['its absence'])[0]!r} needs the native images"
+            )
+        note = "an array of this size, taken as it is: resized or cropped is not known"
     # Undo the default's inversion, then do what was asked for; two inversions are none.
     left: list[str] = []
     undo = [s for s in default if s == "invert"]
@@ -259,7 +269,7 @@ def _after_default(default: Sequence[str], chain: Sequence[str], wanted: Dataset
             left.pop()
         else:
             left.append(step)
-    return left
+    return left, note
 
 
 def _transformed(

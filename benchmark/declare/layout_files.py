@@ -21,8 +21,8 @@ from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import ConfigError, UnknownNameError, nearest
 
 SELECT_KEYS = {
-    "pair", "detector", "recipe", "layers", "score", "metric", "side", "diagnostic", "index",
-    "model", "paper_score", "paper_metric",
+    "pair", "detector", "recipe", "recipe_prefix", "layers", "score", "metric", "side",
+    "diagnostic", "index", "model", "paper_score", "paper_metric",
 }  # fmt: skip
 SHARED_KEYS = {"select", "stubs", "columns", "rows"}
 TABLE_KEYS = {"name", "title", "source", "reference", "notes", "spread", "blocks", "undefined"}

@@ -2,9 +2,12 @@
 
 A layout is a tree of blocks.  A block with `blocks` sets them side by side; the others have rows
 and columns.  The number of a cell is what its `select` asks for: the settings of the layout, of
-its blocks, of its row (group) and of its columns, merged in that order.
+its blocks, of its row (group) and of its columns, merged in that order; a `recipe_prefix` stands
+before the recipe: where columns say for which images a recipe is (F3), rows say of which family it
+is (lvae-).
 
     select keys   pair, detector, recipe, layers, score, metric       a metric of a run, percent
+                  recipe_prefix
                   side (id_train, id_test, ood_test), diagnostic, index   a diagnostic of a run
                   model, paper_score, paper_metric                    the number in the papers
 """
@@ -19,6 +22,13 @@ Select: TypeAlias = Mapping[str, str | int]
 
 #: Metrics by name, in the order of tables.
 METRICS = ("auroc", "auprc", "fpr80", "fpr95")
+
+
+def merged(*selects: Select) -> Select:
+    """What a cell asks for: later settings over earlier ones, the prefix put before the recipe."""
+    query = {key: value for select in selects for key, value in select.items()}
+    prefix = query.pop("recipe_prefix", "")
+    return query | {"recipe": f"{prefix}{query['recipe']}"} if "recipe" in query else query
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Block:
         for block in self.basic():
             for row in block.rows:
                 if row.kind == "numbers":
-                    yield from ({**block.select, **row.select, **c.select} for c in block.leaves)
+                    yield from (merged(block.select, row.select, c.select) for c in block.leaves)
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,9 @@ def resolve(
     for top in (overlays[variant], overrides or {}):
         if not isinstance(top, Mapping):
             raise ConfigError(f"{recipe.name}: variant {variant!r} must be a mapping")
-        check_known(top, set(sections), f"{recipe.name}: variant {variant}")
+        check_known(top, {*sections, "note"}, f"{recipe.name}: variant {variant}")
+        if not isinstance(top.get("note", ""), str):
+            raise ConfigError(f"{recipe.name}: 'note' must be a text, not {shown(top['note'])}")
         sections = {key: overlay(sections[key], top.get(key, {})) for key in sections}
     where = f"recipe {recipe.name}, scale {scale}"
     model = MODELS.get(recipe.model)
@@ -274,8 +276,15 @@ def resolve(
         config=cast("ModelConfig", validate(model, sections["model"], f"{where}: model")),
         training=cast("Training", validate(Training, sections["training"], f"{where}: training")),
         measure=cast("Measuring", validate(Measuring, sections["measure"], f"{where}: measure")),
-        note=recipe.note,
+        note=variant_note(recipe, scale, variant),
     )
+
+
+def variant_note(recipe: RecipeFile, scale: str, variant: str) -> str:
+    """The note of a recipe, then that of the variant, each one line."""
+    overlays = cast("Mapping[str, JSON]", recipe.scales[scale].get("variants", {}))
+    own = cast("Mapping[str, JSON]", overlays.get(variant) or {}).get("note", "")
+    return " ".join([recipe.note, *str(own).split()]).strip()
 
 
 def _set(**numbers: int) -> dict[str, JSON]:

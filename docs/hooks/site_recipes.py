@@ -7,7 +7,14 @@ from typing import cast
 
 from site_text import cell, doc_of, escaped, prose, table
 
-from oodbench.declare.recipes import MODELS, Recipe, RecipeFile, recipe_files, resolve
+from oodbench.declare.recipes import (
+    MODELS,
+    Recipe,
+    RecipeFile,
+    recipe_files,
+    resolve,
+    variant_note,
+)
 
 SCALES = {
     "paper": "as published; wants a GPU",
@@ -79,4 +86,8 @@ def _source(recipe: RecipeFile) -> str:
         prose(" ".join(recipe.source.split())),
         "",
     ]
+    notes = [
+        variant_note(recipe, scale, name) for scale in recipe.scales for name in recipe.variants
+    ]
+    lines += [f"Under its tables: {prose(note)}\n" for note in dict.fromkeys(notes) if note]
     return "\n".join(lines)

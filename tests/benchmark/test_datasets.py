@@ -260,6 +260,17 @@ def test_a_prepared_array_cannot_be_made_larger(places: DataPlaces) -> None:
         load("celeba@resize", "test", places, like=(3, 64, 64))
 
 
+def test_a_prepared_array_of_the_right_size_is_resized_already_and_a_note_says_so(
+    places: DataPlaces,
+) -> None:
+    images = pixels(5, 32, 32, 3)
+    np.savez(places.folders[0] / "lfwpeople-test.npz", images=images)
+    asked = load("lfwpeople@resize", "test", places)
+    np.testing.assert_array_equal(asked.images, images.transpose(0, 3, 1, 2))
+    assert "resized or cropped is not known" in asked.note
+    assert "not known" not in load("lfwpeople", "test", places).note
+
+
 # ---------------------------------------------------------------------- archives of ours
 def png_bytes(array: np.ndarray) -> bytes:
     file = io.BytesIO()

@@ -48,7 +48,9 @@ def test_every_recipe_that_ships_resolves(name: str, scale: str, variant: str) -
     ("name", "dims"),
     [("F3", [16, 8, 4]), ("F5", [32, 24, 16, 8, 4]), ("C3", [128, 64, 32]),
      ("C5", [128, 64, 32, 28, 24]), ("N3", [64, 32, 16]), ("lvae-F3", [16, 8, 4]),
-     ("lvae-C3", [128, 64, 32]), ("biva-F3", [16, 8, 4]), ("biva-C3", [128, 64, 32])],
+     ("lvae-C3", [128, 64, 32]), ("biva-F3", [16, 8, 4]), ("biva-C3", [128, 64, 32]),
+     ("lvae-F5", [32, 24, 16, 8, 4]), ("biva-F5", [32, 24, 16, 8, 4]), ("lvae-N3", [64, 32, 16]),
+     ("biva-N3", [64, 32, 16])],
 )  # fmt: skip
 def test_published_latents(name: str, dims: list[int]) -> None:
     recipe = resolve(find_recipe(name), "paper", find_recipe(name).variants[0])
@@ -73,8 +75,7 @@ def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, n
     assert default_recipe(in_dist, shape, "vanilla", scale).name == name
     for model in ("lvae", "biva"):
         for variant in (model, f"informative-{model}"):
-            own = f"{model}-{'C3' if name == 'N3' else name}"
-            assert default_recipe(in_dist, shape, variant, scale).name == own
+            assert default_recipe(in_dist, shape, variant, scale).name == f"{model}-{name}"
 
 
 def test_no_recipe_for_a_shape_says_which_there_are() -> None:
@@ -134,6 +135,30 @@ def test_only_fits_whose_settings_changed_their_meaning_have_another_key() -> No
     paper = resolve(find_recipe("lr-pixelcnn-F"), "paper", "lr-pixelcnn-m0.1-l10")
     assert paper.training.clip is None
     assert "settings_revision" not in paper.fit_parts()
+
+
+@pytest.mark.parametrize("name", ["F3", "F5", "C3", "C5", "N3"])
+def test_baselines_have_the_importance_samples_of_the_paper(name: str) -> None:
+    """Li et al., Appendix F: 1,000 for HVAE, LVAE and BIVA, none for their own model."""
+    variants = {"hvk": "", "lvae": "lvae-", "biva": "biva-"} if name != "C5" else {"hvk": ""}
+    for variant, prefix in variants.items():
+        found = resolve(find_recipe(f"{prefix}{name}"), "paper", variant)
+        assert found.measure.importance_samples == 1000
+        informative = f"informative-{variant}" if prefix else "informative"
+        found = resolve(find_recipe(f"{prefix}{name}"), "paper", informative)
+        assert found.measure.importance_samples == 1
+
+
+def test_a_variant_may_have_a_note_of_its_own(tmp_path: Path) -> None:
+    biva = find_recipe("biva-C3")
+    for scale in biva.scales:
+        assert "10 layers in the paper" in resolve(biva, scale, "hvk-published").note
+        assert resolve(biva, scale, "biva").note == ""
+    body = scales(variants={"vanilla": {"note": "own"}, "hvk": {"note": 3}})
+    recipe = read_recipe(write(tmp_path, note="all", scales=body))
+    assert resolve(recipe, "small", "vanilla").note == "all own"
+    with pytest.raises(ConfigError, match="'note' must be a text, not 3"):
+        resolve(recipe, "small", "hvk")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from oodbench.declare.layouts import Block, Column, Layout, Row, Select
+from oodbench.declare.layouts import Block, Column, Layout, Row, Select, merged
 from oodbench.errors import ConfigError
 from oodbench.tables.layout.grid import (
     BLANK,
@@ -83,7 +83,7 @@ def fill_block(layout: Layout, block: Block, source: Source, title: str) -> Rows
             continue
         line = []
         for column in block.leaves:
-            query = {**block.select, **row.select, **column.select}
+            query = merged(block.select, row.select, column.select)
             fixed = layout.fixed(query)
             try:
                 found = fixed if fixed is not None else source.number(query)
