@@ -149,9 +149,9 @@ def _descend(
         parameters, settings.lr, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True
     )
     with torch.enable_grad(), _frozen(model.decoder):
-        for step in range(settings.steps):
+        for draw in noise.scopes([f"step{step}" for step in range(settings.steps)]):
             q = posterior()
-            eps = noise.scope(f"step{step}").normal("z", tuple(q.mean.shape[1:]))
+            eps = draw.normal("z", tuple(q.mean.shape[1:]))
             nll = -model.log_likelihood(images, q.mean + q.scale * eps)
             kl = kl_analytic(q, standard(tuple(q.mean.shape), q.mean)).sum(1)
             gradients = torch.autograd.grad((nll + kl).sum(), parameters)

@@ -1,7 +1,8 @@
 """Diagnosing stored fits: what the layers of a trained model carry; nothing is trained anew.
 
 The measures themselves come through the entry-point group ``oodbench.diagnostics``; a result is an
-entry of the store's stage ``diagnosis``, keyed by the fit, the images and the measure's revision.
+entry of the store's stage ``diagnosis``, keyed by the fit, the images and the revisions of the
+measures and of the noise.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, cast
 from oodbench.canonical_json import JSON
 from oodbench.declare.registry import Registry
 from oodbench.errors import ConfigError, DataError
+from oodbench.seeding import NOISE_REVISION, derive_seed
 from oodbench.store.store import Entry, Key, Store
 
 if TYPE_CHECKING:
@@ -117,6 +119,7 @@ class _Subject:
                 "images": self.test.fingerprint,
                 "train": self.train.fingerprint,
                 "subset": self.count,
+                "noise": NOISE_REVISION,
             },
         )
 
@@ -125,7 +128,7 @@ class _Subject:
         import torch
 
         from oodbench.flow.resolved_job import subset_indices
-        from oodbench.seeding import KeyedNoise, derive_seed
+        from oodbench.seeding import KeyedNoise
 
         indices = subset_indices(len(images), self.count)
         noise = KeyedNoise(derive_seed(STAGE, images.split), indices)
@@ -140,7 +143,6 @@ def _make(
     say: Callable[[str], None],
     key: Key,
 ) -> Entry:
-    from oodbench.seeding import derive_seed
     from oodbench.store.provenance import machine_record
 
     started, fit = time.monotonic(), subject.fit
@@ -167,7 +169,7 @@ def _make(
 
 # ---------------------------------------------------------------------- what is stored
 class StoredDiagnoses:
-    """Diagnoses of a store, found by run; those of most images where a fit has several."""
+    """Diagnoses of a store, found by run; of several, the newest draws and the most images."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -175,7 +177,7 @@ class StoredDiagnoses:
         for entry in store.entries(STAGE):
             fit = str(entry.parts["fit"])
             known = self._by_fit.get(fit)
-            if known is None or _images(entry) > _images(known):
+            if known is None or _rank(entry) > _rank(known):
                 self._by_fit[fit] = entry
 
     def of(self, run: Entry) -> Sequence[Row]:
@@ -194,8 +196,8 @@ class StoredDiagnoses:
             yield from cast("Sequence[str]", measure.parts["fits"])
 
 
-def _images(entry: Entry) -> int:
-    return int(cast(int, entry.record["images"]))
+def _rank(entry: Entry) -> tuple[int, int]:
+    return int(cast(int, entry.parts.get("noise", 0))), int(cast(int, entry.record["images"]))
 
 
 def rows_of(entry: Entry) -> Sequence[Row]:

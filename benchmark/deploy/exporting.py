@@ -27,6 +27,7 @@ import numpy as np
 from oodbench.canonical_json import JSON, canonical_json, digest
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.plan import DetectorRequest, Job, column_name, select_scores, simplified
+from oodbench.seeding import NOISE_REVISION
 
 if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
@@ -139,6 +140,7 @@ def _manifest(
         else [],
         "members": detector.members,
         "environment": dict(detector.environment()),
+        "noise": NOISE_REVISION if found.noisy else 0,
         "in_dist": {
             "name": found.test.name,
             "steps": list(found.name.variants),

@@ -28,9 +28,10 @@ from oodbench.datasets.duplicates import SIZE, image_hashes
 from oodbench.datasets.single_images import Loose, check_steps, fit_image, read_loose, steps_to
 from oodbench.datasets.sources.raw_images import as_images
 from oodbench.deploy.exporting import read_export
-from oodbench.detect.detector import DETECTORS, Detector
+from oodbench.detect.detector import DETECTORS, Detector, wants_noise
 from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
 from oodbench.flow.plan import column_name
+from oodbench.seeding import NOISE_REVISION
 
 if TYPE_CHECKING:
     import pandas
@@ -244,6 +245,11 @@ def _registered(manifest: Mapping[str, JSON], where: Path) -> Detector:
         raise ConfigError(
             f"{where}: {name!r} was exported with revision {revision} and has {cls.revision} here;"
             " export it again"
+        )
+    if wants_noise(cls) and manifest.get("noise") != NOISE_REVISION:
+        raise ConfigError(
+            f"{where}: {name!r} was exported with other random draws than are made here (revision"
+            f" {manifest.get('noise', 1)}, not {NOISE_REVISION}); export it again"
         )
     single = type(cls.__name__, (cls,), {"groups": {}, "__module__": cls.__module__})
     detector = cast(Detector, single())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON, digest
 from oodbench.detect.entitlement import WITH_LABELS, labels_for
+from oodbench.seeding import NOISE_REVISION
 from oodbench.store.store import Key
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def measure_key(job: ResolvedJob, images: ImageSet, subset: int = 0) -> Key:
     if environment:
         parts["environment"] = dict(environment)
     if job.noisy:
-        parts["seed"] = job.seed
+        parts |= {"seed": job.seed, "noise": NOISE_REVISION}
     return Key("measure", parts)
 
 
@@ -123,6 +124,8 @@ def configuration(job: ResolvedJob, ood: ImageSet) -> str:
         parts["reads"] = [job.source.name, job.source.revision]
     if job.has_fit:
         parts["train"] = job.train.fingerprint
+    if job.noisy:
+        parts["noise"] = NOISE_REVISION
     if job.validation is not None:
         parts["validation"] = job.validation.fingerprint
     if job.recipe is not None:

@@ -14,6 +14,7 @@ from oodbench.flow.measure import labels, measure, statistics, totals
 from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.flow.run_records import chosen, cost, duplicates, fit_notes, notes, reference_notes
 from oodbench.flow.score import scores
+from oodbench.seeding import NOISE_REVISION
 from oodbench.store.store import Entry
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def rank(job: ResolvedJob, pair: Pair, ood: ImageSet, scored: Sides, measured: S
         "category": job.detector.category,
         "cite": job.detector.cite,
         "seed": job.seed,
+        "noise": NOISE_REVISION if job.noisy else 0,
         "configuration": configuration(job, ood),
         "source": source_record(job.detector, job.recipe),
         "recipe": job.recipe.name if job.recipe else "",

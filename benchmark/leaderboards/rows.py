@@ -106,7 +106,7 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     """Groups in the order of first appearance, each by seed; a run met twice counts once.
 
     Of runs of the same names and seed those by older revisions (of detector, model, its settings,
-    metrics) are left out.
+    random numbers, metrics) are left out.
     """
     kept, older = _newest_revisions(entries)
     groups: dict[tuple[JSON, ...], Group] = {}
@@ -168,7 +168,8 @@ def _revisions(entry: Entry) -> tuple[int, ...]:
     parts = (source.get("detector"), source.get("model"), entry.parts["metrics"])
     found = [cast("Mapping[str, int]", part or {}) for part in parts]
     revisions = [part.get("revision", 0) for part in found]
-    return (*revisions, found[1].get("settings_revision", 0))
+    noise = cast(int, entry.record.get("noise", 0))
+    return (*revisions, found[1].get("settings_revision", 0), noise)
 
 
 def left_out_notes(groups: Iterable[Group]) -> list[str]:

@@ -35,7 +35,7 @@ from oodbench.models.dvp.pseudo_inputs import PseudoInput
 from oodbench.models.layers.branches import Branches
 from oodbench.models.layers.gaussian import Gaussian, kl_analytic, kl_sample, log_density
 from oodbench.models.layers.likelihoods import build_likelihood
-from oodbench.models.layers.noise import AtMeans, FreshNoise, Noise, Stacked
+from oodbench.models.layers.noise import AtMeans, FreshNoise, Noise, Stacked, scopes
 from oodbench.models.layers.weight_norm import Conv2d
 
 Draw = Literal["sample", "mode"]
@@ -270,9 +270,10 @@ class DVPVAE(nn.Module):
         batch = len(seen.x)
         total = torch.full((batch,), -math.inf, dtype=torch.float64, device=seen.x.device)
         chunk = max(1, ROWS // batch)
+        sources = scopes(noise, [f"s{s}" if s else "" for s in numbers])
         for start in range(0, len(numbers), chunk):
-            part = numbers[start : start + chunk]
-            draws = Stacked([noise if s == 0 else noise.scope(f"s{s}") for s in part])
+            part = sources[start : start + chunk]
+            draws = Stacked(part)
             rows = seen.repeated(len(part))
             u = self.draw_u(rows.r, draws)
             (trail,) = self.trails(rows, u, draws)

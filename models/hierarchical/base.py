@@ -25,7 +25,7 @@ from oodbench.models.hierarchical.witness_teacher import Witness
 from oodbench.models.layers.branches import Branches
 from oodbench.models.layers.gaussian import Gaussian
 from oodbench.models.layers.likelihoods import build_likelihood
-from oodbench.models.layers.noise import AtMeans, FreshNoise, Noise
+from oodbench.models.layers.noise import AtMeans, FreshNoise, Noise, scopes
 from oodbench.models.layers.weight_norm import initialising, weights_kept
 
 
@@ -213,8 +213,7 @@ class HierarchicalModel(nn.Module):
         known = self.known(x)
         total: Tensor | None = None
         with weights_kept():
-            for s in numbers:
-                draw = noise if s == 0 else noise.scope(f"s{s}")
+            for draw in scopes(noise, [f"s{s}" if s else "" for s in numbers]):
                 log_w = self.branches(x, draw, known=known).elbo()[0]
                 total = log_w if total is None else torch.logaddexp(total, log_w)
         assert total is not None

@@ -7,7 +7,7 @@ other images present.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -28,6 +28,17 @@ class Noise(Protocol):
     def scope(self, name: str) -> Noise:
         """The same source with `name` prepended to every name: other, independent draws."""
         ...
+
+
+def scopes(noise: Noise, names: Sequence[str]) -> list[Noise]:
+    """`noise.scope(name)` for every name ("": `noise` itself), to be used in that order.
+
+    A source with a method `scopes` of its own may then draw for several of them at once.
+    """
+    together: Callable[[Sequence[str]], list[Noise]] | None = getattr(noise, "scopes", None)
+    if together is not None:
+        return together(names)
+    return [noise.scope(name) if name else noise for name in names]
 
 
 class FreshNoise:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from oodbench.models.layers.branches import Branches
 from oodbench.models.layers.categorical_pixels import VALUES, log_prob
 from oodbench.models.layers.gaussian import Gaussian, kl_analytic, kl_sample, standard
-from oodbench.models.layers.noise import FreshNoise, Noise
+from oodbench.models.layers.noise import FreshNoise, Noise, scopes
 from oodbench.models.layers.transposed_convolution import quarters
 from oodbench.models.vae.encoder import Encoder, map_sizes
 from oodbench.models.vae.importance_bounds import Ceiling, log_sum_exp
@@ -153,9 +153,10 @@ class ConvVAE(nn.Module):
         prior = standard(tuple(q.mean.shape), q.mean)
         together = max(1, DRAWS_AT_ONCE // len(images))
         sums = []
+        sources = scopes(noise, [f"s{s}" for s in range(samples)])
         for first in range(0, samples, together):
-            draws = range(first, min(first + together, samples))
-            eps = torch.stack([noise.scope(f"s{s}").normal("z", latent) for s in draws])
+            draws = sources[first : first + together]
+            eps = torch.stack([draw.normal("z", latent) for draw in draws])
             z = q.mean + q.scale * eps
             ratio = kl_sample(z, q, prior).sum(2, dtype=torch.float64)
             repeated = images.repeat(len(draws), *[1] * (images.ndim - 1))
@@ -166,7 +167,8 @@ class ConvVAE(nn.Module):
     def _screened_bound(self, images: Tensor, q: Gaussian, noise: Noise, samples: int) -> Tensor:
         """The same to 1e-4 nats, without the draws whose weight cannot matter (`ceilings`)."""
         latent = tuple(q.mean.shape[1:])
-        eps = torch.stack([noise.scope(f"s{s}").normal("z", latent) for s in range(samples)], 1)
+        sources = scopes(noise, [f"s{s}" for s in range(samples)])
+        eps = torch.stack([source.normal("z", latent) for source in sources], 1)
         prior = standard(latent, q.mean)
         values = images.permute(0, 2, 3, 1).long()
         references = self.decoder.trunk(q.mean)

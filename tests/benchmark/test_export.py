@@ -14,13 +14,14 @@ from in_process import invoke
 from PIL import Image
 
 import oodbench
+from oodbench.canonical_json import digest
 from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.registry import load_plugin
 from oodbench.deploy.exporting import MANIFEST, export_detector, threshold_at
 from oodbench.deploy.scoring import TrainedDetector
 from oodbench.detect.detector import DETECTORS
-from oodbench.errors import DataError, OodbenchError, PluginError, StoreError
+from oodbench.errors import ConfigError, DataError, OodbenchError, PluginError, StoreError
 from oodbench.flow.bench import Bench
 from oodbench.flow.perform import perform
 from oodbench.flow.plan import Job, parse_detector
@@ -342,8 +343,6 @@ def test_a_changed_file_is_refused(exported: Path, tmp_path: Path, name: str) ->
 
 def resealed(folder: Path, **changes: object) -> Path:
     """The export with another manifest under a checksum that fits."""
-    from oodbench.canonical_json import digest
-
     body = json.loads((folder / MANIFEST).read_text())["export"] | changes
     (folder / MANIFEST).write_text(json.dumps({"export": body, "sha256": digest(body)}))
     return folder
@@ -363,6 +362,18 @@ def test_exports_of_something_else(exported: Path, tmp_path: Path) -> None:
             oodbench.load_detector(resealed(tmp_path / "x", **(held | change)))
     with pytest.raises(StoreError, match=r"no detector\.json in it"):
         oodbench.load_detector(tmp_path)
+
+
+def test_an_export_with_other_random_numbers_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """Its threshold and p-values are of draws that are made no more."""
+    folder = export_detector(bench, job("distance-to-mean-here"), tmp_path / "x")
+    held = json.loads((folder / MANIFEST).read_text())["export"]
+    assert held.pop("noise") > 1
+    (folder / MANIFEST).write_text(json.dumps({"export": held, "sha256": digest(held)}))
+    with pytest.raises(
+        ConfigError, match=r"random draws .* \(revision 1, not \d\); export it again"
+    ):
+        oodbench.load_detector(folder)
 
 
 def test_the_detector_of_a_plug_in_needs_it(bench: Bench, tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.recipes import recipe_files, resolve
 from oodbench.declare.settings import Measuring, Training
-from oodbench.detect.detector import DETECTORS, _adopt
+from oodbench.detect.detector import DETECTORS, _adopt, wants_noise
 from oodbench.errors import OodbenchError
 from oodbench.flow.bench import Bench
-from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
+from oodbench.flow.keys import configuration, fit_keys, measure_key, run_key, score_key
 from oodbench.flow.plan import Job, parse_detector
 from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.progress import Progress
@@ -195,6 +195,29 @@ def test_a_revision_changes_what_it_is_the_revision_of(
         new = keys(evaluation(places, name="typicality-hvae"))
         assert new[:-1] == base[:-1]
         assert new[-1] != base[-1]
+
+
+def test_a_revision_of_the_noise_changes_what_is_drawn_for(
+    places: DataPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measurements with random numbers, and what is made of them: nothing else, and no fit."""
+    names = [n for n in DETECTORS.names() if DETECTORS.get(n).__module__.startswith("oodbench.")]
+    before = {name: evaluation(places, name=name) for name in names}
+    base = {name: (keys(found), configuration(found, found.test)) for name, found in before.items()}
+    monkeypatch.setattr("oodbench.flow.keys.NOISE_REVISION", 99)
+    noisy = 0
+    for name in names:
+        now = evaluation(places, name=name)
+        made, (then, configured) = keys(now), base[name]
+        fits = len(fit_keys(now)) if now.has_fit else 0
+        assert made[:fits] == then[:fits]
+        if wants_noise(type(now.detector)):
+            noisy += 1
+            assert not set(made[fits:]) & set(then[fits:])
+            assert configuration(now, now.test) != configured
+        else:
+            assert (made, configuration(now, now.test)) == (then, configured)
+    assert 20 < noisy < len(names) - 20
 
 
 def test_scores_can_change_without_what_is_measured(

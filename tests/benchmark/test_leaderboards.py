@@ -96,6 +96,14 @@ def test_settings_that_compute_something_else_now_answer_for_what_they_computed(
     assert (group.entries, group.mark, group.older) == ([mended], "", 1)
 
 
+def test_runs_on_newer_random_numbers_answer_for_older_ones(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = run(store, 0)
+    new = run(store, 0, "b" * 64, id_scores="others", noise=2)
+    (group,) = group_runs([new, old])
+    assert (group.entries, group.mark, group.older) == ([new], "", 1)
+
+
 def test_a_run_that_compared_with_as_many_images_as_were_tested_is_answered_for(
     tmp_path: Path,
 ) -> None:

@@ -22,7 +22,7 @@ from oodbench.flow.measure_blocks import Measured, measure
 from oodbench.models.autoregressive.config import PixelCNNConfig
 from oodbench.models.flows.config import GlowConfig
 from oodbench.progress import Progress
-from oodbench.seeding import KeyedNoise, derive_seed
+from oodbench.seeding import derive_seed
 from oodbench.train.optimisation import kernels, learning_rate, make_optimiser
 from oodbench.train.training import Runtime, _Loop, log_csv, train
 
@@ -315,25 +315,6 @@ def test_a_statistic_that_is_not_finite_names_its_image(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------- seeds
-def test_noise_is_keyed_by_seed_image_and_name() -> None:
-    def draw(seed: int, indices: list[int], name: str = "z1") -> torch.Tensor:
-        return KeyedNoise(seed, np.array(indices)).normal(name, (2, 3))
-
-    assert torch.equal(draw(0, [5, 9, 2])[1], draw(0, [9])[0])
-    assert not torch.equal(draw(0, [5]), draw(1, [5]))
-    assert not torch.equal(draw(0, [5]), draw(0, [6]))
-    assert not torch.equal(draw(0, [5]), draw(0, [5], "z2"))
-    scoped = KeyedNoise(0, np.array([5])).scope("s1").normal("z1", (2, 3))
-    assert not torch.equal(draw(0, [5]), scoped)
-    many = KeyedNoise(0, np.arange(4000)).normal("z", (5,))
-    assert many.mean().abs() < 0.03
-    assert many.std().item() == pytest.approx(1, abs=0.03)
-    correlation = np.corrcoef(many.numpy()[:-1, 0], many.numpy()[1:, 0])[0, 1]
-    assert abs(correlation) < 0.06
-    uniform = KeyedNoise(0, np.arange(4000)).uniform("u", (5,))
-    assert 0 <= uniform.min() < uniform.max() < 1
-
-
 def test_seeds_come_from_names_not_from_pythons_hash() -> None:
     digest = hashlib.sha256(b"0/order/1").digest()
     assert derive_seed(0, "order", 1) == int.from_bytes(digest[:8], "big") // 2
