@@ -10,6 +10,7 @@ import click
 from oodbench.cli.options import data_option, plugin_option, store_option
 from oodbench.errors import OodbenchError
 from oodbench.media import csv_cell, terminal_lines
+from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
@@ -114,10 +115,7 @@ def score(
 
     Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
     """
-    from pathlib import Path
-
     from oodbench.deploy.scoring import load_detector
-    from oodbench.store.storage import atomic_file
 
     detector = load_detector(folder, device=device)
     chosen = [name for name, wanted in steps.items() if wanted]
@@ -132,5 +130,4 @@ def score(
     if out is None:
         click.echo(text, nl=False)
         return
-    with atomic_file(Path(out)) as file:
-        file.write(text.encode())
+    write_output(out, text)

@@ -9,6 +9,7 @@ import click
 from oodbench.cli.options import collector_paused, data_option, plugin_option, store_option
 from oodbench.errors import StoreError
 from oodbench.media import terminal
+from oodbench.store.outputs import write_output
 
 
 @click.command()
@@ -41,7 +42,6 @@ def report(
     from oodbench.leaderboards.rows import group_runs
     from oodbench.leaderboards.stored_groups import selected_groups
     from oodbench.report.page import ReportRequest, report_page
-    from oodbench.store.storage import atomic_file
     from oodbench.store.store import Store
 
     check_scale(scale)
@@ -55,6 +55,5 @@ def report(
         request = ReportRequest(title, all_scores, asked, significance, pictures)
         text = report_page(groups, opened, places, request)
     page = text.encode()
-    with atomic_file(target) as file:
-        file.write(page)
+    write_output(target, page)
     click.echo(f"{terminal(str(target))}: {len(page) / 1e6:.1f} MB, open it in a browser")

@@ -37,6 +37,7 @@ def verify(store: str) -> None:
 
     verdict = verify(Store(store))
     note_changes(verdict.sound)
+    note_lines(verdict.notes)
     counts = ", ".join(f"{stage} {count}" for stage, count in verdict.entries.items())
     click.echo(f"sound: {counts} ({verdict.bytes / 2**20:,.1f} MiB)")
     if verdict.damaged:

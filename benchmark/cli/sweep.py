@@ -20,6 +20,7 @@ from oodbench.cli.options import (
 from oodbench.cli.run import print_total
 from oodbench.cli.store import note_changes
 from oodbench.media import terminal
+from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,8 +214,7 @@ def _finish(
     if out is None:
         click.echo(text, nl=False)
     else:
-        with open(out, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_output(out, text)
     pair = found[0].sweep.pairs[0]
     path = figure or f"{kind}-{pair.name.removesuffix('-' + pair.ood)}.pdf"
     write_figure(sweep_figure(found), path)

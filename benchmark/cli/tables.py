@@ -11,6 +11,7 @@ import click
 from oodbench.cli.options import collector_paused, console, plugin_option, store_option
 from oodbench.cli.store import note_changes, note_lines
 from oodbench.media import terminal_lines
+from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
     from oodbench.flow.plan import DetectorRequest
@@ -85,8 +86,7 @@ def leaderboard(
     if out is None:
         click.echo(text, nl=False)
         return
-    with open(out, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_output(out, text)
 
 
 def _plain(

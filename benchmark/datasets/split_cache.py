@@ -23,8 +23,9 @@ import numpy as np
 from oodbench.canonical_json import JSON, digest
 from oodbench.datasets.duplicates import image_hashes
 from oodbench.datasets.imageset import fingerprint, label_fingerprint
-from oodbench.errors import StoreError
-from oodbench.store.storage import atomic_file, disk_error
+from oodbench.errors import DataError, StoreError
+from oodbench.store.locks import locked
+from oodbench.store.storage import DENIED, atomic_file, disk_error
 from oodbench.store.store import DamagedEntryError
 
 log = logging.getLogger("oodbench.store")
@@ -46,7 +47,10 @@ class Slot:
             text = self.json.read_text()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except OSError as error:
+            self._check_permitted(error)
+            text = ""
+        except ValueError:
             text = ""
         try:
             wrapped = json.loads(text)
@@ -59,26 +63,21 @@ class Slot:
             if label_fingerprint(self._stored_labels(meta)) != meta["labels"]:
                 raise ValueError("its labels do not match their checksum")
         except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+            self._check_permitted(error)
             self._set_aside((str(error).splitlines() or [type(error).__name__])[0])
             return None
         return meta
 
     def fill(self, make: Callable[[], Content], chain: Sequence[str]) -> dict[str, JSON]:
         """Write array, labels and JSON, the JSON last; one process does it, the others wait."""
-        from filelock import FileLock
-
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{self.stem}.lock"):
+            with locked(self.folder / f".{self.stem}.lock", f"the images of {self.stem}"):
                 meta = self.read()
                 if meta is None:
                     meta = self._write(*make(), chain)
         except OSError as error:
             raise disk_error(self.folder, error) from error
-        except NotImplementedError as error:
-            raise StoreError(
-                f"{self.folder} is on a file system without locks; set OODBENCH_CACHE to another"
-            ) from error
         return meta
 
     def images(self) -> np.ndarray:
@@ -112,9 +111,18 @@ class Slot:
             meta = cast("dict[str, JSON]", json.loads(self.json.read_text())["meta"])
             self._check_pixels(meta)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            self._check_permitted(error)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self._set_aside(reason)
             raise DamagedEntryError(f"{self.array} was damaged: {reason}") from error
+
+    def _check_permitted(self, error: Exception) -> None:
+        """DataError where a file is there and may not be read: it may be sound, and not ours."""
+        if isinstance(error, OSError) and error.errno in DENIED:
+            raise DataError(
+                f"cannot read {error.filename or self.array}: {error.strerror}; make it readable or"
+                " set OODBENCH_CACHE to a folder of your own"
+            ) from error
 
     def _check_pixels(self, meta: dict[str, JSON]) -> None:
         if fingerprint(self.images(), cast("list[str]", meta["chain"])) != meta["fingerprint"]:

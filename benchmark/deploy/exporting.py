@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -184,10 +184,10 @@ def _write(target: Path, files: Mapping[str, bytes], body: Mapping[str, JSON]) -
     folder = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        folder = target.with_name(f".{target.name}-{secrets.token_hex(6)}")
+        folder.mkdir()
         for name, data in {**files, MANIFEST: laid_out.encode()}.items():
             (folder / name).write_bytes(data)
-        folder.chmod(0o755)
         folder.replace(target)
         folder = None
     except OSError as error:

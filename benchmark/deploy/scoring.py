@@ -155,7 +155,9 @@ class TrainedDetector:
             [*self.p_values(scores).tolist(), *[np.nan] * len(lost)],
             [*decisions, *["unreadable"] * len(lost)],
         )
-        return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        # Names as they are: one that is no UTF-8 fits no string type of pandas.
+        names = pd.Series(columns[0], dtype=object)
+        return pd.DataFrame(dict(zip(COLUMNS, (names, *columns[1:]), strict=True)))
 
 
 def load_detector(

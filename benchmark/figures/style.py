@@ -17,6 +17,7 @@ import matplotlib as mpl
 
 from oodbench.errors import ConfigError
 from oodbench.media import printable_figure
+from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,5 +117,5 @@ def to_bytes(figure: Figure, format_: str, dpi: int = DPI) -> bytes:
 
 
 def write_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
-    """Write the format that the suffix names."""
-    Path(path).write_bytes(to_bytes(figure, file_format(path), dpi))
+    """Write the format that the suffix names; the file is complete or as it was before."""
+    write_output(path, to_bytes(figure, file_format(path), dpi))

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from oodbench.store.storage import atomic_file
+from oodbench.store.storage import DENIED, atomic_file, disk_error
 
 MAGIC = b"oodbench scratch 1\n"
 log = logging.getLogger("oodbench.store")
@@ -33,6 +33,8 @@ def read_sealed(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in DENIED:
+            raise disk_error(path, error, "read") from error
         set_aside_file(path, f"it cannot be read ({error.strerror})")
         return None
     head = len(MAGIC) + 64

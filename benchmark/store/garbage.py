@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from oodbench.errors import StoreError
+from oodbench.store.locks import free
 from oodbench.store.maintenance import check_exists
 from oodbench.store.needs import Holdings, holdings, needs
 from oodbench.store.ownership import (
@@ -126,8 +127,9 @@ def remove(store: Store, waste: Iterable[Waste]) -> list[Waste]:
     """Remove it, except what another process is at work on; what was removed."""
     removed = []
     for one in waste:
-        with _unlocked(store, one.digest) as free:
-            if free:
+        lock = store.storage.work_folder() / "locks" / f"{one.digest}.lock"
+        with free(lock) if one.digest else nullcontext(True) as ours:
+            if ours:
                 try:
                     _delete(one.path)
                 except OSError as error:
@@ -162,19 +164,3 @@ def _files(path: Path) -> list[Path]:
 def _age(path: Path) -> float:
     """When anything of it was last written."""
     return max(p.lstat().st_mtime for p in [path, *_files(path)])
-
-
-@contextmanager
-def _unlocked(store: Store, digest: str) -> Iterator[bool]:
-    """Hold the lock of a key; False where another process holds it."""
-    from filelock import FileLock, Timeout
-
-    path = store.storage.work_folder() / "locks" / f"{digest}.lock"
-    if not digest or not path.exists():
-        yield True
-        return
-    try:
-        with FileLock(path, timeout=0):
-            yield True
-    except Timeout:
-        yield False

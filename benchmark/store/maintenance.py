@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 
 from oodbench.canonical_json import JSON
 from oodbench.errors import StoreError
-from oodbench.store.storage import LocalStorage, iterate_prefixes
-from oodbench.store.store import RECORD, STAGES, DamagedEntryError, Entry, Store, entry_path
+from oodbench.store.storage import LocalStorage, UnreadableFileError, iterate_prefixes
+from oodbench.store.store import STAGES, DamagedEntryError, Entry, Fault, Store, Unsound, entry_path
 
 
 @dataclass
 class Verdict:
-    """What `verify` found: entries per stage, paths of damaged ones, the sound ones."""
+    """What `verify` found: entries per stage, paths of damaged ones, notes, the sound ones."""
 
     entries: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     damaged: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     sound: list[Entry] = field(default_factory=list)
 
 
@@ -31,28 +32,26 @@ def verify(store: Store) -> Verdict:
     verdict = Verdict()
     for stage in STAGES:
         verdict.entries[stage] = 0
-        for path, name in iterate_prefixes(store.storage, stage):
-            entry = store.get(stage, name)
-            if entry is None:
-                if not _unfinished(store, path):
+        for path, _ in iterate_prefixes(store.storage, stage):
+            entry = store.inspect(path)
+            if isinstance(entry, Unsound):
+                if entry.fault is Fault.DAMAGED:
+                    store.set_aside(entry.path, entry.reason)
                     verdict.damaged.append(path)
+                elif entry.fault is not Fault.ABSENT:
+                    verdict.notes.append(f"{path}: not verified, {entry.reason}")
                 continue
             try:
                 verdict.bytes += sum(len(entry.read(file)) for file in entry.files)
             except DamagedEntryError:
                 verdict.damaged.append(path)
                 continue
+            except UnreadableFileError as error:
+                verdict.notes.append(f"{path}: not verified, {error}")
+                continue
             verdict.entries[stage] += 1
             verdict.sound.append(entry)
     return verdict
-
-
-def _unfinished(store: Store, path: str) -> bool:
-    """Whether a folder is that of an entry whose record was never written."""
-    if not isinstance(store.storage, LocalStorage):
-        return store.storage.read(f"{path}/{RECORD}") is None
-    folder = store.storage.root / path
-    return folder.is_dir() and not (folder / RECORD).exists()
 
 
 def needed(store: Store, roots: Iterable[Entry]) -> dict[str, Entry]:

@@ -122,7 +122,9 @@ def needs(held: Holdings) -> Needs:
             found.kept.add(path)
         if BEHIND[_stage(path)]:
             whole_stages.update(BEHIND[_stage(path)])
-            found.reasons.append(f"{path}: its record cannot be read; all it may rest on is kept")
+            unsound = held.unsound.get(path)
+            why = unsound.reason if unsound else "its record cannot be read"
+            found.reasons.append(f"{path}: {why}; all it may rest on is kept")
     waiting: list[tuple[str, JSON]] = [
         (path, dict(entry.parts)) for path, entry in held.sound.items() if entry.stage == "run"
     ]

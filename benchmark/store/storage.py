@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -22,6 +22,8 @@ from oodbench.store.ownership import TEMPORARY, is_own_name, is_own_path, is_sto
 
 #: Where results go when nobody says otherwise.
 DEFAULT_STORE = "results/store"
+#: How a file is opened that must not be there yet.
+FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 #: What is there and may be sound, but not for us or not now (another user's file, a bad disk).
 DENIED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 #: What something else than a file gives: damage, to be set aside and made again.
@@ -67,22 +69,28 @@ class Storage(Protocol):
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     """A file that appears under its name when it is complete and flushed to disk, or not at all.
 
-    A signal to stop waits until it is written.  Raises StoreError in one line where the disk is
-    full or not writable.
+    Its permissions are those of the umask, or `mode` where the file system lets them be set.  A
+    signal to stop waits until it is written.  Raises StoreError in one line where the disk is full
+    or not writable.
     """
     temporary: str | None = None
     try:
         with held():
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+            name = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}")
+            # Made with the permissions it keeps: many mounts refuse to change them afterwards.
+            handle = os.open(name, FRESH, 0o666 & (mode or 0o666))
+            temporary = str(name)
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            if mode is not None:
+                with suppress(OSError):
+                    os.chmod(temporary, mode)
             os.replace(temporary, path)
             temporary = None
             _sync_folder(path.parent)
@@ -220,7 +228,7 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     return LocalStorage(Path(text.removeprefix("file://")).expanduser().absolute())
 
 
-def disk_error(folder: Path, error: OSError) -> StoreError:
+def disk_error(folder: Path, error: OSError, act: str = "write to") -> StoreError:
     """One line for a disk that is full, read-only or not ours."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -229,7 +237,7 @@ def disk_error(folder: Path, error: OSError) -> StoreError:
         mend = "raise the limit on file sizes (ulimit -f); what is finished is kept"
     else:
         mend = "check its permissions or give another place with --store; what is finished is kept"
-    return StoreError(f"cannot write to {folder}: {reason}; {mend}")
+    return StoreError(f"cannot {act} {folder}: {reason}; {mend}")
 
 
 def iterate_prefixes(storage: Storage, stage: str) -> Iterator[tuple[str, str]]:

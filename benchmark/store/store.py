@@ -29,6 +29,7 @@ from typing import TypeVar, cast
 from oodbench.canonical_json import JSON, canonical_json, digest
 from oodbench.errors import StoreError
 from oodbench.interruption import held
+from oodbench.store.locks import locked
 from oodbench.store.ownership import RECORD as RECORD
 from oodbench.store.ownership import STAGES as STAGES
 from oodbench.store.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
@@ -151,8 +152,11 @@ class Store:
         self.storage = open_storage(location)
 
     def find(self, key: Key) -> Entry | None:
-        """The entry of a key, or None; a damaged record is set aside and counts as absent."""
-        return self._load(key.path)
+        """The entry of a key, or None; a damaged record is set aside and counts as absent.
+
+        StoreError where it is there and may not be read: to make it again would be in vain.
+        """
+        return self._load(key.path, needed=True)
 
     def write(
         self, key: Key, files: Mapping[str, bytes], record: Mapping[str, JSON] | None = None
@@ -220,33 +224,16 @@ class Store:
 
     @contextmanager
     def lock(self, key: Key, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-        """One writer per key; a kernel lock, free at once when its holder dies.
-
-        Lock files stay: to remove one that another process waits for would let two in.
-        """
-        from filelock import FileLock, Timeout
-
+        """One writer per key (see `oodbench.locks`); `on_wait` is told of a wait at once."""
         folder = self.storage.work_folder() / "locks"
         self.storage.mark()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{key.digest}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                if on_wait is not None:
-                    on_wait(f"another process is making {key.stage} {key.digest[:12]}; waiting")
-                lock.acquire(poll_interval=0.2)
         except OSError as error:
             raise disk_error(folder, error) from error
-        except NotImplementedError as error:
-            raise StoreError(
-                f"{folder} is on a file system without locks; give another place with --store"
-            ) from error
-        try:
+        what = f"{key.stage} {key.digest[:12]}"
+        with locked(folder / f"{key.digest}.lock", what, on_wait):
             yield
-        finally:
-            lock.release()
 
     def obtain(
         self, key: Key, make: Callable[[Key], Entry], on_wait: Callable[[str], None] | None = None
@@ -305,10 +292,12 @@ class Store:
             return Unsound(Fault.DAMAGED, "its record belongs to another key", path)
         return Entry(self, path, record)
 
-    def _load(self, path: str) -> Entry | None:
+    def _load(self, path: str, *, needed: bool = False) -> Entry | None:
         found = self.inspect(path)
         if isinstance(found, Entry):
             return found
+        if needed and found.fault is Fault.DENIED:
+            raise StoreError(f"{found.reason}; make it readable or give another place with --store")
         if found.fault is Fault.DAMAGED:
             self.set_aside(found.path, found.reason)
         elif found.fault is not Fault.ABSENT:
