@@ -10,7 +10,7 @@ from oodbench.errors import ConfigError
 from oodbench.figures import from_layers, from_models, from_scores
 from oodbench.figures.chosen_runs import Runs, Selection, describe
 from oodbench.figures.inputs import Material
-from oodbench.figures.names import Kind, find_kind
+from oodbench.figures.names import find_kind
 from oodbench.figures.stored import Stored
 from oodbench.flow.run_records import shown_notes
 
@@ -58,16 +58,17 @@ def build(name: str, selection: Selection, store: Store, places: DataPlaces) -> 
         selection = replace(selection, detectors=kind.detectors)
     runs = Runs(store, selection)
     figure = BUILDERS[kind.name](Material(runs, Stored(store, places)))
-    return Drawn(figure, tuple(runs.pairs), tuple(_notes(kind, runs)))
+    every_seed = kind.every_seed and selection.seed is None
+    return Drawn(figure, tuple(runs.pairs), tuple(_notes(runs, every_seed)))
 
 
-def _notes(kind: Kind, runs: Runs) -> list[str]:
+def _notes(runs: Runs, every_seed: bool) -> list[str]:
     notes = list[str]()
     for pair in runs.pairs:
         groups = runs.all_groups(pair)
-        shown = [describe(chosen) for chosen in runs.choose(pair)] if runs.requests else [
-            f"{len(groups)} detectors"
-        ]  # fmt: skip
+        shown = [f"{len(groups)} detectors"]
+        if runs.requests:
+            shown = [describe(chosen, every_seed) for chosen in runs.choose(pair)]
         record = groups[0].first
         notes.append(f"{pair} (ID: {record['in_dist']}, OOD: {record['ood']}): {'; '.join(shown)}")
         notes += [note for group in groups for note in shown_notes(group.first)]

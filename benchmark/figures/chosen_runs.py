@@ -35,6 +35,11 @@ class Chosen:
     scores: tuple[str, ...]
     label: str
 
+    @property
+    def trained(self) -> bool:
+        """Whether anything was trained, so that a seed says something."""
+        return bool(self.run.record["recipe"])
+
     def named(self, score: str) -> str:
         """Label of one of the scores; that of a detector with one score is the detector's."""
         return self.label if score == "score" else f"{self.label} {score}"
@@ -211,7 +216,11 @@ def title_of(group: Group) -> str:
     return make_rows(group, group.score_names[:1])[0].detector
 
 
-def describe(chosen: Chosen) -> str:
-    """``vanilla-hvae@F3-small, seed 0``: where a curve comes from."""
+def describe(chosen: Chosen, every_seed: bool = False) -> str:
+    """``vanilla-hvae@F3-small, seed 0``: where a curve comes from; `every_seed`: all are drawn."""
     record, recipe = chosen.run.record, recipe_label(chosen.group)
-    return f"{record['detector']}{recipe and '@' + recipe + ', seed ' + str(record['seed'])}"
+    if not recipe:
+        return str(record["detector"])
+    seeds = sorted(seeds_of(chosen.group)) if every_seed else [int(str(record["seed"]))]
+    several = "s" if len(seeds) > 1 else ""
+    return f"{record['detector']}@{recipe}, seed{several} {', '.join(map(str, seeds))}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oodbench.errors import ConfigError
 from oodbench.figures.chosen_runs import Chosen
 from oodbench.figures.forest import Estimate, forest_figure
 from oodbench.figures.inputs import Material
@@ -18,7 +19,8 @@ from oodbench.figures.scores import (
 )
 from oodbench.flow.plan import DetectorRequest
 from oodbench.leaderboards.board import TRIVIAL, shown_scores
-from oodbench.leaderboards.rows import Group, make_rows
+from oodbench.leaderboards.rows import Group, category_tag, make_rows
+from oodbench.leaderboards.stored_groups import recipe_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,17 +29,22 @@ if TYPE_CHECKING:
 def _scored(material: Material, chosen: Chosen) -> list[tuple[str, Scored]]:
     """(score's name, scores) of everything asked for of one detector."""
     return [
-        (name, Scored(chosen.named(name), *material.stored.sides(chosen.run, name)))
+        (name, Scored(_label(chosen, name, found.members), found.id_scores, found.ood_scores))
         for name in chosen.scores
-        if name in material.stored.scores(chosen.run)[0]  # an oracle has no scores of its own
+        for found in [material.stored.compared(chosen.run, name)]
     ]
+
+
+def _label(chosen: Chosen, score: str, members: int) -> str:
+    """What a legend calls a score; one of groups says how many images are judged together."""
+    return chosen.named(score) + (f" (groups of {members} images)" if members > 1 else "")
 
 
 def roc(material: Material) -> Figure:
     """A panel per pair, a curve per score."""
     runs = material.runs
     return roc_figure([
-        (material.heading(pair),
+        (material.heading(pair, one_seed=True),
          [scored for chosen in runs.choose(pair) for _, scored in _scored(material, chosen)])
         for pair in runs.pairs
     ])  # fmt: skip
@@ -47,7 +54,7 @@ def densities(material: Material) -> Figure:
     """A panel per pair and score."""
     runs = material.runs
     return density_figure([
-        (material.heading(pair), scored)
+        (material.heading(pair, one_seed=True), scored)
         for pair in runs.pairs
         for chosen in runs.choose(pair)
         for _, scored in _scored(material, chosen)
@@ -64,15 +71,22 @@ def complexity(material: Material) -> Figure:
     ]
     shown = []
     for chosen in runs.choose(material.pair):
-        rows = stored.compared(chosen.run)
-        sides = [
-            np.array([known[i] for i in table["index"][kept].tolist()])
-            for known, table, kept in zip(
-                by_index, stored.statistics(chosen.run), rows, strict=True
-            )
-        ]
-        shown += [Complexity(scored, *sides) for _, scored in _scored(material, chosen)]
-    return complexity_figure(material.heading(material.pair), shown)
+        tables = stored.statistics(chosen.run)
+        for name, scored in _scored(material, chosen):
+            found = stored.compared(chosen.run, name)
+            if found.members > 1:
+                raise ConfigError(
+                    f"{name} of {chosen.run.record['detector']} judges {found.members} images"
+                    " together, and a group has no code length; name a score of single images"
+                )
+            sides = [
+                np.array([known[i] for i in table["index"][kept].tolist()])
+                for known, table, kept in zip(
+                    by_index, tables, (found.id_rows, found.ood_rows), strict=True
+                )
+            ]
+            shown.append(Complexity(scored, *sides))
+    return complexity_figure(material.heading(material.pair, one_seed=True), shown)
 
 
 def forest(material: Material) -> Figure:
@@ -88,7 +102,16 @@ def forest(material: Material) -> Figure:
             low = cell.low if cell.low is not None else cell.value - spread
             high = cell.high if cell.high is not None else cell.value + spread
             estimates.append(
-                Estimate(row.detector, row.score, cell.value, low, high, len(row.seeds))
+                Estimate(
+                    row.detector,
+                    row.score,
+                    cell.value,
+                    low,
+                    high,
+                    len(row.seeds),
+                    recipe_label(group),
+                    row.tag or category_tag(row.category),
+                )
             )
     return forest_figure(material.heading(material.pair), estimates)
 

@@ -21,11 +21,17 @@ class Material:
         """The one pair of a figure that takes one."""
         return self.runs.pairs[0]
 
-    def heading(self, pair: str) -> str:
-        """``fashionmnist (ID), mnist (OOD), 10,000 each``."""
-        record = self.runs.all_groups(pair)[0].first
-        count = int(str(record["n"]))
-        return f"{record['in_dist']} (ID), {record['ood']} (OOD), {count:,} each"
+    def heading(self, pair: str, *, one_seed: bool = False) -> str:
+        """``fashionmnist (ID), mnist (OOD), 10,000 each``; `one_seed`: and which one is drawn."""
+        groups = self.runs.all_groups(pair)
+        record = groups[0].first
+        counts = sorted({int(str(group.first["n"])) for group in groups})
+        each = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+        head = f"{record['in_dist']} (ID), {record['ood']} (OOD), {each} each"
+        if not one_seed:
+            return head
+        seeds = {str(one.run.record["seed"]) for one in self.runs.choose(pair) if one.trained}
+        return f"{head}, seed {', '.join(sorted(seeds, key=int))}" if seeds else head
 
     def layered(self, pair: str) -> list[Chosen]:
         """The runs of a pair; ConfigError where one is not of a hierarchical VAE."""

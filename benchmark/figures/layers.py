@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from oodbench.figures.style import (
     COLOURS,
@@ -16,9 +16,13 @@ from oodbench.figures.style import (
     ID_COLOUR,
     MARKERS,
     OOD_COLOUR,
+    TEXT_WIDTH,
     legend_below,
+    legend_height,
+    line_styles,
     panels,
     styled,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Below this many nats the axis of KL is linear: a layer there says nothing.
 LINEAR_NATS = 0.1
+#: Inches for text over one of two panels side by side.
+PANEL = 2.9
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ class ByK:
 @styled
 def auroc_by_k_figure(shown: Sequence[tuple[str, Sequence[ByK]]]) -> Figure:
     """One panel per pair, (title, families): AUROC against k, with intervals and chance level."""
-    figure, axes = panels(len(shown), height=3.2, columns=2)
+    lines = max(legend_height(_by_k_label(one) for one in families) for _, families in shown)
+    figure, axes = panels(len(shown), height=2.8 + lines, columns=2)
+    styles = line_styles(one.model for _, families in shown for one in families)
     for ax, (title, families) in zip(axes, shown, strict=True):
         ax.axhline(50, color=GREY, linewidth=0.7, zorder=1)
         models = list(dict.fromkeys(one.model for one in families))
@@ -52,16 +60,20 @@ def auroc_by_k_figure(shown: Sequence[tuple[str, Sequence[ByK]]]) -> Figure:
         for one in families:
             i, dashes = models.index(one.model), DASHES[kinds.index(one.family) % len(DASHES)]
             k = one.k + 0.04 * (i - (len(models) - 1) / 2)
-            colour = COLOURS[i % len(COLOURS)]
+            colour = styles[one.model][0] if len(models) > len(COLOURS) else COLOURS[i]
             ax.plot(k, one.value, color=colour, linestyle=dashes, marker=MARKERS[i % len(MARKERS)],
-                    label=f"{one.model} {one.family}")  # fmt: skip
+                    label=_by_k_label(one))  # fmt: skip
             ax.errorbar(k, one.value, [one.value - one.low, one.high - one.value], fmt="none",
                         color=colour, capsize=3, elinewidth=0.9)  # fmt: skip
         last = int(max(one.k.max() for one in families))
-        ax.set(title=title, xlabel="k", ylabel="AUROC, %", xticks=range(last + 1), ylim=(0, 102),
-               xlim=(-0.25, last + 0.25))  # fmt: skip
+        ax.set(title=wrapped(title, PANEL, 8), xlabel="k", ylabel="AUROC, %",
+               xticks=range(last + 1), ylim=(0, 102), xlim=(-0.25, last + 0.25))  # fmt: skip
         legend_below(ax)
     return figure
+
+
+def _by_k_label(one: ByK) -> str:
+    return wrapped(f"{one.model} {one.family}", 2.4)
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,8 @@ def kl_figure(shown: Sequence[LayerKL]) -> Figure:
         if ax is not axes[0]:
             ax.sharey(axes[0])
         nats_scale(ax, reach)
-        ax.set(title=one.title, xlabel="Layer", ylabel="KL, nats per image", xticks=layers,
-               xlim=(0.5, len(layers) + 0.5))  # fmt: skip
+        ax.set(title=wrapped(one.title, PANEL, 8), xlabel="Layer", ylabel="KL, nats per image",
+               xticks=layers, xlim=(0.5, len(layers) + 0.5))  # fmt: skip
     axes[0].legend(loc="best", title="mean, 5–95 %")
     return figure
 
@@ -105,9 +117,11 @@ def nats_scale(ax: Axes, reach: float) -> None:
     """Logarithmic; linear around 0, which is marked, where values `reach` below `LINEAR_NATS`."""
     if reach >= LINEAR_NATS:
         ax.set_yscale("log")
-        return
-    ax.set_yscale("symlog", linthresh=LINEAR_NATS)
-    ax.axhline(0, color=GREY, linewidth=0.5, zorder=0)
+    else:
+        ax.set_yscale("symlog", linthresh=LINEAR_NATS)
+        ax.axhline(0, color=GREY, linewidth=0.5, zorder=0)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 @dataclass(frozen=True)
@@ -135,8 +149,12 @@ def training_figure(logs: Sequence[TrainingLog]) -> Figure:
     """
     labels = list(dict.fromkeys(log.label for log in logs))
     layered = [label for label in labels if any(g.layers for g in logs if g.label == label)]
-    figure, axes = panels(1 + len(layered), height=2.8, columns=3)
-    _bits(axes[0], logs, labels)
+    shown = {label: wrapped(label, 2.6) for label in labels}
+    figure, axes = panels(1 + len(layered), height=2.4, columns=3)
+    width, height = figure.get_size_inches()
+    columns = 2 if len(labels) > 1 and width == TEXT_WIDTH else 1
+    figure.set_size_inches(width, height + 0.1 + legend_height(shown.values()) / columns)
+    _bits(axes[0], logs, shown)
     for ax, label in zip(axes[1:], layered, strict=True):
         for seen, log in enumerate(log for log in logs if log.label == label):
             for i, kl in enumerate(log.layers):
@@ -144,27 +162,29 @@ def training_figure(logs: Sequence[TrainingLog]) -> Figure:
                         linestyle=DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)],
                         markersize=2.5, label=None if seen else f"layer {i + 1}")  # fmt: skip
         nats_scale(ax, min(kl.min() for g in logs if g.label == label for kl in g.layers))
-        ax.set(title=label, xlabel="Epoch", ylabel="KL, nats per image")
+        ax.set(title=wrapped(label, 1.8, 8), xlabel="Epoch", ylabel="KL, nats per image")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.legend(loc="best")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     return figure
 
 
-def _bits(ax: Axes, logs: Sequence[TrainingLog], labels: Sequence[str]) -> None:
+def _bits(ax: Axes, logs: Sequence[TrainingLog], labels: Mapping[str, str]) -> None:
     """`bits_per_dim` of every log that has it, else its loss, on a logarithmic axis."""
     seen = set[str]()
     has_bits = all("bits_per_dim" in log.columns for log in logs)
+    styles = line_styles(labels)
     for log in logs:
-        i = labels.index(log.label)
+        colour, dashes = styles[log.label]
         ax.plot(log.columns["epoch"], log.columns["bits_per_dim" if has_bits else "loss"],
-                color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)],
-                label=None if log.label in seen else log.label)  # fmt: skip
+                color=colour, linestyle=dashes,
+                label=None if log.label in seen else labels[log.label])  # fmt: skip
         seen.add(log.label)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(title="Training images", xlabel="Epoch", ylabel="Bits per dimension" if has_bits else
            "Loss, nats per image")  # fmt: skip
     if has_bits:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("{x:g}")
-    legend_below(ax)
+        ax.yaxis.set_minor_locator(NullLocator())

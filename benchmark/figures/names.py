@@ -17,7 +17,8 @@ class Kind:
     """A figure; `numbers` are those of Li et al. 2022 (LLRada).
 
     `detectors` are drawn where none is named, all that ran where it is empty.  A figure of
-    `several_pairs` has one panel or more per pair, any other takes one pair.
+    `several_pairs` has one panel or more per pair, any other takes one pair.  One of `every_seed`
+    draws all seeds of a detector where none is named, any other the first.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Kind:
     numbers: tuple[int, ...] = ()
     detectors: tuple[str, ...] = HVAES
     several_pairs: bool = False
+    every_seed: bool = False
 
 
 KINDS = {
@@ -45,7 +47,7 @@ KINDS = {
         Kind("kl", "KL per layer of ID and OOD images", several_pairs=True),
         Kind("complexity", "scores against PNG length",
              detectors=("vanilla-hvae:L", "informative-hvae:LLR_ada")),
-        Kind("training", "training curves of the fits"),
+        Kind("training", "training curves of the fits", every_seed=True),
         Kind("forest", "AUROC intervals of all detectors on a pair", detectors=()),
     )
 }  # fmt: skip

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oodbench.figures.style import (
-    COLOURS,
-    DASHES,
     GREY,
     ID_COLOUR,
     OOD_COLOUR,
-    legend_below,
+    TEXT_WIDTH,
+    legend_height,
+    line_styles,
+    new_figure,
     panels,
     styled,
+    wrapped,
 )
 from oodbench.rank.metrics import roc_curve
 from oodbench.rank.significance import auroc_interval, midranks
@@ -34,15 +36,26 @@ BINS = 60
 #: An axis of scores ends this many interquartile ranges beyond the quartiles of the wider side.
 FENCE = 2.0
 POINTS = 1000
+#: Curves of one panel that are told apart.
+BEST = 14
+#: Inches: the width of text over a panel of two; the side of a ROC panel, and what is around it.
+PANEL = 2.9
+ROC_SIDE = 2.7
+ROC_MARGIN = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
     """One score of the ID and the OOD images, (n_id,) and (n_ood,), under a name for the legend."""
 
     label: str
     id_scores: np.ndarray
     ood_scores: np.ndarray
+
+    @property
+    def auroc(self) -> float:
+        """Between 0 and 1."""
+        return auroc_interval(self.id_scores, self.ood_scores)[0]
 
     @property
     def auroc_text(self) -> str:
@@ -86,20 +99,48 @@ def thinned(fpr: np.ndarray, tpr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @styled
 def roc_figure(curves: Sequence[tuple[str, Sequence[Scored]]]) -> Figure:
-    """One panel per pair, (title, scores): the ROC curve of every score, AUROC in the legend."""
-    figure, axes = panels(len(curves), height=3.6, columns=2)
-    for ax, (title, scored) in zip(axes, curves, strict=True):
+    """A row per pair, (title, scores): ROC curves, and beside them the AUROC of every score.
+
+    Of more than `BEST` curves those of the highest AUROC are told apart, the others are grey.
+    """
+    styles = line_styles(one.label for _, scored in curves for one in scored)
+    rows = [_roc_labels(scored) for _, scored in curves]
+    heights = [max(ROC_SIDE, legend_height(labels.values()) + 0.3) + ROC_MARGIN for labels in rows]
+    figure = new_figure(TEXT_WIDTH, sum(heights))
+    figure.set_layout_engine("none")
+    top = sum(heights)
+    for (title, scored), labels, height in zip(curves, rows, heights, strict=True):
+        bottom = (top - 0.4 - ROC_SIDE) / sum(heights)
+        left, width = 0.6 / TEXT_WIDTH, ROC_SIDE / TEXT_WIDTH
+        ax = figure.add_axes((left, bottom, width, ROC_SIDE / sum(heights)))
         ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, zorder=1)
-        for i, one in enumerate(scored):
-            ax.plot(
-                *thinned(*roc_curve(one.id_scores, one.ood_scores)),
-                color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)],
-                label=f"{one.label}: {one.auroc_text}",
-            )  # fmt: skip
-        ax.set(title=title, xlabel="False positive rate", ylabel="True positive rate",
-               xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")  # fmt: skip
-        legend_below(ax, title="AUROC, % [95 % interval, DeLong]")
+        for one in scored:
+            points = thinned(*roc_curve(one.id_scores, one.ood_scores))
+            if one.label in labels:
+                colour, dashes = styles[one.label]
+                ax.plot(*points, color=colour, linestyle=dashes, label=labels[one.label])
+            else:
+                ax.plot(*points, color="#BBBBBB", linewidth=0.6, zorder=1.5)
+        ax.set(xlabel="False positive rate", ylabel="True positive rate",
+               xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))  # fmt: skip
+        ax.set_title(wrapped(title, TEXT_WIDTH - 0.8, 8), loc="left")
+        left_out = len(scored) - len(labels)
+        head = "AUROC, % [95 % interval, DeLong]"
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(1.04, 1.0), borderaxespad=0, alignment="left",
+            title=head + (f"\nthe best {len(labels)}; {left_out} more in grey" if left_out else ""),
+        )  # fmt: skip
+        top -= height
     return figure
+
+
+def _roc_labels(scored: Sequence[Scored]) -> dict[str, str]:
+    """What the legend says of the curves that are told apart, in the order given."""
+    best = sorted(scored, key=lambda one: -one.auroc)[:BEST]
+    return {
+        one.label: wrapped(f"{one.label}: {one.auroc_text}", TEXT_WIDTH - ROC_SIDE - 1.3)
+        for one in scored if one in best
+    }  # fmt: skip
 
 
 @styled
@@ -111,8 +152,9 @@ def density_figure(curves: Sequence[tuple[str, Scored]]) -> Figure:
     figure, axes = panels(len(curves), columns=2)
     for ax, (title, scored) in zip(axes, curves, strict=True):
         _histograms(ax, scored)
-        ax.set(title=title, ylabel="Density", yticks=[],
-               xlabel=f"{scored.label} (higher = more OOD){scored.beyond}")  # fmt: skip
+        label = wrapped(f"{scored.label} (higher = more OOD)", PANEL, 8)
+        ax.set(title=wrapped(title, PANEL, 8), ylabel="Density", yticks=[],
+               xlabel=f"{label}{scored.beyond}")  # fmt: skip
     axes[0].legend(loc="best")
     return figure
 
@@ -157,11 +199,12 @@ def complexity_figure(title: str, shown: Sequence[Complexity]) -> Figure:
                     markersize=2.2, color=colour, alpha=0.6, markeredgewidth=0.6,
                     markerfacecolor="none",
                     label=f"{side}, ρ = {spearman(lengths, scores):.2f}")  # fmt: skip
-        ax.set(xlabel=f"PNG length (bytes){one.scored.beyond}", ylabel=one.scored.label)
+        label = wrapped(one.scored.label, 2.2, 8)
+        ax.set(xlabel="PNG length (bytes)", ylabel=f"{label}{one.scored.beyond}")
         low, high = one.scored.fences
         ax.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
         ax.legend(loc="best", markerscale=1.8, handlelength=1)
-    figure.suptitle(title)
+    figure.suptitle(wrapped(title, TEXT_WIDTH if len(shown) > 1 else 0.6 * TEXT_WIDTH, 8.5))
     return figure
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from oodbench.canonical_json import JSON
 from oodbench.errors import DataError
 from oodbench.figures.chosen_runs import MissingRunError
+from oodbench.leaderboards.compared_images import Compared, compared
 from oodbench.store.payload import unpack_table
 
 if TYPE_CHECKING:
@@ -34,19 +35,9 @@ class Stored:
         self.store, self.places = store, places
         self._tables: dict[str, Table] = {}
 
-    def sides(self, run: Entry, score: str) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) scores of the ID and of the OOD images that the metrics compare (equal sizes)."""
-        tables = self.scores(run)
-        id_rows, ood_rows = self.compared(run)
-        return tables[0][score][id_rows], tables[1][score][ood_rows]
-
-    def compared(self, run: Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the ID and the OOD tables that the equal-size rule of a run keeps."""
-        from oodbench.rank.metrics import equal_size
-
-        lengths = [len(next(iter(table.values()))) for table in self.scores(run)]
-        metrics = cast("Mapping[str, int]", run.parts["metrics"])
-        return equal_size(lengths[0], lengths[1], metrics["equal_size_seed"])
+    def compared(self, run: Entry, score: str) -> Compared:
+        """What the metrics of a score were computed from: equal sizes, groups, oracle choices."""
+        return compared(run, score, *self.scores(run))
 
     def scores(self, run: Entry) -> list[Table]:
         """The score tables of the ID and the OOD images."""

@@ -8,7 +8,9 @@ dashes and markers and areas in hatching, so that a figure survives a grey print
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import textwrap
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -31,6 +33,9 @@ MARKERS = "osD^vP*"
 ID_COLOUR, OOD_COLOUR = COLOURS[:2]
 GREY = "#666666"
 FORMATS = ("pdf", "svg", "png")
+#: Inches that a line of a legend takes, and that a letter is wide per point of type, on average.
+LEGEND_LINE = 0.145
+LETTER = 0.0088
 
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "text": {"parse_math": False},  # a name may hold a $
@@ -92,9 +97,43 @@ def panels(count: int, *, height: float = 2.4, columns: int = 3) -> tuple[Figure
     return figure, axes
 
 
-def legend_below(ax: Axes, *, title: str = "", columns: int = 1) -> None:
-    """The panel's legend under its x axis, where it covers no data."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, title=title or None)
+def legend_below(ax: Axes, *, title: str = "") -> None:
+    """The panel's legend under the label of its x axis, where it covers nothing."""
+    from matplotlib.transforms import ScaledTranslation
+
+    assert ax.figure is not None
+    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
+              title=title or None)  # fmt: skip
+
+
+def legend_height(labels: Iterable[str]) -> float:
+    """Inches that a legend of these labels takes, a line each, wrapped ones several."""
+    return LEGEND_LINE * sum(1 + label.count("\n") for label in labels)
+
+
+def wrapped(text: str, inches: float, points: float = 7.0) -> str:
+    """The text in lines that fit a width; a word that is too long is cut."""
+    width = max(8, int(inches / (LETTER * points)))
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+
+def line_styles(names: Iterable[str]) -> dict[str, tuple[str, object]]:
+    """Colour and dashes of every name: all different, up to 49, and the same in every figure.
+
+    A name has a place of its own, taken from its letters; where two of a figure share one, the
+    later name takes the next that is free.
+    """
+    every = [(colour, dashes) for dashes in DASHES for colour in COLOURS]
+    taken: dict[int, str] = {}
+    wanted = list(names)
+    for name in sorted(set(wanted)):
+        place = zlib.crc32(name.encode()) % len(every)
+        while place in taken and len(taken) < len(every):
+            place = (place + 1) % len(every)
+        taken.setdefault(place, name)
+    found = {name: every[place] for place, name in taken.items()}
+    return {name: found.get(name, every[0]) for name in wanted}
 
 
 def file_format(path: str | Path) -> str:

@@ -122,7 +122,7 @@ def test_roc_figure() -> None:
     one, two = scored("A L"), scored("B LLR_ada", -1.0)
     figure = roc_figure([("digits (ID)", [one, two]), ("reversed", [one])])
     left, right = figure.axes
-    assert (left.get_title(), left.get_xlabel()) == ("digits (ID)", "False positive rate")
+    assert (left.get_title("left"), left.get_xlabel()) == ("digits (ID)", "False positive rate")
     assert [len(ax.lines) for ax in (left, right)] == [3, 2]  # and the diagonal
     value = 100 * auroc(one.id_scores, one.ood_scores)
     assert legend(left)[0].startswith(f"A L: {value:.1f} [")
@@ -187,7 +187,11 @@ def test_training_figure_has_a_panel_for_every_model_with_layers() -> None:
     flat = {"epoch": epochs, "bits_per_dim": 8 / epochs}
     logs = [TrainingLog("A", deep), TrainingLog("A", deep), TrainingLog("glow", flat)]
     bits, kl = training_figure(logs).axes
-    assert legend(bits) == ["A", "glow"]  # the second seed is not named again
+    (below,) = bits.figure.legends  # type: ignore[union-attr]
+    assert [text.get_text() for text in below.get_texts()] == [
+        "A",
+        "glow",
+    ]  # a seed is not named again
     assert len(bits.lines) == 3
     assert (kl.get_title(), legend(kl)) == ("A", ["layer 1", "layer 2"])
     assert bits.get_ylabel() == "Bits per dimension"
@@ -324,6 +328,42 @@ def test_a_detector_without_a_score_shows_what_tables_show(finished: Path) -> No
     ]  # fmt: skip
 
 
+def test_scores_of_groups_are_drawn_as_the_groups_that_the_table_counts(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    oodbench.run(
+        PAIR,
+        ["flow-group", "png-length"],
+        scale="smoke",
+        store=str(store),
+        device="cpu",
+        quiet=True,
+    )
+    run = run_of(store, "flow-group")
+    found = drawn(store, "roc", "flow-group")
+    names = legend(found.figure.axes[0])
+    scores = run.record["scores"]
+    groups = {name: n for name, n in scores.items() if "members" in n}  # type: ignore[union-attr,operator]
+    assert groups
+    for name, stored in groups.items():
+        auroc_, members = stored["auroc"], stored["members"]
+        (label,) = (text.replace("\n", " ") for text in names if f" {name} " in text + " ")
+        assert f"groups of {members} images" in label
+        shown = (
+            f"{100 * auroc_['value']:.1f} [{100 * auroc_['low']:.1f}, {100 * auroc_['high']:.1f}]"
+        )
+        assert shown in label
+        with pytest.raises(ConfigError, match="a group has no code length"):
+            drawn(store, "complexity", f"flow-group:{name}")
+
+
+def test_a_figure_of_one_seed_says_which_and_one_of_all_says_all(finished: Path) -> None:
+    one = drawn(finished, "roc", "vanilla-hvae:L")
+    assert one.figure.axes[0].get_title("left").endswith(", seed 0")
+    assert "seed 0" in one.notes[0]
+    assert "seeds 0, 1" in drawn(finished, "training", "vanilla-hvae").notes[0]
+    assert "seed" not in drawn(finished, "roc", "png-length").figure.axes[0].get_title("left")
+
+
 def test_seeds_are_chosen_or_shown_together(finished: Path) -> None:
     runs = [run_of(finished, "vanilla-hvae", seed).record for seed in (0, 1)]
     values = [100 * r["scores"]["L"]["auroc"]["value"] for r in runs]  # type: ignore[index,call-overload,operator]
@@ -347,7 +387,8 @@ def test_lengths_are_joined_by_image(finished: Path) -> None:
     stored = Stored(Store(finished), find_places([], str(finished)))
     lengths = run_of(finished, "png-length")
     ax = drawn(finished, "complexity", "png-length").figure.axes[0]
-    for line, sides in zip(ax.lines, stored.sides(lengths, "score"), strict=True):
+    found = stored.compared(lengths, "score")
+    for line, sides in zip(ax.lines, (found.id_scores, found.ood_scores), strict=True):
         np.testing.assert_array_equal(np.asarray(line.get_xdata()), sides)  # each against itself
         np.testing.assert_array_equal(np.asarray(line.get_ydata()), sides)
 
