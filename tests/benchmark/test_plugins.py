@@ -17,12 +17,13 @@ from plugin_examples import examples, write_examples
 import oodbench
 from oodbench.datasets.pairs import get_pair, pair_declarations, registered_pairs
 from oodbench.declare import declarations
-from oodbench.declare.recipes import MODELS, default_recipe, recipe_files, register_model
+from oodbench.declare.recipes import MODELS, recipe_files, register_model
 from oodbench.declare.registry import load_plugin
 from oodbench.detect.detector import DETECTORS, Detector, register
 from oodbench.detect.score_functions import score_function
 from oodbench.detect.source_fingerprints import detector_source, model_source
 from oodbench.errors import ConfigError, OodbenchError, PluginError, UnknownNameError
+from oodbench.flow.default_recipe import default_recipe
 from oodbench.flow.plan import parse_detector
 from oodbench.store.store import Store
 

@@ -9,7 +9,6 @@ import yaml
 
 from oodbench.datasets.pairs import get_pair, make_pair, registered_pairs
 from oodbench.declare.recipes import (
-    default_recipe,
     find_recipe,
     read_recipe,
     recipe_files,
@@ -17,6 +16,7 @@ from oodbench.declare.recipes import (
 )
 from oodbench.detect.detector import DETECTORS
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError
+from oodbench.flow.default_recipe import default_recipe
 from oodbench.flow.plan import DetectorRequest, parse_detector, plan_jobs, select_scores
 from oodbench.flow.selection import choose
 from oodbench.flow.suites import read_suite, suites
