@@ -110,6 +110,7 @@ def run(
     from oodbench.flow.bench import Bench
     from oodbench.flow.executors.local import raise_failures, run_jobs
     from oodbench.flow.selection import choose
+    from oodbench.store.maintenance import needed
     from oodbench.store.store import Store
 
     _load(plugins, project)
@@ -138,7 +139,7 @@ def run(
         return pd.DataFrame(rows, columns=["step", "images", "seconds"])
     outcome = run_jobs(bench, jobs)
     frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
-    _warn_of_changes(outcome.entries)
+    _warn_of_changes(needed(bench.store, outcome.entries).values())
     raise_failures(outcome)
     return frame
 

@@ -70,10 +70,11 @@ def run(
         _print_missing(bench, jobs)
         return
     from oodbench.flow.executors.local import raise_failures, run_jobs
+    from oodbench.store.maintenance import needed
 
     outcome = run_jobs(bench, jobs)
     _print_tables(chosen, outcome.entries, all_scores=all_scores)
-    note_changes(outcome.entries)
+    note_changes(needed(bench.store, outcome.entries).values())
     raise_failures(outcome)
 
 

@@ -109,6 +109,8 @@ def changed_sources(entries: Iterable[Entry]) -> list[str]:
     for entry in entries:
         source = entry.record.get("source")
         for kind, part in source.items() if isinstance(source, Mapping) else ():
+            if entry.stage == "fit" and kind != "model" and "model" in source:
+                continue  # a recipe's model is the same whichever detector had it trained
             held = cast("Mapping[str, JSON]", part)
             key, revision = (kind, str(held["name"])), int(cast(int, held["revision"]))
             if held.get("scheme") != SCHEME or held["sha256"] is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical_json import JSON
 from oodbench.detect.detector import Detector
 from oodbench.detect.entitlement import WITH_LABELS
+from oodbench.detect.source_fingerprints import source_record
 from oodbench.flow.keys import measure_key
 from oodbench.flow.resolved_job import ResolvedJob, subset_indices
 from oodbench.store.store import DamagedEntryError, Entry, Key
@@ -81,6 +82,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
         "ms_per_image": 1000 * seconds / max(1, len(indices)),
         "peak_memory_mb": peak_memory_mb(device),
         "machine": machine_record(device),
+        "source": source_record(job.detector, job.recipe),
     }
     entry = job.store.write(key, files, record)
     job.store.discard_scratch(key)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON
 from oodbench.detect.detector import Detector
+from oodbench.detect.source_fingerprints import source_record
 from oodbench.errors import PluginError, plugin_contract
 from oodbench.flow.attach import prepare
 from oodbench.flow.keys import score_key
@@ -53,7 +54,10 @@ def score(job: ResolvedJob, images: ImageSet, measured: Entry, beside: Compared)
 
         from oodbench.store.payload import pack_table
 
-        record: dict[str, JSON] = {"name": f"{job.label}: {images.name}"}
+        record: dict[str, JSON] = {
+            "name": f"{job.label}: {images.name}",
+            "source": source_record(job.detector, job.recipe),
+        }
         chosen = prepare(job.detector, beside)
         if chosen is not None and (validation := job.validation) is not None:
             record["choice"] = chosen

@@ -10,8 +10,7 @@ needed_module("ipykernel", "ipykernel is not installed")
 nbclient = needed_module("nbclient", "nbclient is not installed")
 nbformat = needed_module("nbformat", "nbformat is not installed")
 
-CELLS = (
-    """
+DEFINITION = """
 from oodbench import Detector, leaderboard, register, run
 
 @register("brightest", cite="test", title="Brightest pixel")
@@ -21,11 +20,17 @@ class Brightest(Detector):
 
     def score(self, statistics):
         return statistics["value"]
-""",
+"""
+CELLS = (
+    DEFINITION,
     'frame = run("china-flower", ["brightest", "mean-intensity"])',
     "sorted(set(frame.detector)), bool((leaderboard().value.values == frame.value.values).all())",
     'run("china-flower", "brightest", quiet=True).shape',
     'run("china-flowr")',
+    f"# as before\n{DEFINITION}",
+    'run("china-flower", "brightest", quiet=True).shape',
+    DEFINITION.replace("amax", "amin"),
+    'run("china-flower", "brightest", quiet=True).shape',
 )
 
 
@@ -34,7 +39,7 @@ def test_a_notebook_runs_and_shows_one_bar(tmp_path: Path) -> None:
     nbclient.NotebookClient(
         notebook, allow_errors=True, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    define, run, table, quiet, wrong = [cell.outputs for cell in notebook.cells]
+    define, run, table, quiet, wrong, *edited = [cell.outputs for cell in notebook.cells]
     assert define == []
     (bar,) = run  # one display for four measurements, and nothing on standard error
     assert bar.data["text/plain"] == "measure flower test: 810/810"
@@ -43,3 +48,5 @@ def test_a_notebook_runs_and_shows_one_bar(tmp_path: Path) -> None:
     assert [output.output_type for output in quiet] == ["execute_result"]
     assert wrong[0].ename == "UnknownNameError"
     assert "nearest: china-flower" in wrong[0].evalue
+    assert [len(outputs) for outputs in edited] == [0, 1, 0, 2]
+    assert "the source of detector 'brightest' is not that of" in edited[3][0].text
