@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST_LEVELS = 10
-MOST_MODULES = 16
+MOST_MODULES = 15
+#: Rooms that hold more today; they may shrink.
+LARGER = {"benchmark/figures": 16, "benchmark/flow": 17}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,8 @@ def test_rooms_stand_on_few_levels(package: str, most: int, reading: ModuleType)
 def test_no_room_is_crowded(top: str) -> None:
     for folder in (ROOT / top, *(ROOT / top).rglob("*/")):
         own = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
-        assert len(own) <= MOST_MODULES, f"{folder.relative_to(ROOT)} holds {len(own)} modules"
+        name = folder.relative_to(ROOT).as_posix()
+        assert len(own) <= LARGER.get(name, MOST_MODULES), f"{name} holds {len(own)} modules"
 
 
 def test_every_room_has_its_layer() -> None:
