@@ -15,8 +15,10 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from oodbench.canonical_json import canonical_json
+from oodbench.declare.layouts import METRICS
 from oodbench.errors import OodbenchError, StoreError, UnknownNameError
 from oodbench.leaderboards.rows import group_runs, make_rows
 from oodbench.store.maintenance import needed, with_diagnoses
@@ -28,6 +30,8 @@ MEMBER = re.compile(
 )
 #: The last member: how many entries there should be before it.
 END = "oodbench-end.json"
+#: Percentage points by which a metric of one key may differ: other threads round otherwise.
+SAME = 0.05
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,12 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def import_store(store: Store, source: Path) -> Moved:
     """Add the entries of an archive that the store has not; StoreError names what is wrong.
 
-    An entry of the same key that is here already stays as it is.
+    An entry of the same key that is here already stays as it is.  One key has one result: where a
+    run of the archive has the key of one that is here and other metrics, nothing is imported.
     """
-    for _ in _entries(store, source):
-        pass  # the whole archive is looked through before anything is written
+    for entry, _, _ in _entries(store, source):  # all of it, before anything is written
+        if entry.stage == "run":
+            _agree(store, source, entry)
     written, known = 0, 0
     for entry, record, files in _entries(store, source):
         key = Key(entry.stage, entry.parts)
@@ -119,6 +125,35 @@ def import_store(store: Store, source: Path) -> Moved:
             store.write_raw(entry.path, files, record)
             written += 1
     return Moved(written, known)
+
+
+def _agree(store: Store, source: Path, theirs: Entry) -> None:
+    """StoreError where the store holds a run of this key whose metrics differ beyond rounding."""
+    ours = store.find(Key(theirs.stage, theirs.parts))
+    if ours is None:
+        return
+    mine, others = (_metrics(entry) for entry in (ours, theirs))
+    apart = [name for name in mine.keys() & others.keys() if abs(mine[name] - others[name]) > SAME]
+    if apart or mine.keys() != others.keys():
+        name = max(apart, key=lambda name: abs(mine[name] - others[name]), default="")
+        seen = f"{' '.join(name)} is {mine[name]:.2f} here and {others[name]:.2f} there"
+        raise StoreError(
+            f"{source}: {ours.record['detector']} on {ours.record['pair']}, run"
+            f" {theirs.digest[:12]}, has other results under the same key"
+            f" ({seen if apart else 'other scores'}); nothing was imported. One of the two was made"
+            " with other code, versions or rounding than its key says; import into a store of its"
+            " own to look at it, or remove the run here"
+        )
+
+
+def _metrics(run: Entry) -> dict[tuple[str, str], float]:
+    """Score and metric to the value in percent."""
+    scores = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", run.record["scores"])
+    return {
+        (name, metric): 100 * float(found[metric]["value"])
+        for name, found in scores.items()
+        for metric in METRICS
+    }
 
 
 Member = tuple[str, str, bytes]

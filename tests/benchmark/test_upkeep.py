@@ -162,6 +162,28 @@ def test_results_move_bit_for_bit(store: Store, tmp_path: Path, cli: Cli) -> Non
     assert files(root(other)).items() <= mine.items()
 
 
+def test_one_key_has_one_result(store: Store, tmp_path: Path) -> None:
+    """A run of a known key with other metrics is refused, with all of its archive."""
+    archive, other = tmp_path / "other.tar", tmp_path / "store"
+    export_store(store, archive, ["digits-photos"], fits=False)
+    import_store(Store(other), archive)
+    before = files(other)
+    content = []
+    for name, data in members(archive):
+        if name.startswith("run/"):
+            scores = json.loads(data)["record"]["scores"]
+            for score in scores.values():
+                score["auroc"]["value"] = 1 - score["auroc"]["value"] * 0.9
+            data = resealed(data, scores=scores)
+        content.append((name, data))
+    pack(archive, content)
+    with pytest.raises(StoreError, match=r"other results under the same key \(.* auroc is .* here"):
+        import_store(Store(other), archive)
+    assert files(other) == before
+    empty = Store(tmp_path / "empty")
+    assert import_store(empty, archive).written > 0  # alone it can be looked at
+
+
 def test_a_part_of_a_store(store: Store, tmp_path: Path) -> None:
     archive, other = tmp_path / "part.tar", Store(tmp_path / "other")
     export_store(store, archive, ["digits-photos"], fits=False)
