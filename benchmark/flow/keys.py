@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON, digest
+from oodbench.detect.attributes import own_attributes
 from oodbench.detect.entitlement import WITH_LABELS, labels_for
 from oodbench.seeding import NOISE_REVISION
 from oodbench.store.store import Key
@@ -15,6 +16,7 @@ from oodbench.store.store import Key
 if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.declare.recipes import Recipe
+    from oodbench.detect.detector import Detector
     from oodbench.flow.resolved_job import Fit, ResolvedJob
 
 METRICS_REVISION = 4
@@ -33,6 +35,7 @@ def fit_key(job: ResolvedJob, fit: Fit) -> Key:
         parts = fit_parts(job, fit.recipe)
     else:
         parts = {"detector": job.source.name, "revision": job.source.revision}
+        parts |= own(job.source)
         if job.fit_subset:
             parts["images"] = job.fit_subset
         if job.detector.environment():
@@ -71,6 +74,7 @@ def measure_key(job: ResolvedJob, images: ImageSet, subset: int = 0) -> Key:
         settings = job.recipe.measure.model_dump(mode="json")
         # It decides on scores, not on what is measured.
         parts["settings"] = {k: v for k, v in settings.items() if k != "validation"}
+    parts |= own(job.source)
     environment = job.detector.environment()
     if environment:
         parts["environment"] = dict(environment)
@@ -86,6 +90,7 @@ def score_key(job: ResolvedJob, images: ImageSet) -> Key:
         "revision": job.detector.revision,
         "measure": measure_key(job, images, job.subset(images)).digest,
     }
+    parts |= own(type(job.detector))
     if job.detector.calibrates():
         parts["reference"] = measure_key(job, job.train, job.train_subset).digest
     if job.validation is not None:
@@ -117,6 +122,7 @@ def configuration(job: ResolvedJob, ood: ImageSet) -> str:
         "metrics": METRICS_REVISION,
         "images": [job.test.fingerprint, ood.fingerprint],
     }
+    parts |= own(type(job.detector))
     if job.compares and job.train_subset > job.count(job.test):
         # Earlier runs compared with no more training images than there are ID test images.
         parts["reference"] = job.train_subset
@@ -134,3 +140,9 @@ def configuration(job: ResolvedJob, ood: ImageSet) -> str:
     if job.detector.companion_recipes:
         parts["companions"] = [fit_parts(job, recipe) for recipe in job.detector.companion_recipes]
     return digest(parts)
+
+
+def own(cls: type[Detector]) -> dict[str, JSON]:
+    """The part of a key that holds the attributes of a plug-in's classes; none of a built-in's."""
+    found = own_attributes(cls)
+    return {"attributes": found} if found else {}
