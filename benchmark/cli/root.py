@@ -128,7 +128,9 @@ def main() -> None:
     except MemoryError:
         _fail("out of memory; use a smaller --batch-size or --scale")
     except RuntimeError as error:
-        if "memory" not in str(error):  # torch says so of the GPU and of the CPU
+        # torch's errors of the GPU and of the CPU; other texts name memory for other reasons.
+        told = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+        if not told:
             raise
         _fail("out of memory; use a smaller --batch-size or --scale")
 

@@ -165,7 +165,8 @@ def other_shapes(subject: Subject) -> str:
             if subject.cls.learns():
                 detector.fit(train, FitContext("cpu", 0, lambda line: None, Path(scratch)))
             if subject.cls.calibrates():
-                detector.calibrate(subject.measure(job, images).statistics)
+                given = {} if train.labels is None else {"label": train.labels}
+                detector.calibrate(subject.measure(job, images).statistics | given)
             measured = subject.measure(job, contrast_noise(8, shape))
         scored = detector.scores(measured.statistics)
     except (DataError, ConfigError) as error:

@@ -7,12 +7,15 @@ import torch
 from oodbench.conformance.invariance import fresh
 from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import Subject, first_line, largest_difference, seeded
-from oodbench.conformance.verdicts import NotApplicable, NotConforming
+from oodbench.conformance.verdicts import NotApplicable, NotConforming, Reminder
 from oodbench.conformance.watch import Watch
 from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import OodbenchError
 from oodbench.flow.attach import learned_state
 from oodbench.store.payload import pack_tensors, unpack_tensors
+
+#: What is said of a detector that takes its state by position.
+BY_POSITION = "the state in another order, by the same names"
 
 
 @check(
@@ -20,7 +23,8 @@ from oodbench.store.payload import pack_tensors, unpack_tensors
     asserts="a new instance that loads the state through safetensors gives the same statistics"
     " and scores, bit for bit",
     guards="state that is forgotten: the run that trains works, the next one does not",
-    mend="return every learned tensor from state_dict and restore it in load_state_dict",
+    mend="return every learned tensor from state_dict and restore it, by its name, in"
+    " load_state_dict",
 )
 def saved_state(subject: Subject) -> str:
     """The store's copy of the fit in a new instance."""
@@ -45,7 +49,22 @@ def saved_state(subject: Subject) -> str:
                 f"{kind} {name!r} of image {row} is {one:.9g} after fit and {restored:.9g} after"
                 " loading"
             )
+    if subject.cls.learns() and not subject.cls.refits:
+        _try_another_order(subject)
     return "a new instance gives equal statistics and scores"
+
+
+def _try_another_order(subject: Subject) -> None:
+    """Reminder where the state is taken by position: other tools keep names, not their order."""
+    state, job = learned_state(subject.detector), subject.resolved()
+    try:
+        job.detector.load_state_dict({name: state[name] for name in reversed(list(state))})
+        with seeded(1):
+            found = subject.measure(job, subject.sample).statistics
+    except Exception as error:
+        raise Reminder(f"{BY_POSITION}: {first_line(error)}") from error
+    if largest_difference(subject.statistics, found, lambda values: 0.0) is not None:
+        raise Reminder(f"{BY_POSITION}: it gives other statistics")
 
 
 @check(

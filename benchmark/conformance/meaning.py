@@ -60,7 +60,8 @@ def orientation(subject: Subject) -> str:
                 f" training images' kind: AUROC {value:.1f} [{low:.1f}, {high:.1f}]"
             )
     lowest = 100 * min(auroc["value"] for auroc in settled.values())
-    said = f"AUROC {lowest:.1f} or more for {', '.join(settled)}"
+    least = " or more" if len(settled) > 1 and lowest < 99.95 else ""
+    said = f"AUROC {lowest:.1f}{least} for {', '.join(settled)}"
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, why in reasons.items() if why == reason]
         said += f"; NOT CHECKED: {', '.join(names)} ({reason})"

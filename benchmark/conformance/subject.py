@@ -22,6 +22,7 @@ from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import Pair
 from oodbench.declare.recipes import find_recipe, recipe_files
 from oodbench.detect.detector import Detector, FitContext
+from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import ConfigError
 from oodbench.flow.bench import Bench
 from oodbench.flow.fit import fitted
@@ -261,11 +262,19 @@ class Subject:
             return
         inside = self._measure_subset(job, job.train, job.train_subset)
         if job.detector.calibrates():
-            job.detector.calibrate(inside)
+            job.detector.calibrate(inside | self._labels(job))
         if job.validation is not None:
             size = job.validation_subset or len(job.validation)
             outside = self._measure_subset(job, job.validation, size)
             job.detector.choose(inside, outside)
+
+    def _labels(self, job: ResolvedJob) -> dict[str, np.ndarray]:
+        """Labels of the training images that calibrate, where a run hands them over."""
+        labels = job.train.labels
+        if labels is None or job.detector.category not in WITH_LABELS:
+            return {}
+        chosen = labels[subset_indices(len(labels), job.train_subset)]
+        return {"label": job.numbered(chosen, job.recipe)}
 
     def _measure_subset(
         self, job: ResolvedJob, images: ImageSet, size: int

@@ -21,6 +21,7 @@ from oodbench.conformance.meaning import cost, orientation, revision
 from oodbench.conformance.outcome import Check, Result
 from oodbench.conformance.subject import Subject, first_line
 from oodbench.conformance.verdicts import NotApplicable, NotConforming, Reminder
+from oodbench.errors import OodbenchError
 from oodbench.flow.plan import parse_detector
 from oodbench.store.store import Store
 
@@ -58,6 +59,17 @@ def run_checks(
         return results
 
 
+def _raised(error: BaseException) -> str:
+    """How to mend what was raised and not foreseen: where it was."""
+    if isinstance(error, OodbenchError):
+        return "do as it says"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"look at {Path(last.filename).name}, line {last.lineno}, which raised it (--verbose shows"
+        " the way there)"
+    )
+
+
 def _result(check: Check, subject: Subject) -> Result:
     started = time.monotonic()
 
@@ -75,5 +87,5 @@ def _result(check: Check, subject: Subject) -> Result:
         return Result(check, "failed", str(fault), mend, seconds=done())
     except (Exception, SystemExit) as error:
         trace = "".join(traceback.format_exception(error))
-        return Result(check, "failed", first_line(error), check.mend, trace, done())
+        return Result(check, "failed", first_line(error), _raised(error), trace, done())
     return Result(check, "passed", seen, seconds=done())

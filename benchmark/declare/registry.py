@@ -141,15 +141,17 @@ class Registry(Generic[T]):
 def load_plugin(source: str) -> None:
     """Import a plug-in, a path to a .py file or a dotted module, with what is declared beside it.
 
-    PluginError says what failed.
+    A module is looked for where Python does, then in the working folder.  PluginError says what
+    failed.
     """
     from oodbench.declare.declarations import add_source
+    from oodbench.declare.plugin_files import run_file
 
     try:
         if source.endswith(".py") or "/" in source:
-            file: str | None = str(_run_file(source))
+            file: str | None = str(run_file(source))
         else:
-            file = importlib.import_module(source).__file__
+            file = _import_module(source).__file__
     except OodbenchError:
         raise
     except (Exception, SystemExit) as error:
@@ -160,35 +162,13 @@ def load_plugin(source: str) -> None:
         add_source(Path(file).parent, f"plug-in {source}")
 
 
-def _run_file(source: str) -> Path:
-    """Run the file as the module ``oodbench_plugin_<stem>``, numbered if taken; its path."""
-    path = Path(source)
-    if not path.is_file():
-        raise PluginError(f"plug-in {source!r}: there is no such file")
-    name, number = f"oodbench_plugin_{path.stem}", 1
-    while _is_of_another_file(name, path):
-        number += 1
-        name = f"oodbench_plugin_{path.stem}_{number}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"plug-in {source!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    # Without bytecode: an edit within the same second would otherwise run the old code.
-    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.dont_write_bytecode = bytecode
-    return path
-
-
-def _is_of_another_file(module: str, path: Path) -> bool:
-    held = getattr(sys.modules.get(module), "__file__", None)
-    return held is not None and Path(held).resolve() != path.resolve()
+def _import_module(name: str) -> ModuleType:
+    top, here = _top(name), str(Path.cwd())
+    if here not in sys.path and importlib.util.find_spec(top) is None:
+        # At the end: what is installed goes first.
+        sys.path.append(here)
+        importlib.invalidate_caches()
+    return importlib.import_module(name)
 
 
 def _by_name(points: Sequence[EntryPoint]) -> dict[str, list[EntryPoint]]:

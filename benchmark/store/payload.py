@@ -18,22 +18,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: Under this name a file of tensors says in which order they were given, where not by name.
+ORDER = "oodbench.order"
+
+
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Serialise CPU tensors with safetensors, in the order of their names."""
+    """Serialise tensors with safetensors, in the order of their names; theirs is kept beside.
+
+    Tensors that share memory are written one by one.
+    """
     from safetensors.torch import save
 
-    return save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    ready: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        ready[name] = tensor.clone() if place in held else tensor
+        held.add(place)
+    names = list(tensors)
+    return save(ready, None if names == sorted(names) else {ORDER: json.dumps(names)})
 
 
 def unpack_tensors(data: bytes) -> dict[str, Tensor]:
-    """Inverse of `pack_tensors`; ValueError where the bytes are not a safetensors file."""
+    """Inverse of `pack_tensors`, order included; ValueError where the bytes are no such file."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(data)
+        found = load(data)
     except SafetensorError as error:
         raise ValueError(f"not a safetensors file: {error}") from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    kept = header.get("__metadata__", {}).get(ORDER)
+    try:
+        names = sorted(found) if kept is None else list(map(str, json.loads(kept)))
+    except (TypeError, RecursionError) as error:
+        raise ValueError("the order of its tensors is no list of names") from error
+    if sorted(names) != sorted(found):
+        raise ValueError("the order of its tensors names others")
+    return {name: found[name] for name in names}
 
 
 def pack_table(

@@ -14,14 +14,16 @@ import pytest
 import torch
 
 import oodbench
-from oodbench.detect.attributes import own_attributes
 from oodbench.canonical_json import digest
 from oodbench.datasets.loading import DataPlaces
+from oodbench.datasets.pairs import get_pair
+from oodbench.detect.attributes import own_attributes
 from oodbench.detect.detector import DETECTORS, Detector, register
 from oodbench.errors import PluginError
-from oodbench.flow.keys import Bench, JobKeys
-from oodbench.datasets.pairs import get_pair
+from oodbench.flow.bench import Bench
+from oodbench.flow.keys import configuration, fit_keys, measure_key, run_key, score_key
 from oodbench.flow.plan import Job, parse_detector
+from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.progress import Progress
 from oodbench.store.store import Store
 
@@ -64,11 +66,10 @@ def keys_of(cls: type[Detector], name: str, tmp_path: Path) -> list[str]:
     register(name)(cls)
     bench = Bench(Store(tmp_path), DataPlaces((), tmp_path / "c"), Progress("quiet"), "cpu")
     pair = get_pair("digits-photos")
-    keys = JobKeys(bench, Job(parse_detector(name), "digits", (pair,), "smoke", 0))
-    fits = [key.digest for key in keys.fit_keys()] if keys.has_fit else []
-    ood = keys.ood(pair)
-    return [*fits, keys.measure_key(ood).digest, keys.score_key(ood).digest,
-            keys.run_key(ood).digest, keys.configuration(ood)]  # fmt: skip
+    job = ResolvedJob(bench, Job(parse_detector(name), "digits", (pair,), "smoke", 0))
+    ood = job.ood(pair)
+    keys = [*fit_keys(job), measure_key(job, ood), score_key(job, ood), run_key(job, ood)]
+    return [*(key.digest for key in keys), configuration(job, ood)]
 
 
 def test_an_edited_value_is_in_every_key_that_it_can_move(tmp_path: Path) -> None:

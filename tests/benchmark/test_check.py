@@ -86,6 +86,25 @@ def test_ten_faults_at_least() -> None:
     assert set(FAULTS) | {"sound"} == beside
 
 
+def test_labels_reach_calibrate_as_in_a_run() -> None:
+    results = run_checks("labelled")
+    assert not failed(results), failed(results)
+
+
+def test_a_state_taken_by_position_is_sound_and_a_reminder() -> None:
+    results = {result.check.name: result for result in run_checks("takes-by-position")}
+    assert not failed(list(results.values()))
+    saved = results["saved state"]
+    assert (saved.status, "by its name" in saved.mend) == ("reminder", True)
+    assert "another order" in saved.seen
+
+
+def test_what_a_detector_raises_is_told_with_its_place() -> None:
+    (result,) = failed(run_checks("raises")).values()
+    assert "wrong_detectors.py, line" in result.mend
+    assert "higher is more OOD" not in result.mend
+
+
 def test_the_assertion_names_check_fault_and_mend() -> None:
     with pytest.raises(AssertionError, match="'flipped' fails 1 of 1 checks") as caught:
         check_detector("flipped", checks=["orientation"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -256,3 +257,19 @@ def test_tensors_round_trip_and_damage_is_a_value_error() -> None:
         unpack_tensors(b"<html>")
     with pytest.raises(ValueError, match="Parquet"):
         unpack_table(b"<html>")
+
+
+def test_tensors_come_back_in_their_order_whatever_they_share() -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    state = {"z": whole, "a": whole[1], "m": whole, "t": whole.T, "none": whole[:0], "b": whole[1:]}
+    orders = [list(state), sorted(state), list(reversed(state))]
+    for order in orders:
+        back = unpack_tensors(pack_tensors({name: state[name] for name in order}))
+        assert list(back) == order
+        for name in order:
+            assert torch.equal(back[name], state[name])
+    assert len({pack_tensors({n: state[n] for n in order}) for order in orders}) == 3
+    held = safetensors.torch.save({"a": whole}, {"oodbench.order": '["a", "b"]'})
+    for bad in (held, safetensors.torch.save({"a": whole}, {"oodbench.order": "{" * 9})):
+        with pytest.raises(ValueError, match=r"order of its tensors|Expecting"):
+            unpack_tensors(bad)

@@ -169,3 +169,40 @@ class OtherCost(Sound):
 class GreyOnly(Sound):
     def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         return super().measure(images.reshape(-1, 1, 8, 8))
+
+
+@register("labelled", category="labels", cite="test")
+class Labelled(Detector):
+    """Distance to the nearest class, learned in `calibrate` from statistics and labels; sound."""
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {"pixels": images.double().flatten(1)}
+
+    def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
+        labels = statistics["label"]
+        known = np.unique(labels)
+        self.means = np.stack([statistics["pixels"][labels == k].mean(0) for k in known])
+
+    def score(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
+        away = statistics["pixels"][:, None] - self.means
+        nearest: np.ndarray = (away**2).sum(2).min(1)
+        return nearest
+
+
+@register("takes-by-position", cite="test")
+class TakesByPosition(Sound):
+    """Unpacks its state in the order in which it was given; sound, since the order is kept."""
+
+    def fit(self, train: ImageSet, context: FitContext) -> None:
+        super().fit(train, context)
+        self.spread = torch.from_numpy(train.images.std(0)) + 1.0
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        z = (images.double() - self.mean) / self.spread
+        return {"distance": (z**2).flatten(1).sum(1)}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"the_spread": self.spread, "mean": self.mean, "also": self.mean}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.spread, self.mean, _ = state.values()
