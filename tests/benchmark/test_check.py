@@ -83,7 +83,7 @@ def test_ten_faults_at_least() -> None:
     assert len(FAULTS) >= 10
     plugin = DETECTORS.get("sound").__module__
     beside = {n for n in DETECTORS.names() if DETECTORS.get(n).__module__ == plugin}
-    assert set(FAULTS) | {"sound"} == beside
+    assert set(FAULTS) | {"sound", "labelled", "takes-by-position"} == beside
 
 
 def test_labels_reach_calibrate_as_in_a_run() -> None:
