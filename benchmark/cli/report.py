@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from oodbench.cli.options import collector_paused, data_option, plugin_option, store_option
-from oodbench.errors import StoreError
+from oodbench.errors import OodbenchError, StoreError
 from oodbench.media import terminal
 from oodbench.store.outputs import write_output
 
@@ -55,5 +55,9 @@ def report(
         request = ReportRequest(title, all_scores, asked, significance, pictures)
         text = report_page(groups, opened, places, request)
     page = text.encode()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OodbenchError(f"cannot write to {target.parent}: {error.strerror}") from error
     write_output(target, page)
     click.echo(f"{terminal(str(target))}: {len(page) / 1e6:.1f} MB, open it in a browser")

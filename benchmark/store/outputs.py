@@ -19,6 +19,7 @@ def write_output(path: str | os.PathLike[str], content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode()
     target = Path(os.path.realpath(path))
     try:
+        os.stat(target.parent)  # a folder that is not there is a slip, not one to be made
         there = target.stat().st_mode if target.exists() else None
         if there is not None and not stat.S_ISREG(there):
             if stat.S_ISDIR(there):

@@ -172,7 +172,8 @@ def test_a_row_opens_its_detail(opened: Opened) -> None:
     opened.page.keyboard.press("Escape")
     opened.page.wait_for_selector("#detail", state="hidden")
     # The dialog's close event, which gives the focus back, comes after it is hidden.
-    opened.page.wait_for_function("document.activeElement.textContent === 'STRONG(2)'")
+    # A function, since the page's security policy lets no text be evaluated while it is polled.
+    opened.page.wait_for_function("() => document.activeElement.textContent === 'STRONG(2)'")
     opened.page.evaluate(f"location.hash = {hash_!r}")  # an address names a row
     opened.page.wait_for_selector("#detail-body section")
 

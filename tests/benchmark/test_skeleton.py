@@ -55,10 +55,11 @@ def test_the_package_conforms_and_is_found_by_its_entry_point(
 
 def test_every_template_is_package_data() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = settings["package-data"]["oodbench"]
-    assert "skeletons/*/*.j2" in patterns
-    written = [p for p in (ROOT / "benchmark" / "skeletons").rglob("*") if p.is_file()]
-    assert all(path.match("skeletons/*/*.j2") for path in written)
+    assert settings["package-data"]["oodbench.templates"] == ["*/*.j2"]
+    written = (ROOT / "benchmark" / "templates").glob("*/*")
+    found = [path for path in written if path.parent.name != "__pycache__"]
+    assert found
+    assert all(path.match("templates/*/*.j2") for path in found)
 
 
 @pytest.mark.parametrize(
