@@ -54,7 +54,9 @@ def load_pair(
     places = find_places(data, store_location(store))
     train = load(chosen.in_dist, "train", places, divide=True)
     id_test = load(chosen.in_dist, "test", places, divide=True)
-    ood_test = load(chosen.ood, "test", places, like=id_test.shape, count=len(id_test))
+    ood_test = load(
+        chosen.ood, "test", places, like=id_test.shape, count=len(id_test), beside=chosen.in_dist
+    )
     check_compatible(id_test, ood_test)
     return LoadedPair(chosen, train, id_test, ood_test)
 

@@ -98,6 +98,12 @@ def summary(manifest: Mapping[str, JSON], folder: str) -> str:
 @click.option("--crop", is_flag=True, help="Reduced to 5/4 of that size, and a window of it.")
 @click.option("--nearest", is_flag=True, help="The whole image, by nearest neighbours.")
 @click.option("--invert", is_flag=True, help="255 − x.")
+@click.option(
+    "--range",
+    "values",
+    metavar="LOW:HIGH",
+    help="What black and white are, in pixels of more than 8 bits.",
+)
 @click.option("--out", metavar="FILE", help="CSV file; default: standard output.")
 @click.option("--skip-unreadable", is_flag=True, help="Mark images that cannot be read; go on.")
 @click.option(
@@ -109,9 +115,9 @@ def summary(manifest: Mapping[str, JSON], folder: str) -> str:
 @plugin_option
 def score(
     folder: str, images: tuple[str, ...], out: str | None, skip_unreadable: bool, noise: str,
-    batch_size: int | None, device: str, **steps: bool,
+    batch_size: int | None, device: str, values: str | None, **steps: bool,
 ) -> None:  # fmt: skip
-    """Score image files, folders and .npz files with an exported detector, as CSV.
+    """Score image files, folders and files of data with an exported detector, as CSV.
 
     Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
     """
@@ -119,6 +125,7 @@ def score(
 
     detector = load_detector(folder, device=device)
     chosen = [name for name, wanted in steps.items() if wanted]
+    chosen += [f"range({values})"] if values else []
     frame = detector.score(
         list(images), convert=chosen, noise=noise, skip_unreadable=skip_unreadable,
         batch_size=batch_size,

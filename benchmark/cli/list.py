@@ -128,7 +128,8 @@ def data_() -> None:
 @store_option
 def data_status(data: tuple[str, ...], store: str) -> None:
     """Where each split of each data set was found."""
-    from oodbench.datasets.loading import find_places, status
+    from oodbench.datasets.dataset_status import status
+    from oodbench.datasets.loading import find_places
 
     rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
     rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
@@ -143,7 +144,7 @@ def data_status(data: tuple[str, ...], store: str) -> None:
 def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
     """Download data sets, verified by hash."""
     from oodbench.datasets.loading import find_places
-    from oodbench.datasets.sources.published import fetch_published
+    from oodbench.datasets.sources.fetching import fetch_published
     from oodbench.datasets.spec import get_spec
 
     specs = [get_spec(name) for name in names]

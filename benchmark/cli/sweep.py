@@ -161,7 +161,10 @@ def _pairs(
     pairs = list(dict.fromkeys(make_pair(in_dist, ood) for ood in oods))
     test = load(pairs[0].in_dist, "test", bench.places, divide=True)
     for pair in pairs:
-        ood = load(pair.ood, "test", bench.places, like=test.shape, count=len(test))
+        ood = load(
+            pair.ood, "test", bench.places, like=test.shape, count=len(test),
+            beside=pairs[0].in_dist,
+        )  # fmt: skip
         check_compatible(test, ood)
     return pairs, test.shape
 

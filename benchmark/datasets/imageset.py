@@ -22,6 +22,9 @@ class ImageSet:
     """`images` (N, C, H, W) uint8; `fingerprint` is the SHA-256 of shape, transforms and pixels.
 
     `expected` is the registered number of images, 0 where none is; `note` says what differs.
+    `groups` (N,) int64: images that share a number depend on each other (frames of one video).
+    `unlabelled` says why labels that are there are not used; `values` are the numbers that were
+    taken as black and white where the pixels were not 8-bit.
     `verify()` reads all pixels and raises DamagedEntryError where they are not those of the
     fingerprint; whoever computes something that is kept calls it first.  `hashes()` gives what
     `oodbench.datasets.duplicates.image_hashes` does, read again where it is stored.
@@ -34,6 +37,9 @@ class ImageSet:
     labels: np.ndarray | None = None
     expected: int = 0
     note: str = ""
+    groups: np.ndarray | None = None
+    unlabelled: str = ""
+    values: tuple[float, float] | None = None
     verify: Callable[[], None] = field(default=unchecked, compare=False, repr=False)
     stored_hashes: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
@@ -63,6 +69,7 @@ class ImageSet:
             self,
             images=images,
             labels=labels,
+            groups=None if self.groups is None else self.groups[indices],
             fingerprint=fingerprint(images, ()),
             stored_hashes=None,
         )

@@ -14,26 +14,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import cast
 
 from oodbench.canonical_json import JSON, digest
 from oodbench.datasets.corruptions import REVISION as CORRUPTION_REVISION
 from oodbench.datasets.corruptions import is_corruption
 from oodbench.datasets.imageset import ImageSet
-from oodbench.datasets.naming import GENERIC, SIZING, step_name
+from oodbench.datasets.materialise import Shape, Source, materialise
+from oodbench.datasets.naming import GENERIC, SIZING, call, classes_apart, step_name
+from oodbench.datasets.reading.contents import Wanted
+from oodbench.datasets.reading.file_identity import in_doubt
+from oodbench.datasets.reading.pixel_values import Asked, parse_range
 from oodbench.datasets.sources.embedded import find_embedded
-from oodbench.datasets.sources.published import expected_files, find_arrays, find_published
-from oodbench.datasets.sources.raw_images import Found, Raw
+from oodbench.datasets.sources.published import expected_files, find_published
+from oodbench.datasets.sources.raw_images import Found
 from oodbench.datasets.sources.synthetic import find_generated
-from oodbench.datasets.sources.user_files import find_user_data, grey_if_equal
-from oodbench.datasets.spec import DatasetName, DatasetSpec, catalogue, get_spec, parse_name
+from oodbench.datasets.sources.user_files import find_user_data
+from oodbench.datasets.spec import DatasetName, DatasetSpec, get_spec, parse_name
 from oodbench.datasets.split_cache import Slot
-from oodbench.datasets.subsets import keep_classes
-from oodbench.errors import DataError, OodbenchError
+from oodbench.errors import DataError
+from oodbench.progress import Progress
 
-CACHE_VERSION = 2
-Shape = tuple[int, int, int]
+CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,20 @@ def load(
     like: Shape | None = None,
     count: int = 0,
     divide: bool = False,
+    beside: str | DatasetName | None = None,
+    progress: Progress | None = None,
 ) -> ImageSet:
     """One split of a registered or generated set or of a user's path, as an `ImageSet`.
 
     `like` (C, H, W) is the ID set's shape, the target of sizing steps that the name asks for, and
     with `count`, the number of ID test images, what a generated set takes.  `divide`: the path has
-    to serve as training and test set.  DataError says what is missing and how to get it.
+    to serve as training and test set.  `beside` names the ID set: a path that is also its path is
+    cut as it is there, so that no image, corrupted or not, is one of the training images.
+    DataError says what is missing and how to get it.
     """
     wanted = parse_name(name) if isinstance(name, str) else name
     sys.audit("oodbench.load", str(wanted), split)
+    divide = divide or (beside is not None and cut_alike(wanted, beside))
     source = _source(wanted, split, places, like, count, divide)
     # What the name asks for is part of the fingerprint, so that two names are two sets.
     asked = wanted.whole if wanted.generated else wanted.whole.removeprefix(wanted.base)
@@ -94,8 +101,11 @@ def load(
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(wanted.base).stem)[:40]
     slot = Slot(places.cache, f"{stem}-{split}-{digest(identity)[:20]}")
     meta = slot.read()
-    if meta is None:
-        meta = slot.fill(lambda: _materialise(source, wanted, split), chain)
+    if meta is None or meta["doubt"]:
+        doubt = in_doubt(source.found.changed_ns)
+        shown = progress or Progress("quiet")
+        meta = slot.fill(lambda: materialise(source, wanted, split, shown), chain, doubt=doubt)
+    values = cast("list[float] | None", meta["values"])
     return ImageSet(
         name=str(wanted),
         split=split,
@@ -104,47 +114,61 @@ def load(
         labels=slot.labels(meta),
         expected=0 if wanted.classes else source.expected,
         note=str(meta["note"]),
+        groups=slot.groups(meta),
+        unlabelled=str(meta["unlabelled"]),
+        values=None if values is None else (values[0], values[1]),
         verify=slot.verify,
         stored_hashes=partial(slot.hashes, meta),
     )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a split comes from and the steps it goes through.
+def cut_alike(wanted: DatasetName, beside: str | DatasetName) -> bool:
+    """Whether a set is the ID set's path, with classes that the ID set may have too."""
+    other = parse_name(beside) if isinstance(beside, str) else beside
+    if not (wanted.is_path and other.is_path) or not same_place(wanted.base, other.base):
+        return False
+    return not classes_apart(wanted.classes, other.classes)
 
-    `default` are the steps that a prepared array has behind it, `target` the shape that sizing
-    steps lead to, `classes` the names of the labels where they are declared.
-    """
 
-    found: Found
-    chain: tuple[str, ...]
-    target: Shape | None
-    default: tuple[str, ...] = ()
-    expected: int = 0
-    classes: tuple[str, ...] = ()
+def same_place(one: str, other: str) -> bool:
+    """Whether two paths lead to one file or folder."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
 def _source(
     wanted: DatasetName, split: str, places: DataPlaces, like: Shape | None, count: int,
     divide: bool,
-) -> _Source:  # fmt: skip
+) -> Source:  # fmt: skip
     if wanted.generated:
-        return _Source(find_generated(wanted, split, like, count), wanted.variants, like)
+        return Source(find_generated(wanted, split, like, count), wanted.variants, like)
+    values = asked_range(wanted.variants)
     if wanted.is_path:
-        found = find_user_data(Path(wanted.base), split, divide=divide)
-        return _Source(found, wanted.variants, like)
+        asked = Wanted(split, divide, bool(wanted.classes), values)
+        return Source(find_user_data(Path(wanted.base), asked), wanted.variants, like)
     spec = get_spec(wanted.base)
+    if values is not None and spec.source != "files":
+        raise DataError(
+            f"{wanted}: range is for files of your own; {spec.name} is known to be 8-bit"
+        )
     # Sizing that is asked for by name goes to the ID set's size, the default to the registered.
     sized = like is not None and any(v in SIZING for v in wanted.variants)
-    return _Source(
-        found=_find(spec, split, places),
+    return Source(
+        found=_find(spec, split, places, values),
         chain=_chain(spec, wanted),
         target=like if sized else spec.shape,
         default=spec.variants.get(spec.default_variant, ()),
         expected=spec.splits.get(split, 0),
         classes=spec.classes,
     )
+
+
+def asked_range(steps: Sequence[str]) -> Asked | None:
+    """What a step ``range(low:high)`` asks for; DataError where it is not the first one."""
+    found = [parse_range(argument) for name, argument in map(call, steps) if name == "range"
+             if argument is not None]  # fmt: skip
+    if found and (len(found) > 1 or not steps[0].startswith("range(")):
+        raise DataError(f"@{'@'.join(steps)}: range says how files are read; write it once, first")
+    return Asked(found[0]) if found and found[0] is not None else None
 
 
 def check_compatible(id_set: ImageSet, ood_set: ImageSet) -> None:
@@ -192,159 +216,19 @@ def _chain(spec: DatasetSpec, wanted: DatasetName) -> tuple[str, ...]:
     return (*base, *rest)
 
 
-def _find(spec: DatasetSpec, split: str, places: DataPlaces) -> Found:
+def _find(spec: DatasetSpec, split: str, places: DataPlaces, values: Asked | None) -> Found:
     if split not in spec.splits:
         raise DataError(f"{spec.name} has no {split} split; it has {', '.join(spec.splits)}")
     if spec.source == "embedded":
         return find_embedded(spec, split)
     if spec.source == "files":
-        return find_user_data(Path(spec.options[split]), split, divide=False)
+        return find_user_data(Path(spec.options[split]), Wanted(split, values=values))
     found = find_published(spec, split, places.folders)
     if found is None:
         looked = ", ".join(map(str, places.folders)) or "no folder"
         raise DataError(
-            f"{spec.name} {split}: {expected_files(spec, split)} not found (looked in: {looked});"
-            f" run `oodbench data fetch {spec.name}`, or point --data or OODBENCH_DATA to a folder"
-            " that holds it"
+            f"{spec.name} {split}: {expected_files(spec, split, places.folders)} not found (looked"
+            f" in: {looked}); run `oodbench data fetch {spec.name}`, or point --data or"
+            " OODBENCH_DATA to a folder that holds it"
         )
     return found
-
-
-def _materialise(
-    source: _Source, wanted: DatasetName, split: str
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """(N, C, H, W) uint8, labels and note of a source."""
-    raw, target = source.found.read(), source.target
-    if wanted.classes:
-        raw = keep_classes(raw, wanted, source.classes or raw.classes)
-    steps, note = list(source.chain), raw.note
-    if raw.final and source.default:
-        assert isinstance(raw.images, np.ndarray)
-        held = raw.images.shape[1:3]
-        fits = target is None or held == target[1:]
-        steps, unknown = _after_default(source.default, source.chain, wanted, fits)
-        note = "; ".join(filter(None, (note, unknown)))
-        if target is not None and not fits:
-            raise DataError(
-                f"{wanted}: the prepared array is {held[0]}×{held[1]};"
-                f" {target[1]}×{target[2]} needs the native images"
-            )
-    if isinstance(raw.images, np.ndarray) and not steps:
-        return np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)), raw.labels, note
-    images = _transformed(raw, steps, wanted, target, split)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), raw.labels, note
-
-
-def _check_room(wanted_bytes: int, name: DatasetName) -> None:
-    """DataError where a split would take more than half of this machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if wanted_bytes > memory / 2:
-        raise DataError(
-            f"{name}: its images take {wanted_bytes / 2**30:,.0f} GiB, more than half of the"
-            f" memory here ({memory / 2**30:,.0f} GiB); use fewer or smaller ones (@resize)"
-        )
-
-
-def _after_default(
-    default: Sequence[str], chain: Sequence[str], wanted: DatasetName, fits: bool
-) -> tuple[list[str], str]:
-    """What is left to do on an array that already went through the default variant, and a note.
-
-    Where it is of the size wanted (`fits`), resizing it changes nothing, whatever made it so.
-    """
-    sizing = [[s for s in steps if step_name(s) in SIZING] for steps in (default, chain)]
-    note = ""
-    if sizing[0][:1] != sizing[1][:1]:
-        if not (fits and sizing[1][:1] == ["resize"]):
-            raise DataError(
-                f"{wanted}: the prepared array already went through {sizing[0][0]!r};"
-                f" {(sizing[1] or ['its absence'])[0]!r} needs the native images"
-            )
-        note = "an array of this size, taken as it is: resized or cropped is not known"
-    # Undo the default's inversion, then do what was asked for; two inversions are none.
-    left: list[str] = []
-    undo = [s for s in default if s == "invert"]
-    for step in [*undo, *(s for s in chain if step_name(s) not in SIZING)]:
-        if step == "invert" and left[-1:] == ["invert"]:
-            left.pop()
-        else:
-            left.append(step)
-    return left, note
-
-
-def _transformed(
-    raw: Raw, steps: Sequence[str], wanted: DatasetName, target: Shape | None, split: str
-) -> np.ndarray:
-    from oodbench.datasets.transforms import apply
-
-    sizing = [step for step in steps if step in SIZING]
-    if target is None and sizing:
-        named = str(wanted).replace(f"@{sizing[0]}", f"@{sizing[0]}(32)")
-        raise DataError(
-            f"{wanted}: {sizing[0]} takes its size from the ID set, and there is none here; name"
-            f" the size, as in '{named}'"
-        )
-    size = (target[1], target[2]) if target else (0, 0)
-    out: list[np.ndarray] = []
-    colour = False
-    indices = range(raw.count) if raw.indices is None else raw.indices
-    for index, image in zip(indices, raw.images, strict=True):
-        done = apply(image, steps, size, int(index), split)
-        if not out:
-            _check_room(done.nbytes * raw.count, wanted)
-        if wanted.is_path and "rgb" not in steps and done.shape[2] == 3 and not colour:
-            colour = grey_if_equal(done).shape[2] == 3
-        if out and done.shape[:2] != out[0].shape[:2]:
-            first, other = out[0].shape, done.shape
-            side = "" if target else f"({min(*first[:2], *other[:2])})"
-            raise DataError(
-                f"{wanted}: image {index} is {other[0]}×{other[1]}, image {indices[0]} is"
-                f" {first[0]}×{first[1]}; use {wanted}@resize{side} or {wanted}@crop{side}"
-            )
-        out.append(done)
-    channels = {image.shape[2] for image in out}
-    if wanted.is_path and not colour and "rgb" not in steps:
-        out = [image[:, :, :1] for image in out]
-    elif len(channels) > 1:
-        out = [np.repeat(i, 3, axis=2) if i.shape[2] == 1 else i for i in out]
-    return np.stack(out)
-
-
-@dataclass(frozen=True)
-class SplitStatus:
-    """Whether a split can be loaded here; `state` is embedded, arrays, native or missing."""
-
-    name: str
-    split: str
-    state: str
-    where: str
-    expected: int
-
-
-def status(places: DataPlaces) -> list[SplitStatus]:
-    """The state of every registered split; reads no image."""
-    rows = []
-    for spec in catalogue().values():
-        for split, expected in spec.splits.items():
-            if spec.source == "embedded":
-                rows.append(SplitStatus(spec.name, split, "embedded", "scikit-learn", expected))
-                continue
-            try:
-                found: Found | None
-                if spec.source == "files":
-                    found = find_user_data(Path(spec.options[split]), split, divide=False)
-                else:
-                    found = find_published(spec, split, places.folders)
-            except OodbenchError as error:
-                rows.append(SplitStatus(spec.name, split, "damaged", str(error), expected))
-                continue
-            if found is None:
-                rows.append(SplitStatus(spec.name, split, "missing", "", expected))
-            else:
-                kind = (
-                    "arrays"
-                    if any(find_arrays(spec, split, f) for f in places.folders)
-                    else "native"
-                )
-                rows.append(SplitStatus(spec.name, split, kind, found.where, expected))
-    return rows

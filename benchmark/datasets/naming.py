@@ -58,6 +58,10 @@ GENERATED = {
     "gaussian": "N(1/2, 1) of the range at every pixel and channel, clipped",
     "uniform": "U(0 … 255) at every pixel and channel",
 }
+DATA_ENDINGS = (
+    ".npz", ".npy", ".mat", ".csv", ".csv.gz", ".parquet", ".zip", ".tar", ".tar.gz", ".tgz",
+    ".tar.bz2", ".tbz2", ".tar.xz", ".txz", "-ubyte", "-ubyte.gz",
+)  # fmt: skip
 _CALL = re.compile(r"([^()\[\]@]*)\(([^()]*)\)")
 _SUBSET = re.compile(r"(.+)\[([^\[\]/]*)\]", re.DOTALL)
 
@@ -80,11 +84,16 @@ def split_name(text: str, registered: bool) -> tuple[str, str | None, list[str]]
 
 
 def exists(path: str) -> bool:
-    """Whether a folder or an .npz file stands there."""
+    """Whether a file or folder stands there."""
     try:
-        return Path(path).is_dir() or (path.endswith(".npz") and Path(path).is_file())
+        return Path(path).exists()
     except (OSError, ValueError):  # a name that is too long, or that holds a NUL
         return False
+
+
+def ends_as_data(path: str) -> bool:
+    """Whether a name ends as files of data do, so that it is a path though nothing stands there."""
+    return path.lower().endswith(DATA_ENDINGS)
 
 
 def _special(base: str) -> bool:
@@ -97,6 +106,22 @@ def call(text: str) -> tuple[str, str | None]:
     return (found[1], found[2].strip()) if found else (text, None)
 
 
+def classes_apart(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two choices of classes, all by number or all by name, have none in common.
+
+    False where one of them is empty (all classes), or where numbers and names cannot be compared.
+    """
+    if not one or not other:
+        return False
+    numbers = [[_numbers(item) for item in items] for items in (one, other)]
+    if all(found is None for found in (*numbers[0], *numbers[1])):
+        return not {item.lower() for item in one} & {item.lower() for item in other}
+    if any(found is None for found in (*numbers[0], *numbers[1])):
+        return False
+    left, right = ({n for found in side for n in found or ()} for side in numbers)
+    return not left & right
+
+
 def step_name(step: str) -> str:
     """A step without its parameter."""
     return call(step)[0]
@@ -105,7 +130,7 @@ def step_name(step: str) -> str:
 def parameter_of(step: str) -> float | None:
     """The number of a step in canonical form, None where it has none."""
     argument = call(step)[1]
-    return None if argument is None else float(argument)
+    return None if argument is None or ":" in argument else float(argument)
 
 
 def parse_step(text: str, base: str, named: Sequence[str]) -> str:
@@ -115,7 +140,9 @@ def parse_step(text: str, base: str, named: Sequence[str]) -> str:
     """
     name, argument = call(text)
     name = ALIASES.get(name, name)
-    valid = [*named, *(g for g in (*GENERIC, *CORRUPTIONS) if g not in named)]
+    if name == "range" and name not in named:
+        return _range(argument, f"{base}@{text}")
+    valid = [*named, *(g for g in (*GENERIC, *CORRUPTIONS, "range") if g not in named)]
     if name not in valid:
         raise UnknownNameError(f"variant of {base}", name, valid)
     parameter = SIDE if name in SIZING else CORRUPTIONS.get(name)
@@ -144,6 +171,24 @@ def _number(text: str, parameter: Parameter, where: str) -> str:
             f"{where}: {parameter.meaning} must be {kind} from {parameter.low:g} to"
             f" {parameter.high:g}, as in ({parameter.example})"
         )
+    return _shortest(value)
+
+
+def _range(argument: str | None, where: str) -> str:
+    """The step that says which values of a user's files are black and white."""
+    low, colon, high = (argument or "").partition(":")
+    try:
+        values = (float(low), float(high)) if colon else (math.nan, math.nan)
+    except ValueError:
+        values = (math.nan, math.nan)
+    if not (all(map(math.isfinite, values)) and values[0] < values[1]):
+        raise DataError(
+            f"{where}: range takes the values of black and white, the smaller first, as in (0:4095)"
+        )
+    return f"range({':'.join(_shortest(value) for value in values)})"
+
+
+def _shortest(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 

@@ -1,23 +1,39 @@
-"""Images named one by one, in folders or in .npz files, brought to a detector's shape.
+"""Images named one by one, in folders or in files of data, brought to a detector's shape.
 
 Conversion is only what is asked for: an image of another shape is refused, with the flag that
-would make it fit.  The steps are those of data sets (`oodbench.datasets.transforms`).
+would make it fit.  The steps are those of data sets (`oodbench.datasets.transforms`); what is
+random in one follows from the image itself, so that it is converted alike alone and among others.
+
+Pixels that are not 8-bit are scaled as those of the ID set were.  Where the ID set is 8-bit,
+16 bits run from 0 to 65,535, and other values are refused until ``range(low:high)`` says more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from oodbench.datasets.duplicates import image_hashes
 from oodbench.datasets.naming import SIZING
-from oodbench.datasets.sources.raw_images import as_images, read_npz
-from oodbench.datasets.sources.user_files import ENDINGS, grey_if_equal, read_image
+from oodbench.datasets.reading.contents import Wanted
+from oodbench.datasets.reading.image_decoding import (
+    ENDINGS,
+    count_frames,
+    decode,
+    grey_if_equal,
+    may_hold_several,
+)
+from oodbench.datasets.reading.image_tree import reason_against, walk
+from oodbench.datasets.reading.pixel_values import Asked, Scale, parse_range, scale_alone
+from oodbench.datasets.sources.user_files import find_user_data
 from oodbench.datasets.transforms import apply
 from oodbench.errors import DataError
 
+log = logging.getLogger("oodbench.datasets")
 Shape = tuple[int, int, int]
 #: The order in which conversions apply.
 STEPS = ("grey", "rgb", *SIZING, "invert")
@@ -33,10 +49,15 @@ class Loose:
 
 
 def check_steps(steps: Sequence[str]) -> tuple[str, ...]:
-    """The steps in their order; DataError where one is unknown or two exclude each other."""
+    """The steps in their order; DataError where one is unknown or two exclude each other.
+
+    ``range(low:high)`` is none of them: see `asked_values`.
+    """
     for step in steps:
-        if step not in STEPS:
-            raise DataError(f"unknown conversion {step!r}; one of {', '.join(STEPS)}")
+        if step not in STEPS and not step.startswith("range("):
+            raise DataError(
+                f"unknown conversion {step!r}; one of {', '.join(STEPS)}, range(low:high)"
+            )
     for group in (("grey", "rgb"), SIZING):
         chosen = [step for step in group if step in steps]
         if len(chosen) > 1:
@@ -44,19 +65,44 @@ def check_steps(steps: Sequence[str]) -> tuple[str, ...]:
     return tuple(step for step in STEPS if step in steps)
 
 
-def read_loose(sources: Sequence[str | Path], shape: Shape, steps: Sequence[str] = ()) -> Loose:
-    """Every image of files, folders (everything below, sorted) and .npz files (array ``images``).
+def asked_values(steps: Sequence[str], values: tuple[float, float] | None = None) -> Asked | None:
+    """The scale that ``range(low:high)`` asks for, else that of the ID set's wide pixels, `values`.
 
-    An image file that cannot be read is listed in `unreadable`.  DataError where a source does not
-    exist, an .npz cannot be read, or an image is not of `shape` (C, H, W) after the steps.
+    DataError where two are asked for, or what is asked for is none.
+    """
+    asked = [step for step in steps if step.startswith("range(")]
+    if not asked:
+        return None if values is None else Asked(Scale(*values), wide=True)
+    scale = parse_range(asked[0].removeprefix("range(").removesuffix(")"))
+    if scale is None or len(asked) > 1:
+        raise DataError(
+            f"{' '.join(asked)}: give one range of black and white, as in range(0:4095)"
+        )
+    return Asked(scale)
+
+
+def read_loose(
+    sources: Sequence[str | Path],
+    shape: Shape,
+    steps: Sequence[str] = (),
+    *,
+    values: tuple[float, float] | None = None,
+    by_position: bool = False,
+) -> Loose:
+    """Every image of files, folders (everything below, sorted) and files of data.
+
+    `values` are those of the ID set (`ImageSet.values`); `by_position` keys what is random in a
+    step by the place in the list, as a data set does.  An image file that cannot be read is listed
+    in `unreadable`.  DataError where a source does not exist, a file of data cannot be read, or an
+    image is not of `shape` (C, H, W) after the steps.
     """
     chain, out, kept = check_steps(steps), Loose(), []
     misfits: list[tuple[str, tuple[int, ...]]] = []
-    for position, (name, image) in enumerate(_each(sources)):
+    for position, (name, image) in enumerate(_each(sources, asked_values(steps, values))):
         if isinstance(image, DataError):
             out.unreadable[name] = str(image).removeprefix(f"{name}: ")
             continue
-        done = fit_image(image, shape, chain, position)
+        done = fit_image(image, shape, chain, position if by_position else None)
         if (done.shape[2], *done.shape[:2]) != shape:
             misfits.append((name, done.shape))
             continue
@@ -65,13 +111,20 @@ def read_loose(sources: Sequence[str | Path], shape: Shape, steps: Sequence[str]
     if misfits:
         raise _misfit(misfits, len(misfits) + len(kept), shape)
     if not out.names and not out.unreadable:
-        raise DataError("there are no images to score; name files, folders or .npz files")
+        raise DataError("there are no images to score; name files, folders or files of data")
     out.images = np.stack(kept) if kept else np.zeros((0, *shape), np.uint8)
     return out
 
 
-def fit_image(image: np.ndarray, shape: Shape, chain: Sequence[str], index: int) -> np.ndarray:
-    """(H, W, C) uint8 through the steps; a colour image that is grey everywhere may be grey."""
+def fit_image(
+    image: np.ndarray, shape: Shape, chain: Sequence[str], index: int | None = None
+) -> np.ndarray:
+    """(H, W, C) uint8 through the steps; a colour image that is grey everywhere may be grey.
+
+    What is random in a step is keyed by `index`, else by the image's own pixels.
+    """
+    if index is None:
+        index = int.from_bytes(image_hashes(image[None])[:8], "big")
     done = apply(image, chain, shape[1:], index)
     return grey_if_equal(done) if shape[0] == 1 else done
 
@@ -94,29 +147,42 @@ def _misfit(misfits: Sequence[tuple[str, tuple[int, ...]]], count: int, shape: S
     )
 
 
-def _each(sources: Sequence[str | Path]) -> Iterator[tuple[str, np.ndarray | DataError]]:
+def _each(
+    sources: Sequence[str | Path], asked: Asked | None
+) -> Iterator[tuple[str, np.ndarray | DataError]]:
     for source in map(str, sources):
         path = Path(source)
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS]
-            if not any(p.is_file() for p in found):
+            tree, _ = walk(path)
+            if not tree.files:
                 raise DataError(f"{path}: no images in it ({', '.join(sorted(ENDINGS))})")
-            yield from (_file(p) for p in found if p.is_file())
+            if tree.skipped.names:
+                log.warning("%s: %s", path, tree.skipped)
+            for name in tree.files:
+                yield from _file(path / name, asked)
         elif not path.is_file():
             raise DataError(f"{path}: there is no such file or folder (looked in {Path.cwd()})")
-        elif path.suffix == ".npz":
-            arrays = read_npz(path)
-            if "images" not in arrays:
-                held = ", ".join(arrays) or "nothing"
-                raise DataError(f"{path}: no array 'images' (it holds {held}); name it 'images'")
-            for index, image in enumerate(as_images(arrays["images"], str(path))):
-                yield f"{path}[{index}]", image
+        elif path.suffix.lower() in ENDINGS or reason_against(path.name).startswith("images"):
+            yield from _file(path, asked)
         else:
-            yield _file(path)
+            yield from _data_file(path, asked)
 
 
-def _file(path: Path) -> tuple[str, np.ndarray | DataError]:
+def _data_file(path: Path, asked: Asked | None) -> Iterable[tuple[str, np.ndarray]]:
+    """The images of a file of data (of the test part where it is divided)."""
+    raw = find_user_data(path, Wanted("test", values=asked)).read()
+    for index, image in enumerate(raw.images):
+        yield f"{path}[{index}]", image
+    if raw.notes():
+        log.warning("%s: %s", path, raw.notes())
+
+
+def _file(path: Path, asked: Asked | None) -> Iterator[tuple[str, np.ndarray | DataError]]:
     try:
-        return str(path), read_image(path)
+        count = count_frames(path, str(path)) if may_hold_several(path.name) else 1
+        frames = [scale_alone(f, asked, str(path)) for f in decode(path, str(path), count).frames]
     except DataError as error:
-        return str(path), error
+        yield str(path), error
+        return
+    for index, frame in enumerate(frames):
+        yield str(path) if count == 1 else f"{path}[{index}]", frame

@@ -12,6 +12,7 @@ from oodbench.datasets.naming import (
     GENERATED,
     GENERIC,
     call,
+    ends_as_data,
     exists,
     parse_classes,
     parse_generated,
@@ -75,7 +76,7 @@ def _declared(source: Source, name: str, body: object) -> DatasetSpec:
     """A data set: title, shape [C, H, W], splits {train: N, test: N}, cite, licence, homepage.
 
     Its images are arrays ``NAME-SPLIT.npz`` in a data folder, or what `files` names: for every
-    split an ``.npz`` file or a folder of images, relative to the declaration.
+    split a folder of images or a file that `sources.user_files` reads, relative to the declaration.
     """
     if source.is_built_in:
         return _spec(name, cast("Mapping[str, object]", body))
@@ -134,7 +135,7 @@ def get_spec(name: str) -> DatasetSpec:
         "data set",
         name,
         [*known, *GENERATED],
-        "or give a path to an .npz file or to a folder of images",
+        "or give the path of a folder of images or of a file of data",
     )
 
 
@@ -170,14 +171,15 @@ class DatasetName:
 def parse_name(text: str) -> DatasetName:
     """A name or path with what `oodbench.datasets.naming` describes; checks every part of it.
 
-    A text with a "/", an ``.npz`` ending, or that names an existing folder is a path.
+    A text with a "/", that ends as files of data do, or that names an existing file or folder is a
+    path.
     """
     if not text.isprintable():
         raise DataError(f"{text!r} cannot be printed in a table; rename the file or folder")
     base, classes, steps = split_name(text, _is_registered(text.split("@")[0]))
     if not base:
         raise DataError(f"{text!r} names no data set; write NAME, NAME@variant or a path")
-    is_path = not _is_registered(base) and ("/" in base or base.endswith(".npz") or exists(base))
+    is_path = not _is_registered(base) and ("/" in base or ends_as_data(base) or exists(base))
     if is_path:
         plain = str(Path(base))
         # "./digits" is the folder; without its slash it would next be read as the registered set.

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
@@ -29,7 +30,18 @@ from oodbench.store.storage import DENIED, atomic_file, disk_error
 from oodbench.store.store import DamagedEntryError
 
 log = logging.getLogger("oodbench.store")
-Content = tuple[np.ndarray, np.ndarray | None, str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is kept of a split: images (N, C, H, W), labels and groups (N,), what to say."""
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    note: str = ""
+    groups: np.ndarray | None = None
+    unlabelled: str = ""
+    values: tuple[float, float] | None = None
 
 
 class Slot:
@@ -39,6 +51,7 @@ class Slot:
         self.folder, self.stem = folder, stem
         self.array = folder / f"{stem}.npy"
         self.marks = folder / f"{stem}.labels.npy"
+        self.members = folder / f"{stem}.groups.npy"
         self.json = folder / f"{stem}.json"
 
     def read(self) -> dict[str, JSON] | None:
@@ -60,22 +73,29 @@ class Slot:
             stat = self.array.stat()
             if meta["array"] != [stat.st_size, stat.st_mtime_ns]:
                 self._check_pixels(meta)
-            if label_fingerprint(self._stored_labels(meta)) != meta["labels"]:
+            if label_fingerprint(self.labels(meta)) != meta["labels"]:
                 raise ValueError("its labels do not match their checksum")
+            if label_fingerprint(self.groups(meta)) != meta["groups"]:
+                raise ValueError("its groups do not match their checksum")
         except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
             self._check_permitted(error)
             self._set_aside((str(error).splitlines() or [type(error).__name__])[0])
             return None
         return meta
 
-    def fill(self, make: Callable[[], Content], chain: Sequence[str]) -> dict[str, JSON]:
-        """Write array, labels and JSON, the JSON last; one process does it, the others wait."""
+    def fill(
+        self, make: Callable[[], Split], chain: Sequence[str], *, doubt: bool = False
+    ) -> dict[str, JSON]:
+        """Write array, labels and JSON, the JSON last; one process does it, the others wait.
+
+        `doubt`: the source may have changed since under the same times; it is read again.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / f".{self.stem}.lock", f"the images of {self.stem}"):
                 meta = self.read()
-                if meta is None:
-                    meta = self._write(*make(), chain)
+                if meta is None or meta["doubt"]:
+                    meta = self._write(make(), chain, doubt)
         except OSError as error:
             raise disk_error(self.folder, error) from error
         return meta
@@ -86,7 +106,11 @@ class Slot:
 
     def labels(self, meta: dict[str, JSON]) -> np.ndarray | None:
         """(N,) integers or None."""
-        return self._stored_labels(meta)
+        return None if meta["labels"] is None else _integers(self.marks)
+
+    def groups(self, meta: dict[str, JSON]) -> np.ndarray | None:
+        """(N,) integers or None."""
+        return None if meta["groups"] is None else _integers(self.members)
 
     def hashes(self, meta: dict[str, JSON]) -> bytes:
         """What `image_hashes` gives: read, or made and written where it is not that of `meta`."""
@@ -128,26 +152,25 @@ class Slot:
         if fingerprint(self.images(), cast("list[str]", meta["chain"])) != meta["fingerprint"]:
             raise ValueError("its pixels do not match their checksum")
 
-    def _stored_labels(self, meta: dict[str, JSON]) -> np.ndarray | None:
-        if meta["labels"] is None:
-            return None
-        return cast(np.ndarray, np.load(self.marks, allow_pickle=False))
-
-    def _write(
-        self, images: np.ndarray, labels: np.ndarray | None, note: str, chain: Sequence[str]
-    ) -> dict[str, JSON]:
-        for path, values in ((self.array, images), (self.marks, labels)):
+    def _write(self, made: Split, chain: Sequence[str], doubt: bool) -> dict[str, JSON]:
+        for path, values in (
+            (self.array, made.images), (self.marks, made.labels), (self.members, made.groups)
+        ):  # fmt: skip
             if values is not None:
                 with atomic_file(path) as file:
                     _save_array(file, values)
         stat = self.array.stat()
         meta: dict[str, JSON] = {
-            "fingerprint": fingerprint(images, chain),
+            "fingerprint": fingerprint(made.images, chain),
             "chain": list(chain),
             "array": [stat.st_size, stat.st_mtime_ns],
-            "shape": list(images.shape),
-            "note": note,
-            "labels": label_fingerprint(labels),
+            "shape": list(made.images.shape),
+            "note": made.note,
+            "labels": label_fingerprint(made.labels),
+            "groups": label_fingerprint(made.groups),
+            "unlabelled": made.unlabelled,
+            "values": None if made.values is None else list(made.values),
+            "doubt": doubt,
         }
         with atomic_file(self.json) as file:
             file.write(json.dumps({"meta": meta, "sha256": digest(meta)}, indent=1).encode())
@@ -156,12 +179,16 @@ class Slot:
     def _set_aside(self, reason: str) -> None:
         suffix = f".damaged-{time.time_ns()}"
         try:
-            for path in (self.json, self.array, self.marks):
+            for path in (self.json, self.array, self.marks, self.members):
                 if os.path.lexists(path):
                     os.rename(path, f"{path}{suffix}")
         except OSError as error:
             raise disk_error(self.folder, error) from error
         log.warning("%s: %s; set aside as *%s and made again", self.array, reason, suffix)
+
+
+def _integers(path: Path) -> np.ndarray:
+    return cast(np.ndarray, np.load(path, allow_pickle=False))
 
 
 def _save_array(file: IO[bytes], values: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +18,11 @@ def keep_classes(raw: Raw, name: DatasetName, classes: tuple[str, ...]) -> Raw:
     `classes` are the names of the labels 0, 1, … where they are known.  DataError where the images
     have no labels, or where a class has no image.
     """
+    if raw.labels is None and raw.unlabelled:
+        raise DataError(
+            f"{name.whole}: the labels of {name.base} cannot be used ({raw.unlabelled}), so that no"
+            f" class can be chosen; store a whole number or text an image, or use {name.base} whole"
+        )
     if raw.labels is None:
         raise DataError(
             f"{name.whole}: the images of {name.base} come without labels, so that no class can be"
@@ -39,7 +43,7 @@ def keep_classes(raw: Raw, name: DatasetName, classes: tuple[str, ...]) -> Raw:
         images = raw.images[chosen]
     else:
         images = _some(raw.images, set(chosen.tolist()))
-    return replace(raw, images=images, count=len(chosen), labels=raw.labels[chosen], indices=chosen)
+    return raw.chosen(chosen, images)
 
 
 def _some(images: Iterable[np.ndarray], chosen: set[int]) -> Iterator[np.ndarray]:

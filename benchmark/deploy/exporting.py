@@ -135,6 +135,7 @@ def _manifest(
         "score": score,
         "seed": job.seed,
         "shape": list(found.test.shape),
+        "values": None if found.test.values is None else list(found.test.values),
         "recipes": [_recipe(fit.recipe) for fit in found.fits if fit.recipe]
         if found.recipe
         else [],

@@ -25,7 +25,14 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.duplicates import SIZE, image_hashes
-from oodbench.datasets.single_images import Loose, check_steps, fit_image, read_loose, steps_to
+from oodbench.datasets.single_images import (
+    Loose,
+    asked_values,
+    check_steps,
+    fit_image,
+    read_loose,
+    steps_to,
+)
 from oodbench.datasets.sources.raw_images import as_images
 from oodbench.deploy.exporting import read_export
 from oodbench.detect.detector import DETECTORS, Detector, wants_noise
@@ -68,6 +75,12 @@ class TrainedDetector:
         """The ID set as it was named."""
         return str(cast("Mapping[str, JSON]", self.manifest["in_dist"])["name"])
 
+    @property
+    def values(self) -> tuple[float, float] | None:
+        """The numbers that were black and white in the ID set, None where it was 8-bit."""
+        held = cast("list[float] | None", self.manifest.get("values"))
+        return None if held is None else (held[0], held[1])
+
     def score(
         self,
         images: np.ndarray | str | Path | Sequence[str | Path],
@@ -80,13 +93,14 @@ class TrainedDetector:
         """A row per image: image (name or position), score, p_value, decision ("in" or "out").
 
         `images`: uint8 (N, H, W), (N, H, W, 3) or (N, 3, H, W), or paths of image files, folders
-        and .npz files; `convert`: of grey, rgb, resize, crop, nearest, invert.  Raises DataError
+        and files of data; `convert`: of grey, rgb, resize, crop, nearest, invert, and
+        range(low:high), the values of black and white.  Raises DataError
         where an image does not fit, or cannot be read: with `skip_unreadable` its decision is
         "unreadable" and its score NaN.
         """
         if noise not in NOISE:
             raise ConfigError(f"noise must be 'image' or 'position', not {noise!r}")
-        found = self._found(images, convert)
+        found = self._found(images, convert, noise == "position")
         if found.unreadable and not skip_unreadable:
             listed = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable.items())
             raise DataError(
@@ -128,13 +142,22 @@ class TrainedDetector:
         ], dtype=np.int64)  # fmt: skip
 
     def _found(
-        self, images: np.ndarray | str | Path | Sequence[str | Path], convert: Sequence[str]
+        self,
+        images: np.ndarray | str | Path | Sequence[str | Path],
+        convert: Sequence[str],
+        by_position: bool,
     ) -> Loose:
         if not isinstance(images, np.ndarray):
             listed = [images] if isinstance(images, str | Path) else list(images)
-            return read_loose(listed, self.shape, convert)
-        chain, given = check_steps(convert), as_images(images, "images")
-        done = [fit_image(image, self.shape, chain, i) for i, image in enumerate(given)]
+            return read_loose(
+                listed, self.shape, convert, values=self.values, by_position=by_position
+            )
+        chain, asked = check_steps(convert), asked_values(convert)
+        given = as_images(images if asked is None else asked.scale.apply(images), "images")
+        done = [
+            fit_image(image, self.shape, chain, i if by_position else None)
+            for i, image in enumerate(given)
+        ]
         size = done[0].shape
         steps = steps_to(self.shape, size)
         if steps:

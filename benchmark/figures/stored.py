@@ -73,8 +73,9 @@ class Stored:
         record = run.record
         id_test = load(str(record["in_dist"]), "test", self.places, divide=True)
         ood_test = load(
-            str(record["ood"]), "test", self.places, like=id_test.shape, count=len(id_test)
-        )
+            str(record["ood"]), "test", self.places, like=id_test.shape, count=len(id_test),
+            beside=str(record["in_dist"]),
+        )  # fmt: skip
         for images, entry in zip((id_test, ood_test), self.measured(run), strict=True):
             if images.fingerprint != entry.parts["images"]:
                 raise DataError(

@@ -60,12 +60,15 @@ class ResolvedJob:
         """A split; OOD images come in the shape of the ID images, drawn ones in their number."""
         own = name == self.asked.in_dist
         if own:
-            return load(name, split, self.bench.places, divide=True)
+            return load(name, split, self.bench.places, divide=True, progress=self.bench.progress)
         return self._beside(name, split, len(self.test))
 
     def _beside(self, name: str, split: str, count: int) -> ImageSet:
         """A set in the shape of the ID images; `count` images of it where they are drawn."""
-        return load(name, split, self.bench.places, like=self.test.shape, count=count)
+        return load(
+            name, split, self.bench.places, like=self.test.shape, count=count, beside=self.name,
+            progress=self.bench.progress,
+        )  # fmt: skip
 
     def ood(self, pair: Pair) -> ImageSet:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""
@@ -77,13 +80,14 @@ class ResolvedJob:
         return ood
 
     def _untouched(self, images: ImageSet) -> ImageSet:
-        """The same split before all steps and with all classes."""
+        """The same split before all steps (but how values are read) and with all classes."""
+        from oodbench.datasets.naming import step_name
         from oodbench.datasets.spec import parse_name
 
         wanted = parse_name(images.name)
-        divide = wanted.base == self.name.base
-        return load(replace(wanted, variants=(), classes=()), images.split, self.bench.places,
-                    divide=divide)  # fmt: skip
+        steps = tuple(step for step in wanted.variants if step_name(step) == "range")
+        return load(replace(wanted, variants=steps, classes=()), images.split, self.bench.places,
+                    beside=self.name)  # fmt: skip
 
     def outliers(self, recipe: Recipe) -> ImageSet | None:
         """The set that the recipe declares as outliers, None where it declares none."""

@@ -99,20 +99,25 @@ class Details:
             return {}
         record = entry.record
         in_dist = self._images(entry, "id_scores", str(record["in_dist"]))
-        ood = self._images(entry, "ood_scores", str(record["ood"]), in_dist)
+        ood = self._images(entry, "ood_scores", str(record["ood"]), in_dist, str(record["in_dist"]))
         return {
             "id": self._extremes(entry, "id_scores", in_dist, scores.id_scores, scores.id_rows),
             "ood": self._extremes(entry, "ood_scores", ood, scores.ood_scores, scores.ood_rows),
         }
 
-    def _images(self, entry: Entry, side: str, name: str, beside: Found = "") -> Found:
-        """The images of a side; `beside` are the ID images of an OOD side."""
+    def _images(
+        self, entry: Entry, side: str, name: str, id_images: Found = "", beside: str = ""
+    ) -> Found:
+        """The images of a side; of an OOD side with the ID images and the ID set's name."""
         parts = self._measured(entry, side)
         if not parts:
             return "The measurement is not in the store any more; its images cannot be told."
         own = side == "id_scores"
-        like, count = (beside.shape, len(beside)) if isinstance(beside, ImageSet) else (None, 0)
-        return self.thumbnails.find(name, str(parts["images"]), own=own, like=like, count=count)
+        held = id_images if isinstance(id_images, ImageSet) else None
+        like, count = (None, 0) if held is None else (held.shape, len(held))
+        return self.thumbnails.find(
+            name, str(parts["images"]), own=own, like=like, count=count, beside=beside
+        )
 
     def _measured(self, entry: Entry, side: str) -> Mapping[str, JSON]:
         """The key's parts of the measurement behind a side's scores."""

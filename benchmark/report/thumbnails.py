@@ -46,24 +46,26 @@ class Thumbnails:
     def __init__(self, places: DataPlaces | None, budget: int = BUDGET) -> None:
         self.places, self.left = places, budget
         self.pictures: dict[str, dict[str, str]] = {}
-        self._sets: dict[tuple[str, bool, Shape | None, int], ImageSet | None] = {}
+        self._sets: dict[tuple[str, bool, Shape | None, int, str], ImageSet | None] = {}
 
     def find(
-        self, name: str, fingerprint: str, *, own: bool, like: Shape | None, count: int = 0
-    ) -> Found:
+        self, name: str, fingerprint: str, *, own: bool, like: Shape | None, count: int = 0,
+        beside: str = "",
+    ) -> Found:  # fmt: skip
         """The test split with this fingerprint, or why there is none to show.
 
         `own`: it is the ID set; otherwise `like` is the ID images' shape and `count` their number
-        where they are known.
+        where they are known, `beside` the ID set's name.
         """
         if self.places is None:
             return "The page was made without pictures."
-        key = (name, own, like, count)
+        key = (name, own, like, count, beside)
         if key not in self._sets:
             try:
                 self._sets[key] = load(
-                    name, "test", self.places, like=like, count=count, divide=own
-                )
+                    name, "test", self.places, like=like, count=count, divide=own,
+                    beside=beside or None,
+                )  # fmt: skip
             except OodbenchError:
                 self._sets[key] = None
         found = self._sets[key]

@@ -17,11 +17,14 @@ import pytest
 from PIL import Image
 
 from oodbench.datasets import catalogue, parse_name
+from oodbench.datasets.dataset_status import status
 from oodbench.datasets.imageset import fingerprint
-from oodbench.datasets.loading import DataPlaces, check_compatible, find_places, load, status
+from oodbench.datasets.loading import DataPlaces, check_compatible, find_places, load
 from oodbench.datasets.pairs import registered_pairs
 from oodbench.datasets.sources.embedded import BLOCKS, FIRST_ROW, is_test_block, read_embedded
-from oodbench.datasets.sources.published import NORB_STEM, _download, find_published
+from oodbench.datasets.sources.fetching import download as _download
+from oodbench.datasets.sources.norb import NORB_STEM
+from oodbench.datasets.sources.published import find_published
 from oodbench.datasets.spec import check_catalogue, get_spec
 from oodbench.datasets.transforms import apply, image_hash
 from oodbench.errors import DataError, UnknownNameError
@@ -128,7 +131,9 @@ def test_a_damaged_cache_is_made_again(places: DataPlaces) -> None:
 
 
 def test_a_missing_part_or_file_is_named(places: DataPlaces) -> None:
-    with pytest.raises(DataError, match=r"svhn-test\.npz or torchvision's SVHN root not found"):
+    with pytest.raises(
+        DataError, match=r"svhn-test\.npz or torchvision's SVHN root \(test_32x32\.mat\) not found"
+    ):
         load("svhn", "test", places)
     np.savez(places.folders[0] / "svhn-test-2.npz", images=pixels(5, 32, 32, 3))
     with pytest.raises(DataError, match=r"svhn-test-1\.npz is missing"):
@@ -141,9 +146,9 @@ def test_a_missing_part_or_file_is_named(places: DataPlaces) -> None:
     ("array", "message"),
     [
         (np.full((4, 8, 8), np.nan), "image 0 holds nan"),
-        (RNG.random((4, 8, 8)), "store images as uint8"),
-        (np.linspace(0, 1, 256).round().reshape(4, 8, 8), "ambiguous"),
-        (np.full((4, 8, 8), 300), "values run from 300 to 300"),
+        (3 * RNG.random((4, 8, 8)), "no rule says what black and white are"),
+        (np.full((4, 8, 8), -300), "values run from -300 to -300"),
+        (np.full((4, 8, 8), 70_000), r"name them, as in '.*mine\.npz@range\("),
         (pixels(4, 8, 8, 2), r"shape \(4, 8, 8, 2\)"),
         (pixels(64), "expected"),
         (np.zeros((0, 8, 8), np.uint8), "no images"),

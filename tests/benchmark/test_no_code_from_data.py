@@ -91,7 +91,7 @@ def test_what_is_downloaded_comes_over_https_and_is_hashed() -> None:
     from torchvision import datasets
 
     from oodbench.datasets import catalogue
-    from oodbench.datasets.sources.published import NORB_MD5, NORB_STEM, NORB_URL
+    from oodbench.datasets.sources.norb import NORB_MD5, NORB_STEM, NORB_URL
 
     assert NORB_URL.startswith("https://")
     assert len(NORB_MD5) == 2 * len(NORB_STEM)

@@ -138,7 +138,7 @@ SILENT: dict[str, Edit] = {
         ("(Detector)", "(d.Detector)"),
     ),
     "earlier name of a module": put(
-        "mine.py", ("from oodbench import Det", "from oodbench.detector import Det")
+        "mine.py", ("from oodbench import Det", "from oodbench.detect.detector import Det")
     ),
     "order": put(
         "helper.py",

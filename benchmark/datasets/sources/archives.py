@@ -11,7 +11,7 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from oodbench.datasets.sources.raw_images import short_reason
 from oodbench.errors import DataError
@@ -24,11 +24,11 @@ MAX_TAR = 1 << 29
 MAX_MEMBERS = 200_000
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that ends with an error after MAX_TAR bytes."""
+class Bounded(io.RawIOBase):
+    """A stream that ends with an error after `limit` bytes."""
 
-    def __init__(self, file: gzip.GzipFile) -> None:
-        self.file, self.left = file, MAX_TAR
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int = MAX_TAR) -> None:
+        self.file, self.left, self.limit = file, limit, limit
 
     def readable(self) -> bool:
         return True
@@ -37,7 +37,7 @@ class _Bounded(io.RawIOBase):
         data = self.file.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
         self.left -= len(data)
         if self.left < 0:
-            raise ValueError(f"it unpacks to more than {MAX_TAR:,} bytes")
+            raise ValueError(f"it unpacks to more than {self.limit:,} bytes")
         return data
 
 
@@ -47,7 +47,7 @@ def read_tar(path: Path, ending: str) -> dict[str, bytes]:
     try:
         with (
             gzip.open(path) as plain,
-            tarfile.open(fileobj=_Bounded(plain), mode="r|") as archive,
+            tarfile.open(fileobj=Bounded(plain), mode="r|") as archive,
         ):
             for number, member in enumerate(archive):
                 if number >= MAX_MEMBERS:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -18,13 +20,25 @@ MAX_RATIO = 100
 ALWAYS_UNPACKED = 1 << 28
 
 
+@dataclass
+class Reading:
+    """What is known only once all images were read: `notes` for the caption of a table.
+
+    `values` are the numbers that were taken as black and white where pixels were not 8-bit.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    values: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True)
 class Raw:
     """`images`: an array (N, H, W, C) uint8, or an iterable of such (H, W, C) arrays.
 
     `final` says that the array already went through the default transform.  `classes` are the names
-    of the labels where the source gives them; `indices` say which images of the source these are
-    where they are not all.
+    of the labels where the source gives them, `unlabelled` says why labels that are there cannot be
+    used; `groups` (N,) int64 are the sets of dependent images; `indices` say which images of the
+    source these are where they are not all.  `reading` is filled while `images` are read.
     """
 
     images: np.ndarray | Iterable[np.ndarray]
@@ -34,33 +48,69 @@ class Raw:
     note: str = ""
     classes: tuple[str, ...] = ()
     indices: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    unlabelled: str = ""
+    reading: Reading = field(default_factory=Reading)
+
+    def notes(self) -> str:
+        """Everything to say of the images, in one line; complete once they were read."""
+        return "; ".join(note for note in (self.note, *self.reading.notes) if note)
+
+    def chosen(self, indices: np.ndarray, images: np.ndarray | Iterable[np.ndarray]) -> Raw:
+        """These `images`, which stand at `indices`, with what belongs to them."""
+        whole = self.indices
+        return replace(
+            self,
+            images=images,
+            count=len(indices),
+            labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            indices=indices if whole is None else whole[indices],
+        )
 
 
 @dataclass(frozen=True)
 class Found:
-    """A source that exists: where, how to recognise it unchanged, and how to read it."""
+    """A source that exists: where, how to recognise it unchanged, and how to read it.
+
+    `changed_ns` is the time of the newest change where only times vouch for the content.
+    """
 
     where: str
     identity: JSON
     read: Callable[[], Raw]
+    changed_ns: int = 0
 
 
-def file_identity(path: Path) -> JSON:
-    """Path, size and modification time: enough to see that a file was replaced."""
-    stat = path.stat()
-    return {"path": str(path.absolute()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+@dataclass(frozen=True)
+class Member:
+    """One array of an .npz: what its header says, and how to read it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    read: Callable[[], np.ndarray]
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz; DataError where it is unreadable, holds objects or is a bomb."""
+    return {name: member.read() for name, member in open_npz(path).items()}
+
+
+def open_npz(path: Path) -> dict[str, Member]:
+    """The arrays of an .npz by their headers; DataError as `read_npz`."""
+    with _npz_errors(path), zipfile.ZipFile(path) as archive:
+        _check_sizes(archive.infolist(), path)
+        return {
+            info.filename.removesuffix(".npy"): _member(archive, info, path)
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+
+
+@contextmanager
+def _npz_errors(path: Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive.infolist(), path)
-            return {
-                info.filename.removesuffix(".npy"): _read_member(archive, info, path)
-                for info in archive.infolist()
-                if info.filename.endswith(".npy")
-            }
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
     except DataError:
@@ -84,24 +134,35 @@ def _check_sizes(members: list[zipfile.ZipInfo], path: Path) -> None:
         )
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One array; its header is held against its size before anything is allocated."""
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Member:
+    """A member by its header, which is held against its size before anything is allocated."""
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, dtype = array_header(file)
+        start = file.tell()
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and promised != info.file_size - start:
+        raise ValueError(f"{info.filename} promises {promised:,} bytes and holds others")
+
+    def read() -> np.ndarray:
         if dtype.hasobject:
             raise DataError(
                 f"{path}: {info.filename} holds Python objects; save plain arrays with"
                 " numpy.savez(file, images=<uint8 array>)"
             )
-        promised = math.prod(shape) * dtype.itemsize
-        if promised != info.file_size - file.tell():
-            raise ValueError(f"{info.filename} promises {promised:,} bytes and holds others")
-    with archive.open(info) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        with _npz_errors(path), zipfile.ZipFile(path) as again, again.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return Member(shape, dtype, read)
+
+
+def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type of the .npy that begins here."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def short_reason(error: BaseException) -> str:
@@ -125,15 +186,6 @@ def as_images(array: np.ndarray, where: str) -> np.ndarray:
     if array.shape[3] not in (1, 3):
         array = array.transpose(0, 2, 3, 1)
     return array
-
-
-def as_labels(labels: np.ndarray, count: int, where: str) -> np.ndarray:
-    """(N,) int64; DataError where there are not as many as images or they are no whole numbers."""
-    if labels.shape != (count,):
-        raise DataError(f"{where}: {count} images but labels of shape {labels.shape}")
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{where}: labels are {labels.dtype}; store them as whole numbers")
-    return labels.astype(np.int64)
 
 
 def _to_uint8(array: np.ndarray, where: str) -> np.ndarray:
