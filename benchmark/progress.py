@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,22 @@ if TYPE_CHECKING:
 LINE_SECONDS = 15.0
 #: Between two drawings of a notebook's bar; each is a message that the notebook keeps up with.
 REDRAW_SECONDS = 0.2
+#: Between two looks at the figures beside a terminal's bar, for which a GPU has to be waited for.
+FIGURES_SECONDS = 0.5
+
+#: Named figures, or what gives them; it is called only where they are shown.
+Figures = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 
 class Task:
     """One running step; `advance` reports work done and named figures beside it."""
 
-    def advance(self, amount: int, figures: Mapping[str, str] | None = None) -> None:
+    def advance(self, amount: int, figures: Figures | None = None) -> None:
         """`amount` more units are done."""
+
+
+def _of(figures: Figures | None) -> Mapping[str, str]:
+    return (figures() if callable(figures) else figures) or {}
 
 
 class _PlainTask(Task):
@@ -38,7 +47,7 @@ class _PlainTask(Task):
         self.first = done
         self.started = self.shown = time.monotonic()
 
-    def advance(self, amount: int, figures: Mapping[str, str] | None = None) -> None:
+    def advance(self, amount: int, figures: Figures | None = None) -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.shown < LINE_SECONDS and self.done < self.total:
@@ -46,7 +55,7 @@ class _PlainTask(Task):
         self.shown = now
         spent = now - self.started
         left = spent / max(1, self.done - self.first) * (self.total - self.done)
-        extra = "".join(f", {k} {v}" for k, v in (figures or {}).items())
+        extra = "".join(f", {k} {v}" for k, v in _of(figures).items())
         text = f"{self.label}: {self.done}/{self.total}{extra}, {spent:.0f} s"
         sys.stderr.write(text + (f", {left:.0f} s left\n" if left >= 1 else "\n"))
         sys.stderr.flush()
@@ -56,10 +65,16 @@ class _RichTask(Task):
     def __init__(self, bar: RichProgress, label: str, total: int, done: int) -> None:
         self.bar = bar
         self.number = bar.add_task(label, total=total, completed=done, figures="")
-        self.shown = 0.0
+        self.left, self.shown = total - done, 0.0
 
-    def advance(self, amount: int, figures: Mapping[str, str] | None = None) -> None:
-        text = "  ".join(f"{k} {v}" for k, v in (figures or {}).items())
+    def advance(self, amount: int, figures: Figures | None = None) -> None:
+        self.left -= amount
+        now = time.monotonic()
+        if figures is None or (now - self.shown < FIGURES_SECONDS and self.left > 0):
+            self.bar.update(self.number, advance=amount)
+            return
+        self.shown = now
+        text = "  ".join(f"{k} {v}" for k, v in _of(figures).items())
         self.bar.update(self.number, advance=amount, figures=text)
 
 
@@ -71,14 +86,14 @@ class _NotebookTask(Task):
         self.first, self.started, self.shown = done, time.monotonic(), 0.0
         self._draw("")
 
-    def advance(self, amount: int, figures: Mapping[str, str] | None = None) -> None:
+    def advance(self, amount: int, figures: Figures | None = None) -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.shown < REDRAW_SECONDS and self.done < self.total:
             return
         self.shown = now
         left = (now - self.started) / max(1, self.done - self.first) * (self.total - self.done)
-        extra = "".join(f", {k} {v}" for k, v in (figures or {}).items())
+        extra = "".join(f", {k} {v}" for k, v in _of(figures).items())
         self._draw(extra + (f", {left:.0f} s left" if left >= 1 else ""))
 
     def _draw(self, extra: str) -> None:

@@ -7,23 +7,25 @@ scratch folder, so that a killed measurement goes on where it stood.  Every draw
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from oodbench.detect.detector import Detector, Statistics, wants_noise
-from oodbench.errors import PluginError, TrainingError, plugin_contract
+from oodbench.detect.detector import Detector
+from oodbench.flow.measure_batches import BatchSize, Block, Launched, launch
 from oodbench.interruption import held, pending, stop
 from oodbench.progress import Progress
-from oodbench.seeding import KeyedNoise
 from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_sealed
 from oodbench.store.payload import pack_tensors, unpack_tensors
 
 BLOCK = 500
+log = logging.getLogger("oodbench.measuring")
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,25 @@ def measure(
     """Statistics of `images[indices]`, (N, C, H, W) uint8; noise keyed by (seed, index).
 
     Raises TrainingError naming the image whose statistic is not finite, PluginError where a
-    statistic has the wrong shape.  A signal that `oodbench.interruption` holds back stops it after
-    the block, with everything saved.
+    statistic has the wrong shape.  Where memory runs out, batches are halved.  A signal that
+    `oodbench.interruption` holds back stops it after the block, with everything saved.
     """
-    blocks: dict[int, dict[str, torch.Tensor]] = _resume(scratch, len(indices))
+    blocks: dict[int, Block] = _resume(scratch, len(indices))
     starts = range(0, len(indices), BLOCK)
     done = sum(min(BLOCK, len(indices) - start) for start in starts if start in blocks)
     saved_at, unsaved = time.monotonic(), list[int]()
+    batches = BatchSize(batch_size, progress.say)
     with torch.inference_mode(), progress.task(label, len(indices), done) as task, held():
-        for start in starts:
-            if start in blocks:
-                continue
-            chosen = indices[start : start + BLOCK]
-            blocks[start] = _block(detector, images[chosen], chosen, seed, device, batch_size)
+        for start, block in _stream(
+            ((start, indices[start : start + BLOCK]) for start in starts if start not in blocks),
+            lambda chosen: launch(detector, images[chosen], chosen, seed, device, batches),
+            torch.device(device).type == "cuda",
+        ):
+            blocks[start] = block
             unsaved.append(start)
-            task.advance(len(chosen))
-            done += len(chosen)
+            count = min(BLOCK, len(indices) - start)
+            task.advance(count)
+            done += count
             if pending() or time.monotonic() - saved_at > save_seconds:
                 for number in unsaved:
                     path = scratch / f"block-{number:09d}.safetensors"
@@ -85,67 +90,31 @@ def measure_now(
     Raises as `measure` does.
     """
     starts = range(0, len(images), BLOCK)
+    batches = BatchSize(batch_size, log.warning)
     with torch.inference_mode():
         return _join([
-            _block(detector, images[i : i + BLOCK], keys[i : i + BLOCK], seed, device, batch_size)
-            for i in starts
+            launch(detector, images[i : i + BLOCK], keys[i : i + BLOCK], seed, device, batches)
+            .arrived() for i in starts
         ]).statistics  # fmt: skip
 
 
-def _block(
-    detector: Detector, images: np.ndarray, keys: np.ndarray, seed: int, device: str, size: int
-) -> dict[str, torch.Tensor]:
-    parts: dict[str, list[torch.Tensor]] = {}
-    totals: dict[str, torch.Tensor] = {}
-    noisy = wants_noise(type(detector))
-    for first in range(0, len(keys), size):
-        index = keys[first : first + size]
-        batch = torch.from_numpy(np.array(images[first : first + size])).to(device)
-        with plugin_contract(detector, "measure"):
-            if noisy:
-                out = detector.measure(batch, KeyedNoise(seed, index, device))
-            else:
-                out = detector.measure(batch)  # type: ignore[call-arg]
-        for name, value in _checked(detector, out, index).items():
-            parts.setdefault(name, []).append(value)
-        if isinstance(out, Statistics):
-            for name, value in out.totals.items():
-                value = value.double().cpu()
-                totals[name] = totals[name] + value if name in totals else value
-    block = {f"statistic.{name}": torch.cat(values) for name, values in parts.items()}
-    return block | {f"total.{name}": value for name, value in totals.items()}
+def _stream(
+    chosen: Iterable[tuple[int, np.ndarray]],
+    begin: Callable[[np.ndarray], Launched],
+    ahead: bool,
+) -> Iterator[tuple[int, Block]]:
+    """Blocks by their first image; `ahead`: the next one is begun before one is waited for."""
+    waiting: deque[tuple[int, Launched]] = deque()
+    for start, index in chosen:
+        waiting.append((start, begin(index)))
+        if len(waiting) > ahead:
+            first, launched = waiting.popleft()
+            yield first, launched.arrived()
+    for first, launched in waiting:
+        yield first, launched.arrived()
 
 
-def _checked(
-    detector: Detector, out: Mapping[str, torch.Tensor], index: np.ndarray
-) -> dict[str, torch.Tensor]:
-    if not isinstance(out, Mapping) or not out:
-        raise PluginError(f"{detector.name}: measure must return a mapping of named tensors")
-    checked = {}
-    for name, value in out.items():
-        try:
-            tensor = torch.as_tensor(value).double().cpu()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise PluginError(
-                f"{detector.name}: statistic {name!r} is no tensor but {type(value).__name__}"
-            ) from error
-        if tensor.ndim not in (1, 2) or len(tensor) != len(index):
-            raise PluginError(
-                f"{detector.name}: statistic {name!r} has shape {tuple(tensor.shape)};"
-                f" expected ({len(index)},) or ({len(index)}, K)"
-            )
-        bad = ~torch.isfinite(tensor.reshape(len(index), -1)).all(dim=1)
-        if bad.any():
-            image = int(index[int(bad.nonzero()[0])])
-            raise TrainingError(
-                f"{detector.name}: statistic {name!r} of image {image} is not finite"
-                f" ({int(bad.sum())} in this batch); nothing was stored"
-            )
-        checked[name] = tensor
-    return checked
-
-
-def _join(blocks: list[dict[str, torch.Tensor]]) -> Measured:
+def _join(blocks: list[Block]) -> Measured:
     statistics, totals = {}, {}
     # Sorted, since a block that was read back has its tensors in that order.
     for name in sorted(blocks[0]):
@@ -158,7 +127,7 @@ def _join(blocks: list[dict[str, torch.Tensor]]) -> Measured:
     return Measured(statistics, totals)
 
 
-def _resume(scratch: Path, count: int) -> dict[int, dict[str, torch.Tensor]]:
+def _resume(scratch: Path, count: int) -> dict[int, Block]:
     """Blocks that an earlier process saved, by their first image."""
     blocks = {}
     for start in range(0, count, BLOCK):

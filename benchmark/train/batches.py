@@ -82,7 +82,7 @@ class Feed:
         if self._order[0] != number:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", number))
             order = torch.randperm(len(self.images), generator=generator)
-            self._order = (number, order.to(self.device))
+            self._order = (number, order.to(self.device, non_blocking=True))
         return self._order[1]
 
     def index(self, step: int) -> Tensor:

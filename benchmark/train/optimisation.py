@@ -40,16 +40,23 @@ def make_optimiser(model: nn.Module, s: Training) -> torch.optim.Optimizer:
 
 
 def _plain(parameters: list[nn.Parameter], s: Training) -> torch.optim.Optimizer:
+    """The update alone; on a GPU one kernel for all weights, where torch has it."""
+    fused = True if parameters and parameters[0].device.type == "cuda" else None
     if s.optimiser == "adamax":
         return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
     if s.optimiser == "sgd":
         momentum = s.momentum or 0.0
         return torch.optim.SGD(
-            parameters, s.lr, momentum, weight_decay=s.weight_decay, nesterov=momentum > 0
+            parameters,
+            s.lr,
+            momentum,
+            weight_decay=s.weight_decay,
+            nesterov=momentum > 0,
+            fused=fused,
         )
     if s.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
-    return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+    return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay, fused=fused)
 
 
 def kernels(model: nn.Module) -> list[nn.Parameter]:

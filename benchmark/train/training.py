@@ -32,10 +32,11 @@ from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_s
 from oodbench.store.payload import pack_tensors, unpack_tensors
 from oodbench.store.storage import atomic_file
 from oodbench.train.batches import NOTHING, Feed, Supervision
-from oodbench.train.devices import channels_last, tune_allocator
+from oodbench.train.devices import channels_last, memory_error, tensor_float_32, tune_allocator
 from oodbench.train.early_stopping import Watch
 from oodbench.train.optimisation import learning_rate, make_optimiser
 from oodbench.train.run_state import TrainingRun
+from oodbench.train.running_sums import RunningSums
 from oodbench.train.trainable import Classifying, Compilable, Completable, Preparable, Trainable
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -64,14 +65,23 @@ def train(
     """Train the model that `build` makes on uint8 `images` (N, C, H, W); resume from `scratch`.
 
     `supervision` holds what the model's loss is given beside images.  Returns the model in
-    evaluation mode and the run's log.  Raises TrainingError on a non-finite loss; the last
-    checkpoint stays.  A signal that `oodbench.interruption` holds back stops the loop after its
-    step, with a checkpoint.
+    evaluation mode and the run's log.  Raises TrainingError on a non-finite loss, and where memory
+    runs out; the last checkpoint stays.  A signal that `oodbench.interruption` holds back stops the
+    loop after its step, with a checkpoint.
     """
     tune_allocator()
-    loop = _Loop(build, images, settings, seed, scratch, runtime, supervision)
-    loop.resume()
-    return loop.run(progress), loop.state
+    try:
+        loop = _Loop(build, images, settings, seed, scratch, runtime, supervision)
+        loop.resume()
+        return loop.run(progress), loop.state
+    except (MemoryError, RuntimeError) as error:
+        if not memory_error(error):
+            raise
+        shape = "×".join(map(str, images.shape[1:]))
+        raise TrainingError(
+            f"{runtime.device} has too little memory to train on batches of {settings.batch_size}"
+            f" images of {shape}; lower training.batch_size in the recipe"
+        ) from error
 
 
 class _Loop:
@@ -97,6 +107,7 @@ class _Loop:
         self.dims = math.prod(self.feed.images.shape[1:])
         self._build = build
         self.state = TrainingRun()
+        self.sums = RunningSums({}, self.device)
 
     # ------------------------------------------------------------------ checkpoints
     def resume(self) -> None:
@@ -114,6 +125,7 @@ class _Loop:
             else:
                 self.state = state
                 self.state.resumed += 1
+                self.sums = RunningSums(state.sums, self.device)
                 return
         self._start(fresh=True)
 
@@ -145,7 +157,8 @@ class _Loop:
         return out
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all; none of a training that went astray."""
+        self._read_sums()
         text = json.dumps(vars(self.state)).encode()
         tensors = self._tensors() | {"meta": torch.tensor(list(text), dtype=torch.uint8)}
         data = pack_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
@@ -180,18 +193,18 @@ class _Loop:
         with (
             progress.task("train", self.steps, self.state.step, names) as task,
             torch.random.fork_rng(),
+            tensor_float_32(True),
             held(),
         ):
             while self.state.step < self.steps and not self._is_over():
                 step = self.state.step
-                self._one_step(step)
+                self._attempt(step)
                 self.state.step += 1
                 now = time.monotonic()
                 self.state.seconds = before + now - started
                 if self.state.step % self.steps_per_epoch == 0:
                     self._close_epoch()
-                epoch = f"{self._epoch(step)}/{self.settings.epochs}"
-                task.advance(1, {"epoch": epoch} | self._shown())
+                task.advance(1, self._shown)
                 if now - saved_at >= self.runtime.checkpoint_seconds:
                     self.save()
                     saved_at = time.monotonic()
@@ -212,6 +225,15 @@ class _Loop:
     def _epoch(self, step: int) -> int:
         return step // self.steps_per_epoch + 1
 
+    def _attempt(self, step: int) -> None:
+        """One step; an error that follows from a loss that was not finite is reported as that."""
+        try:
+            self._one_step(step)
+        except (RuntimeError, ValueError) as error:
+            if not memory_error(error):
+                self._read_sums()
+            raise
+
     def _one_step(self, step: int) -> None:
         torch.manual_seed(derive_seed(self.seed, "step", step))
         rate = learning_rate(step, self.steps, self.settings)
@@ -225,7 +247,7 @@ class _Loop:
         torch.autograd.backward(logged["loss"])
         self.optimiser.step()
         self._update_average()
-        self._accumulate(step, logged)
+        self.sums.add(step, logged)
 
     def _update_average(self) -> None:
         if self.average is None or self.settings.ema is None:
@@ -238,19 +260,21 @@ class _Loop:
             else:
                 self.average[name].copy_(value)
 
-    def _accumulate(self, step: int, logged: dict[str, Tensor]) -> None:
-        names = list(logged)
-        values = torch.stack([logged[n].detach().double() for n in names]).tolist()
-        for name, value in zip(names, values, strict=True):
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
-        if not math.isfinite(self.state.sums["loss"]):
+    def _read_sums(self) -> None:
+        """Bring the sums of the epoch to the host; TrainingError where a loss was not finite."""
+        read = self.sums.read()
+        self.state.sums = read.sums
+        if read.broken is not None:
+            step, loss = read.broken
             raise TrainingError(
-                f"the loss became {values[names.index('loss')]} in epoch {self._epoch(step)}, step"
-                f" {step + 1} of {self.steps}; lower training.lr or set training.clip in the recipe"
+                f"the loss became {loss} in epoch {self._epoch(step)}, step {step + 1} of"
+                f" {self.steps}; lower training.lr or set training.clip in the recipe"
             )
 
     def _shown(self) -> dict[str, str]:
-        """Bits/dim of a model with an ELBO, else the loss: the mean of the epoch so far."""
+        """The epoch, and bits/dim of a model with an ELBO, else the loss: its mean so far."""
+        self._read_sums()
+        epoch = {"epoch": f"{self._epoch(self.state.step - 1)}/{self.settings.epochs}"}
         if not self.state.sums:
             row = self.state.rows[-1] if self.state.rows else {}
             found = {"bits/dim": row.get("bits_per_dim"), "loss": row.get("loss")}
@@ -261,9 +285,10 @@ class _Loop:
             bits = None if elbo is None else -elbo / (self.dims * math.log(2))
             found = {"bits/dim": bits, "loss": means["loss"]}
         name = "loss" if found["bits/dim"] is None else "bits/dim"
-        return {} if found[name] is None else {name: f"{found[name]:.3f}"}
+        return epoch if found[name] is None else epoch | {name: f"{found[name]:.3f}"}
 
     def _close_epoch(self) -> None:
+        self._read_sums()
         means = {name: value / self.steps_per_epoch for name, value in self.state.sums.items()}
         row = {
             "epoch": float(self.state.step // self.steps_per_epoch),
@@ -278,6 +303,7 @@ class _Loop:
             self.watch.note(row["held_out"], self.state)
         self.state.rows.append(row | means)
         self.state.sums = {}
+        self.sums.clear()
         with atomic_file(self.scratch / "log.csv") as file:
             file.write(log_csv(self.state.rows))
 

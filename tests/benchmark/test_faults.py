@@ -34,13 +34,13 @@ t._Loop._one_step = slow
 """
 SLOW_MEASURE = """
 import time, oodbench.flow.measure_blocks as m
-block = m._block
+block = m.launch
 m.measure.__kwdefaults__["save_seconds"] = 0.0
 m.BLOCK = 100
 def slow(*arguments):
     time.sleep(0.3)
     return block(*arguments)
-m._block = slow
+m.launch = slow
 """
 
 

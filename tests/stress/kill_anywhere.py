@@ -94,7 +94,7 @@ class Moments:
         measuring.BLOCK = 100
         measuring.measure.__kwdefaults__["save_seconds"] = 0.0
         self.watch(training._Loop, "_one_step", "step")
-        self.watch(measuring, "_block", "block")
+        self.watch(measuring, "launch", "block")
         self.watch(perform, "column_name", "score")
         self.watch(metrics, "evaluate", "metrics")
         self.watch(os, "fsync", "fsync")
