@@ -72,8 +72,13 @@ def _fits(
     stored = Stored(store, places)
     if pair is not None:
         chosen = Runs(store, Selection((pair,), (run,), scale, seed)).choose(pair)[0]
-        return stored.fits(chosen.run)
+        return _of_models(stored.fits(chosen.run))
     if any(c not in "0123456789abcdef" for c in run):
         raise ConfigError(f"{run!r} is no key of a run; to name a detector, add --pair NAME")
     entry = store.resolve(run, ("run", "fit"))
-    return [entry] if entry.stage == "fit" else stored.fits(entry)
+    return [entry] if entry.stage == "fit" else _of_models(stored.fits(entry))
+
+
+def _of_models(fits: Sequence[Entry]) -> Sequence[Entry]:
+    """Without what a detector learned on its models."""
+    return [fit for fit in fits if "model" in fit.parts] or fits

@@ -41,13 +41,16 @@ def fit_repeats(subject: Subject) -> str:
 def _state(subject: Subject, global_seed: int) -> dict[str, bytes]:
     """Bytes of every tensor of a fit, and of the statistics where the detector learns by itself."""
     job = subject.resolved(store=subject.new_store(), training=SHORTEST)
-    fit = job.fits[0]
+    # What the detector learns on its models comes last and needs them.
+    fit = job.fits[-1 if subject.cls.learns() else 0]
     with seeded(global_seed):
-        entry = make_fit(job, fit_key(job, fit), fit)
+        if job.recipe is not None and fit.recipe is None:
+            fitted(job)
+        entry = job.store.find(fit_key(job, fit)) or make_fit(job, fit_key(job, fit), fit)
     (name,) = (name for name in entry.files if name.endswith(".safetensors"))
     tensors = entry.parse(name, unpack_tensors)
     state = {key: value.contiguous().numpy().tobytes() for key, value in tensors.items()}
-    if job.recipe is None:
+    if fit.recipe is None:
         subject.statistics  # noqa: B018
         with seeded(1):
             measured = subject.measure(job, subject.sample).statistics

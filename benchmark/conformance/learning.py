@@ -56,7 +56,7 @@ def saved_state(subject: Subject) -> str:
 
 def _try_another_order(subject: Subject) -> None:
     """Reminder where the state is taken by position: other tools keep names, not their order."""
-    state, job = learned_state(subject.detector), subject.resolved()
+    state, job = learned_state(subject.detector), fresh(subject)
     try:
         job.detector.load_state_dict({name: state[name] for name in reversed(list(state))})
         with seeded(1):
@@ -76,7 +76,7 @@ def _try_another_order(subject: Subject) -> None:
 )
 def tensors_only(subject: Subject) -> str:
     """The state, and the files that fit wrote."""
-    if subject.cls.recipe_variant or not subject.cls.learns():
+    if not subject.cls.learns():
         raise NotApplicable("the detector keeps no state of its own")
     detector = subject.fitting
     if detector is None:

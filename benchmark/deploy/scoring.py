@@ -237,11 +237,11 @@ def _attached(
         shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
         detector.attach([
             trained(recipe, shape, state, device)
-            for recipe, state in zip(recipes, weights, strict=True)
+            for recipe, state in zip(recipes, weights[: len(recipes)], strict=True)
         ])  # fmt: skip
-    elif weights:
+    for state in weights[len(recipes) :]:
         with plugin_contract(detector, "load_state_dict"):
-            detector.load_state_dict(weights[0])
+            detector.load_state_dict(state)
     prepare(detector, {
         name: unpack_table(files[f"{name}.parquet"])
         for name in ("reference", "inside", "outside")

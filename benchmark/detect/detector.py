@@ -124,6 +124,7 @@ class Detector:
     def fit(self, train: ImageSet, context: FitContext) -> None:
         """Learn from the ID training images; the default has nothing to learn.
 
+        With a `recipe_variant` it is called after `attach`, with the trained models at hand.
         `train.labels` is None unless the category is labels or prior
         (`oodbench.detect.entitlement`).
         """

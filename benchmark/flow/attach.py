@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from oodbench.declare.recipes import Recipe
-    from oodbench.flow.resolved_job import ResolvedJob
+    from oodbench.flow.resolved_job import Fit, ResolvedJob
 
 
 def learn(job: ResolvedJob, context: FitContext) -> None:
@@ -31,8 +31,8 @@ def learn(job: ResolvedJob, context: FitContext) -> None:
         job.detector.fit(images, context)
 
 
-def attach(job: ResolvedJob, entries: Sequence[Entry], *, taught: bool) -> None:
-    """Hand the detector what its fits learned, `entries` in the order of `job.fits`.
+def take_state(job: ResolvedJob, fit: Fit, entry: Entry, *, taught: bool) -> None:
+    """Hand the detector the state of its own `fit`.
 
     `taught`: whether this very detector has just learned it; one whose state is no tensors learns
     it again otherwise.
@@ -41,27 +41,31 @@ def attach(job: ResolvedJob, entries: Sequence[Entry], *, taught: bool) -> None:
     from oodbench.train.devices import pick_device
 
     detector = job.detector
-    if job.recipe is None:
-        state = entries[0].parse("state.safetensors", unpack_tensors)
-        if detector.refits and not taught:
-            (fit,) = job.fits
-            scratch = job.store.scratch(fit_key(job, fit))
-            job.train.verify()
-            device = pick_device(job.bench.device)
-            learn(job, FitContext(device, fit.seed, job.bench.progress.say, scratch))
-            job.store.discard_scratch(fit_key(job, fit))
-        with plugin_contract(detector, "load_state_dict"):
-            detector.load_state_dict(state)
-        return
+    state = entry.parse("state.safetensors", unpack_tensors)
+    if detector.refits and not taught:
+        scratch = job.store.scratch(fit_key(job, fit))
+        job.train.verify()
+        device = pick_device(job.bench.device)
+        learn(job, FitContext(device, fit.seed, job.bench.progress.say, scratch))
+        job.store.discard_scratch(fit_key(job, fit))
+    with plugin_contract(detector, "load_state_dict"):
+        detector.load_state_dict(state)
+
+
+def attach(job: ResolvedJob, entries: Sequence[Entry]) -> None:
+    """Hand the detector its models, `entries` in the order of `job.fits`."""
+    from oodbench.store.payload import unpack_tensors
+
     models = []
-    for entry, fit in zip(entries, job.fits, strict=True):
+    for entry, fit in zip(entries, job.fits, strict=False):
         assert fit.recipe is not None
         weights = entry.parse("weights.safetensors", unpack_tensors)
         try:
             models.append(trained(fit.recipe, job.test.shape, weights, job.bench.device))
         except RuntimeError as error:
             raise entry.damaged("its weights are of another model") from error
-    detector.attach(models)
+    with plugin_contract(job.detector, "attach"):
+        job.detector.attach(models)
 
 
 def prepare(detector: Detector, compared: Mapping[str, Mapping[str, np.ndarray]]) -> str | None:

@@ -9,7 +9,7 @@ from oodbench.canonical_json import JSON
 from oodbench.detect.detector import Detector, FitContext
 from oodbench.detect.source_fingerprints import source_record
 from oodbench.errors import plugin_contract
-from oodbench.flow.attach import attach, learn, learned_state
+from oodbench.flow.attach import attach, learn, learned_state, take_state
 from oodbench.flow.keys import fit_key
 from oodbench.store.store import Entry, Key
 
@@ -28,8 +28,14 @@ def fitted(job: ResolvedJob) -> Detector:
 
         return job.store.obtain(fit_key(job, fit), make, job.bench.on_wait)
 
-    if job.has_fit:
-        attach(job, [obtain(fit) for fit in job.fits], taught=bool(made))
+    if not job.has_fit:
+        return job.detector
+    models = [fit for fit in job.fits if fit.recipe is not None]
+    if models:
+        attach(job, [obtain(fit) for fit in models])
+    for fit in job.fits[len(models) :]:
+        entry = obtain(fit)
+        take_state(job, fit, entry, taught=fit in made)
     return job.detector
 
 

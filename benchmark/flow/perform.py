@@ -17,7 +17,7 @@ from oodbench.detect.detector import Detector
 from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.bench import Bench
 from oodbench.flow.fit import fitted
-from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
+from oodbench.flow.keys import fit_key, measure_key, run_key, score_key
 from oodbench.flow.measure import is_measured, measure
 from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
@@ -130,13 +130,14 @@ def _learn(job: ResolvedJob) -> Learned:
     beside = compared(job, detector)
     measured = measure(job, job.test, job.subset(job.test), detector)
     scored = scores(score(job, job.test, measured, beside))
-    file = "state.safetensors" if job.recipe is None else "weights.safetensors"
     fits = []
-    for key in fit_keys(job) if job.has_fit else []:
+    for fit in job.fits if job.has_fit else []:
+        key = fit_key(job, fit)
         entry = job.store.find(key)
         if entry is None:
             raise DamagedEntryError(f"{key.path} is gone")
-        fits.append((key, entry.read(file)))
+        file = "state" if fit.recipe is None else "weights"
+        fits.append((key, entry.read(f"{file}.safetensors")))
     return Learned(job, scored, measure_key(job, job.test, job.subset(job.test)), fits, beside)
 
 

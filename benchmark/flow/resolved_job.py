@@ -232,16 +232,18 @@ class ResolvedJob:
 
     @cached_property
     def fits(self) -> list[Fit]:
-        """Everything that is learned: the members, then the companions."""
+        """Everything that is learned: the members, the companions, what `fit` learns on them."""
         count = self.detector.members
         labels = [self.label] * count
         if count > 1:
             labels = [f"{self.label}, member {m + 1} of {count}" for m in range(count)]
         out = [Fit(self.recipe, self.member_seed(m), label) for m, label in enumerate(labels)]
-        return out + [
+        out += [
             Fit(recipe, self.seed, f"{self.label}, {recipe.variant}")
             for recipe in self.detector.companion_recipes
         ]
+        taught = self.recipe is not None and type(self.detector).learns()
+        return [*out, Fit(None, self.seed, f"{self.label}, on its model")] if taught else out
 
 
 def subset_indices(count: int, size: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def run(**more: object) -> float:
     frame = oodbench.run("digits-photos", "off-centre", scale="smoke", quiet=True, device="cpu",
-                         **more)  # fmt: skip
+                         overrides={"measure": {"max_images": 40}}, **more)  # fmt: skip
     return float(frame[frame.metric == "auroc"].value.iloc[0])
 
 
@@ -108,11 +108,10 @@ def test_the_check_looks_at_what_it_learns(calls: list[int]) -> None:
     assert results["tensors only"].seen == "1 tensor"
     assert results["fit repeats"].status == results["saved state"].status == "passed"
     cls = DETECTORS.get("off-centre")
-    torch.manual_seed(0)
 
     def forgetful(self: object) -> dict[str, torch.Tensor]:
-        return {"centre": torch.zeros(())}
+        return {}
 
     cls.state_dict = forgetful  # type: ignore[method-assign, assignment]
-    with pytest.raises(AssertionError, match="saved state: statistic 'off'"):
+    with pytest.raises(AssertionError, match="KeyError: 'centre'"):
         check_detector("off-centre", checks=["saved state"])
