@@ -21,7 +21,6 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import cast
 
 from oodbench.errors import PluginError
 
@@ -126,7 +125,7 @@ class _Loader(SourceFileLoader):
         path = self.get_filename(fullname)
         tree = ast.parse(self.get_data(path), path)
         whole = ast.fix_missing_locations(_Neighbours(self.name, path).visit(tree))
-        return cast(CodeType, compile(whole, path, "exec", dont_inherit=True))
+        return self.source_to_code(whole, path)
 
 
 class _Neighbours(ast.NodeTransformer):
