@@ -194,7 +194,8 @@ def declare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_project_declares_pairs_suites_and_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oodbench.datasets.loading import find_places, load, status
+    from oodbench.datasets.dataset_status import status
+    from oodbench.datasets.loading import find_places, load
     from oodbench.flow.suites import find_suite
 
     declare(tmp_path, monkeypatch)
