@@ -197,6 +197,7 @@ def leaderboard(
         paper=compare is not None,
         extras=tuple(parse_columns(",".join(_names(columns)))),
         all_scores=all_scores,
+        significance=bool(chosen or layout or columns or compare),  # as on the command line
         asked=asked,
     )
     location = store_location(store)
@@ -283,7 +284,8 @@ def _runs_frame(
     import pandas as pd
 
     from oodbench.leaderboards.board import shown_scores
-    from oodbench.leaderboards.rows import COLUMNS, group_runs, make_rows, tidy
+    from oodbench.leaderboards.row_formats import COLUMNS, tidy
+    from oodbench.leaderboards.rows import group_runs, make_rows
 
     def shown(group: Group) -> list[str]:
         return shown_scores(group, asked.get(str(group.first["detector"])), all_scores)

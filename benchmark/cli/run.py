@@ -131,9 +131,8 @@ def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bo
             continue
         if pair.reading:
             out.print(rich_text(pair.reading + "\n"))
-        seeds = max(own, key=lambda g: len(g.entries))
         out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
-                                  caption(seeds, own), paper))  # fmt: skip
+                                  caption(rows), paper))  # fmt: skip
         out.print()
     for models in (diagnostics_table(groups), classifiers_table(groups)):
         if models is not None:

@@ -95,7 +95,8 @@ def _plain(
 ) -> str:  # fmt: skip
     """Every run with every score: a table per pair and one of models, tidy CSV or JSON."""
     from oodbench.leaderboards.board import shown_scores
-    from oodbench.leaderboards.rows import make_rows, to_csv, to_json
+    from oodbench.leaderboards.row_formats import to_csv, to_json
+    from oodbench.leaderboards.rows import make_rows
 
     tables = [
         (g, make_rows(g, shown_scores(g, asked.get(str(g.first["detector"])), True)))
@@ -115,8 +116,7 @@ def _plain(
     with printer.capture() as captured:
         for pair in dict.fromkeys(row.pair for row in rows):
             part = [row for row in rows if row.pair == pair]
-            own = [g for g in groups if g.first["pair"] == pair]
-            printer.print(score_table(pair, part, caption(own[0], own)))
+            printer.print(score_table(pair, part, caption(part)))
         for models in (diagnostics_table(groups), classifiers_table(groups)):
             if models is not None:
                 printer.print(models)

@@ -119,19 +119,25 @@ def _block(
     )
 
 
-def _columns(raw: object, outer: Select, where: str) -> Iterable[Column]:
+def _columns(
+    raw: object, outer: Select, where: str, heads: tuple[str, ...] = (), of: str = ""
+) -> Iterable[Column]:
     for column in _mappings(raw, where):
         _known(column, COLUMN_KEYS, where)
-        select = {**outer, **_select(column.get("select", {}), where)}
+        own, title = _select(column.get("select", {}), where), str(column.get("title", ""))
+        select = {**outer, **own}
+        above = (heads, title) if "detector" in own else ((*heads, title), of)
         decimals = column.get("decimals")
         if decimals is not None and not isinstance(decimals, int):
             raise ConfigError(f"{where}: 'decimals' must be a whole number, not {decimals!r}")
         yield Column(
-            title=str(column.get("title", "")),
+            title=title,
             select=select,
-            columns=tuple(_columns(column.get("columns", []), select, where)),
+            columns=tuple(_columns(column.get("columns", []), select, where, *above)),
             decimals=decimals,
             scientific=bool(column.get("scientific", False)),
+            heads=above[0],
+            of=above[1],
         )
 
 

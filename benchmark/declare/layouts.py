@@ -33,13 +33,19 @@ def merged(*selects: Select) -> Select:
 
 @dataclass(frozen=True)
 class Column:
-    """A column, or a group of columns under one title."""
+    """A column, or a group of columns under one title.
+
+    `heads` are the titles above it and its own, but those of columns that say of which detector
+    they are: the innermost of these is `of`.
+    """
 
     title: str
     select: Select
     columns: tuple[Column, ...] = ()
     decimals: int | None = None
     scientific: bool = False
+    heads: tuple[str, ...] = ()
+    of: str = ""
 
     @property
     def leaves(self) -> tuple[Column, ...]:

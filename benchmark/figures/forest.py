@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oodbench.figures.style import COLOURS, GREY, TEXT_WIDTH, new_figure, styled, wrapped
+from oodbench.leaderboards.rounding import shown
 from oodbench.media import terminal_lines
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Estimate:
     def text(self) -> str:
         """As tables print it."""
         if self.seeds > 1:
-            return f"{self.value:.1f} ± {self.high - self.value:.1f}"
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+            return f"{shown(self.value)} ± {shown(self.high - self.value)}"
+        return f"{shown(self.value)} [{shown(self.low)}, {shown(self.high)}]"
 
 
 @styled

@@ -40,7 +40,7 @@ def auroc_by_k(material: Material) -> Figure:
                 known = {k: name for k, name in names.items() if name in scores}
                 if known:
                     families.append(_by_k(chosen.label, f"{family}k", known, scores))
-        shown.append((material.heading(pair), families))
+        shown.append((material.heading(pair, material.chosen_rows(pair)), families))
     return auroc_by_k_figure(shown)
 
 

@@ -44,7 +44,7 @@ def roc(material: Material) -> Figure:
     """A panel per pair, a curve per score."""
     runs = material.runs
     return roc_figure([
-        (material.heading(pair, one_seed=True),
+        (material.heading(pair, material.chosen_rows(pair), one_seed=True),
          [scored for chosen in runs.choose(pair) for _, scored in _scored(material, chosen)])
         for pair in runs.pairs
     ])  # fmt: skip
@@ -54,7 +54,7 @@ def densities(material: Material) -> Figure:
     """A panel per pair and score."""
     runs = material.runs
     return density_figure([
-        (material.heading(pair, one_seed=True), scored)
+        (material.heading(pair, material.chosen_rows(pair), one_seed=True), scored)
         for pair in runs.pairs
         for chosen in runs.choose(pair)
         for _, scored in _scored(material, chosen)
@@ -86,17 +86,19 @@ def complexity(material: Material) -> Figure:
                 )
             ]
             shown.append(Complexity(scored, *sides))
-    return complexity_figure(material.heading(material.pair, one_seed=True), shown)
+    drawn = material.chosen_rows(material.pair)
+    return complexity_figure(material.heading(material.pair, drawn, one_seed=True), shown)
 
 
 def forest(material: Material) -> Figure:
     """Every detector with the scores that tables show, those without a model last."""
     runs = material.runs
     scores = {request.name: request for request in runs.requests}
-    estimates = []
+    estimates, drawn = [], []
     for group in sorted(runs.all_groups(material.pair), key=_order):
         names = shown_scores(group, scores.get(str(group.first["detector"])), False)
         for row in make_rows(group, names):
+            drawn.append(row)
             cell = row.cells["auroc"]
             spread = cell.sd if cell.sd is not None else 0.0
             low = cell.low if cell.low is not None else cell.value - spread
@@ -113,7 +115,7 @@ def forest(material: Material) -> Figure:
                     row.tag or category_tag(row.category),
                 )
             )
-    return forest_figure(material.heading(material.pair), estimates)
+    return forest_figure(material.heading(material.pair, drawn), estimates)
 
 
 def _order(group: Group) -> tuple[object, ...]:

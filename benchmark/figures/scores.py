@@ -23,6 +23,7 @@ from oodbench.figures.style import (
     styled,
     wrapped,
 )
+from oodbench.leaderboards.rounding import cleaned, shown
 from oodbench.rank.metrics import roc_curve
 from oodbench.rank.significance import auroc_interval, midranks
 
@@ -60,8 +61,9 @@ class Scored:
     @property
     def auroc_text(self) -> str:
         """AUROC in percent with its 95 % DeLong interval: ``84.1 [83.5, 84.7]``."""
-        value, low, high = auroc_interval(self.id_scores, self.ood_scores)
-        return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        found = auroc_interval(self.id_scores, self.ood_scores)
+        value, low, high = (shown(cleaned(100 * part)) for part in found)
+        return f"{value} [{low}, {high}]"
 
     @property
     def fences(self) -> tuple[float, float]:

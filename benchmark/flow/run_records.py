@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from oodbench.flow.resolved_job import ResolvedJob
 
 
+def members_of(record: Mapping[str, JSON], score: str) -> int:
+    """How many images a score of a run judges at once; 0 where a record does not tell.
+
+    Records of before revision 4 of the metrics hold the number of groups alone.
+    """
+    found = cast("Mapping[str, Mapping[str, JSON]]", record["scores"])[score]
+    if "members" in found:
+        return int(cast(int, found["members"]))
+    groups, images = int(cast(int, found["n_id"])), int(cast(int, record["n"]))
+    if groups >= images:
+        return 1
+    least, most = images // (groups + 1) + 1, images // groups
+    return most if least == most else 0
+
+
 def notes(job: ResolvedJob, images: ImageSet) -> list[str]:
     """What a reader has to know of the images."""
     found = [images.note] if images.note else []

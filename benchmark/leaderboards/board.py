@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from oodbench.flow.plan import DetectorRequest, select_scores
-from oodbench.leaderboards.rows import Group, Row, make_rows
+from oodbench.leaderboards.rows import Group, Row, make_rows, titled
 
 #: The detectors that need no model; what does not beat them has shown nothing.
 TRIVIAL = ("mean-intensity", "pixel-variance", "png-length")
@@ -68,6 +68,8 @@ def make_board(
 ) -> Board:
     """Rows in the order of the groups; the same detector and depth is one row on all pairs.
 
+    A depth that titles do not show (of the HVAE behind input complexity) makes no other row.
+
     Where several runs of a detector meet on one pair (other recipes, scales, configurations),
     each has a row of its own, named after its recipe.
     """
@@ -92,7 +94,10 @@ def make_board(
 
 
 def _key(group: Group) -> tuple[str, ...]:
-    return str(group.first["detector"]), str(group.first["layers"])
+    """The detector, and its depth where a title shows it."""
+    first = group.first
+    shows_depth = titled(first) != first["title"]
+    return str(first["detector"]), str(first["layers"]) if shows_depth else ""
 
 
 def _difference(group: Group) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def compared(run: Entry, score: str, id_table: Table, ood_table: Table) -> Compa
         seed = cast("Mapping[str, int]", run.parts["metrics"])["equal_size_seed"]
         id_rows, ood_rows = equal_size(*counts, seed)
         return Compared(sides[0][id_rows], sides[1][ood_rows], id_rows, ood_rows)
-    members = _members(sides, n)
+    members = _members(sides, n, int(cast(int, record.get("members", 0))))
     if members is None:
         raise StoreError(
             f"run {run.digest[:12]}: {score} was evaluated on {n:,} groups, but its scores are not"
@@ -59,10 +59,14 @@ def compared(run: Entry, score: str, id_table: Table, ood_table: Table) -> Compa
     return Compared(sides[0][rows[0]], sides[1][rows[1]], rows[0], rows[1], members)
 
 
-def _members(sides: tuple[np.ndarray, np.ndarray], n: int) -> int | None:
-    """Images per group where `n` groups were compared: every member bears its group's score."""
+def _members(sides: tuple[np.ndarray, np.ndarray], n: int, recorded: int) -> int | None:
+    """Images per group where `n` groups were compared: every member bears its group's score.
+
+    The `recorded` number where there is one.
+    """
     smaller = min(map(len, sides))
-    for size in range(smaller // (n + 1) + 1, smaller // n + 1):
+    sizes = [recorded] if recorded else range(smaller // (n + 1) + 1, smaller // n + 1)
+    for size in sizes:
         groups = [side[group_members(len(side), size)] for side in sides]
         if all((group == group[:, :1]).all() for group in groups):
             return size

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.flow.plan import split_detector
+from oodbench.flow.run_records import members_of
 from oodbench.leaderboards.paired_tests import (
     PairedScores,
     SeedDifference,
-    paired_seeds,
     seed_difference,
 )
+from oodbench.leaderboards.rounding import cleaned, shown
 from oodbench.leaderboards.rows import Group, group_runs
 from oodbench.leaderboards.stored_groups import recipe_label, required_score
 from oodbench.store.store import Store
@@ -65,10 +66,10 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
         close = ", ".join(nearest(pair, known)[:5]) or "nothing is stored yet; `oodbench run`"
         raise OodbenchError(f"no run of pair {pair!r} in {store.storage.location}; stored: {close}")
     left, right = (_contender(on_pair, text, scale) for text in (a, b))
-    shared = paired_seeds(left.group, right.group)
+    scores = PairedScores(store)
+    shared = scores.paired_seeds(left.group, right.group)
     if not shared:
         raise OodbenchError(f"{left.name} and {right.name} have no seed in common on {pair}")
-    scores = PairedScores(store)
     by_seed = {
         seed: scores.compare(run_a, left.score, run_b, right.score) for seed, run_a, run_b in shared
     }
@@ -122,9 +123,11 @@ def comparison_json(found: HeadToHead) -> dict[str, object]:
 
 
 def _images(found: HeadToHead) -> str:
-    """How many images were compared, and of how many where a side measured more."""
+    """How many images, or groups, were compared, and of how many where a side measured more."""
     first = next(iter(found.by_seed.values()))
-    judged = f"{first.n_id:,} ID + {first.n_ood:,} OOD images"
+    members = members_of(found.a.group.first, found.a.score)
+    what = "images" if members == 1 else f"groups of {members or 'several'} images"
+    judged = f"{first.n_id:,} ID + {first.n_ood:,} OOD {what}"
     whole = [_compared(side) for side in (found.a, found.b)]
     if {*whole} == {(first.n_id, first.n_ood)}:
         return judged
@@ -149,8 +152,8 @@ def comparison_text(found: HeadToHead) -> str:
     several = len(found.by_seed) > 1
     for (seed, result), adjusted in zip(found.by_seed.items(), found.p_adjusted, strict=True):
         line = (
-            f"  seed {seed}: A {100 * result.auc_a:.2f}, B {100 * result.auc_b:.2f}, A − B"
-            f" {100 * result.difference:+.2f} [{100 * result.low:+.2f}, {100 * result.high:+.2f}],"
+            f"  seed {seed}: A {_two(result.auc_a)}, B {_two(result.auc_b)}, A − B"
+            f" {_two(result.difference, '+')} [{_two(result.low, '+')}, {_two(result.high, '+')}],"
             f" {p_text(result.p_value)}"
         )
         lines.append(line + (f", after Holm {p_text(adjusted)}" if several else ""))
@@ -158,10 +161,15 @@ def comparison_text(found: HeadToHead) -> str:
     if over is not None:
         lines += [
             "Variance of training seeds (paired t, 95 % interval):",
-            f"  {over.seeds} seeds: A − B {100 * over.mean:+.2f} ± {100 * over.sd:.2f}"
-            f" [{100 * over.low:+.2f}, {100 * over.high:+.2f}], {p_text(over.p_value)}",
+            f"  {over.seeds} seeds: A − B {_two(over.mean, '+')} ± {_two(over.sd)}"
+            f" [{_two(over.low, '+')}, {_two(over.high, '+')}], {p_text(over.p_value)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _two(fraction: float, flags: str = "") -> str:
+    """Percent with two decimals."""
+    return shown(cleaned(100 * fraction), 2, flags)
 
 
 def p_text(value: float) -> str:

@@ -1,8 +1,9 @@
-"""Paired DeLong tests between runs on the same images, from the scores in the store.
+"""Tests between runs on the same images, from the scores in the store.
 
-They speak of the test images, for the one trained model of each run; what training again would
-change is another source of variance (`seed_difference`).  Where two runs measured different
-subsets of a set, or the equal-size rule drew different images, those common to both are compared.
+`compare` speaks of the test images, for the one trained model of each run; `seed_difference` of
+what training again would change; `over_seeds_and_images` of both at once.  Where two runs measured
+different subsets of a set, or the equal-size rule drew different images, those common to both are
+compared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from oodbench.leaderboards.compared_images import Compared
+    from oodbench.rank.seeds_and_images import Difference, Matched
     from oodbench.rank.significance import PairedComparison
 
     #: Scores of the compared ID and OOD images, (n,) each, after the equal-size rule.
@@ -36,7 +38,7 @@ class PairedScores:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._tables = lru_cache(maxsize=8)(self._read)
+        self._tables = lru_cache(maxsize=24)(self._read)
 
     def compared(self, run: Entry, score: str) -> Compared:
         """The compared images of a score; StoreError where its scores are gone."""
@@ -58,6 +60,45 @@ class PairedScores:
         """
         from oodbench.rank.significance import paired_delong
 
+        return paired_delong(*self.matched(a, score_a, b, score_b))
+
+    def over_seeds_and_images(self, a: Group, score_a: str, b: Group, score_b: str) -> Difference:
+        """The difference of two AUROCs over the seeds that both have; StoreError as `compare`."""
+        from oodbench.rank.seeds_and_images import difference_of_areas
+
+        shared = self.paired_seeds(a, b)
+        if not shared:
+            raise StoreError("no seed in common")
+        return difference_of_areas([self.matched(x, score_a, y, score_b) for _, x, y in shared])
+
+    def paired_seeds(self, a: Group, b: Group) -> list[tuple[int, Entry, Entry]]:
+        """(seed, run of a, run of b) of the seeds both have.
+
+        A single run that no seed went into stands beside every seed of the other.
+        """
+        left, right = seeds_of(a), seeds_of(b)
+        if len(left) == 1 and self._seedless(a.entries[0]):
+            left = dict.fromkeys(right, next(iter(left.values())))
+        if len(right) == 1 and self._seedless(b.entries[0]):
+            right = dict.fromkeys(left, next(iter(right.values())))
+        return [(seed, left[seed], right[seed]) for seed in left if seed in right]
+
+    def _seedless(self, run: Entry) -> bool:
+        """Whether the run's key holds no seed: nothing was fitted, no draw was made.
+
+        False where the measurement behind it is gone, and so nothing known.
+        """
+        try:
+            measured = self._measured(run, SIDES[0])
+        except StoreError:
+            return False
+        return not measured.parts.get("fits") and "seed" not in measured.parts
+
+    def matched(self, a: Entry, score_a: str, b: Entry, score_b: str) -> Matched:
+        """ID and OOD scores of a, then of b, of the images that both compare, in one order.
+
+        StoreError as `compare`.
+        """
         measured = [[self._measured(run, side) for side in SIDES] for run in (a, b)]
         if [m.parts["images"] for m in measured[0]] != [m.parts["images"] for m in measured[1]]:
             raise StoreError(
@@ -78,7 +119,7 @@ class PairedScores:
             )
         ]
         (id_a, id_b), (ood_a, ood_b) = sides
-        return paired_delong(
+        return (
             left.id_scores[id_a], left.ood_scores[ood_a],
             right.id_scores[id_b], right.ood_scores[ood_b],
         )  # fmt: skip
@@ -141,19 +182,6 @@ def seeds_of(group: Group) -> dict[int, Entry]:
     """The runs of a group by training seed, in the order of the seeds."""
     by_seed = {int(cast(int, entry.record["seed"])): entry for entry in group.entries}
     return dict(sorted(by_seed.items()))
-
-
-def paired_seeds(a: Group, b: Group) -> list[tuple[int, Entry, Entry]]:
-    """(seed, run of a, run of b) of the seeds both have.
-
-    A group of one run without any randomness (no recipe) stands beside every seed of the other.
-    """
-    left, right = seeds_of(a), seeds_of(b)
-    if not a.first["recipe"] and len(left) == 1:
-        left = dict.fromkeys(right, next(iter(left.values())))
-    if not b.first["recipe"] and len(right) == 1:
-        right = dict.fromkeys(left, next(iter(right.values())))
-    return [(seed, left[seed], right[seed]) for seed in left if seed in right]
 
 
 @dataclass(frozen=True)

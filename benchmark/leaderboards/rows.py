@@ -1,13 +1,10 @@
-"""Rows from run entries: detector and score, metrics with intervals, as CSV and JSON too.
+"""Rows from run entries: detector and score, metrics with intervals.
 
 A table is a pure view of what is stored; it computes nothing but means over seeds.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
 from oodbench.declare.layouts import METRICS
-from oodbench.flow.run_records import shown_notes
-from oodbench.media import csv_row
+from oodbench.flow.run_records import members_of, shown_notes
+from oodbench.leaderboards.rounding import cleaned, mean_percent, percent, shown
 
 if TYPE_CHECKING:
     from oodbench.store.store import Entry
@@ -40,13 +37,37 @@ class Cell:
     def text(self) -> str:
         """``84.1 [83.5, 84.7]`` for one seed, ``84.1 ± 0.6`` for several."""
         if self.seeds > 1:
-            return f"{self.value:.1f} ± {self.sd:.1f}"
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+            assert self.sd is not None
+            return f"{shown(self.value)} ± {shown(self.sd)}"
+        return f"{shown(self.value)} {self.interval}"
+
+    def below(self, chance: float) -> bool:
+        """Whether a 95 % interval lies below `chance` as a whole.
+
+        Of one seed that over test images, of several Student's of the mean over training seeds.
+        """
+        if self.sd is None:
+            return self.high is not None and self.high < chance
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.seeds - 1, 0.975)) * self.sd / math.sqrt(self.seeds)
+        return self.value + half < chance
+
+    @property
+    def interval(self) -> str:
+        """``[83.5, 84.7]``, the 95 % interval over test images; "" where seeds are several."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{shown(self.low)}, {shown(self.high)}]"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One score of one detector on one pair; `notes`: what a reader has to know of its runs."""
+    """One score of one detector on one pair; `notes`: what a reader has to know of its runs.
+
+    `n` of each side: images, or groups of `members` images (0: of a number that is not recorded).
+    `constant`: all images have the same score, with one seed at least.
+    """
 
     pair: str
     detector: str
@@ -62,11 +83,13 @@ class Row:
     ms_per_image: float | None = None
     tag: str = ""
     notes: tuple[str, ...] = ()
+    members: int = 1
+    constant: bool = False
 
     @property
     def mark(self) -> str:
         """``!`` where fewer than 1 % of the scores are distinct, ``*`` where fewer than half."""
-        if self.distinct < COLLAPSED * 2 * self.n:
+        if self.constant or self.distinct < COLLAPSED * 2 * self.n:
             return "!"
         return "*" if self.distinct < self.n else ""
 
@@ -80,6 +103,7 @@ class Row:
 class Group:
     """Runs of one detector, recipe, scale and pair that differ in the seed only.
 
+    `first` is the record of the lowest seed, of which cost and diagnostics are shown.
     `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
     `older`: how many runs of these names are left out for newer revisions, `beside`: how many of
     other settings in a suite's table.
@@ -121,6 +145,7 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     found = list(groups.values())
     for group in found:
         group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
+        group.first = group.entries[0].record
     counts = Counter(_names(group.first) for group in found)
     for group in found:
         group.older = older.pop(_names(group.first), 0)
@@ -220,9 +245,17 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 train_seconds=cost.get("train_seconds"),
                 ms_per_image=cost.get("ms_per_image"),
                 notes=tuple(shown_notes(record)),
+                members=members_of(record, name),
+                constant=any(_constant(run) for run in runs),
             )
         )
     return rows
+
+
+def _constant(run: Mapping[str, JSON]) -> bool:
+    """Whether one score was given to all images of both sides."""
+    sides = run["distinct_id"], run["distinct_ood"]
+    return sides == (1, 1) and cast("Mapping[str, float]", run["auroc"])["value"] == 0.5
 
 
 def titled(record: Mapping[str, JSON]) -> str:
@@ -239,79 +272,19 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 
 def cell_of(runs: Sequence[Mapping[str, JSON]], metric: str) -> Cell:
     """One metric of one score over the runs of a group, each as `Metrics.to_json` gives it."""
-    intervals = [cast("Mapping[str, float]", run[metric]) for run in runs]
-    values = [100.0 * interval["value"] for interval in intervals]
-    if len(values) > 1:
-        mean, sd = mean_and_sd(values)
-        return Cell(mean, None, None, sd, len(values))
-    only = intervals[0]
-    return Cell(values[0], 100.0 * only["low"], 100.0 * only["high"], None, 1)
+    if len(runs) > 1:
+        _, sd = mean_and_sd([percent(metric, run) for run in runs])
+        return Cell(mean_percent(metric, runs), None, None, sd, len(runs))
+    only = cast("Mapping[str, float]", runs[0][metric])
+    low, high = (cleaned(100.0 * only[end]) for end in ("low", "high"))
+    return Cell(percent(metric, runs[0]), low, high, None, 1)
 
 
-# ---------------------------------------------------------------------- formats
-COLUMNS = (
-    "pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
-    "value", "low", "high", "sd", "runs", "notes",
-)  # fmt: skip
-
-
-def traced(runs: Sequence[str], notes: Sequence[str]) -> tuple[str, str]:
-    """The last two columns of tidy rows: digests of the runs, and what has to be known of them."""
-    return " ".join(run[:12] for run in runs), "; ".join(notes)
-
-
-def tidy(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """One mapping of `COLUMNS` per row and metric, values in percent, None where there is none."""
-    return [
-        dict(zip(COLUMNS, (
-            row.pair, row.detector, row.score, row.recipe, row.category, row.n, len(row.seeds),
-            metric, cell.value, cell.low, cell.high, cell.sd,
-            *traced(row.runs, row.notes),
-        ), strict=True))
-        for row in rows
-        for metric, cell in row.cells.items()
-    ]  # fmt: skip
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Tidy CSV of `COLUMNS`, four decimals."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for values in tidy(rows):
-        cells = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()}
-        writer.writerow(csv_row(cells))
-    return out.getvalue()
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """A list of rows; metrics in percent with their interval or standard deviation."""
-    return json.dumps([json_row(row) for row in rows], indent=1)
-
-
-def json_row(row: Row) -> dict[str, object]:
-    """A row as JSON wants it."""
-    cells = {
-        metric: {"value": c.value, "low": c.low, "high": c.high, "sd": c.sd}
-        for metric, c in row.cells.items()
-    }
-    return {
-        "pair": row.pair,
-        "detector": row.detector,
-        "score": row.score,
-        "recipe": row.recipe,
-        "category": row.category,
-        "seeds": list(row.seeds),
-        "n_per_side": row.n,
-        "metrics": cells,
-        "distinct_scores": row.distinct,
-        "train_seconds": row.train_seconds,
-        "ms_per_image": row.ms_per_image,
-        "runs": list(row.runs),
-        "notes": list(row.notes),
-    }
-
-
+#: What the marks of `Row.mark` mean.
+MARK_LEGEND = {
+    "*": "* many ties: fewer than half of the scores are distinct",
+    "!": "! collapsed: fewer than 1 % of the scores are distinct, or all are equal",
+}
 #: What the categories that are no plain unsupervised detector mean, as tables say it.
 CATEGORY_LEGEND = {
     "ensemble": "[ensemble]: several trained models",
@@ -330,3 +303,9 @@ def category_legend(rows: Iterable[Row]) -> list[str]:
     """The legend of the marks that the rows carry."""
     shown = {name for row in rows for name in (row.tag[1:-1], row.category)}
     return [text for name, text in CATEGORY_LEGEND.items() if name in shown]
+
+
+def mark_legend(rows: Iterable[Row]) -> list[str]:
+    """The legend of the marks of ties and collapse that the rows carry."""
+    shown = {row.mark for row in rows}
+    return [text for mark, text in MARK_LEGEND.items() if mark in shown]

@@ -125,11 +125,15 @@ def _without_variance(
     return (low, high), min(1.0, 2.0 * (1.0 + abs(difference)) ** -pairs)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given."""
+def holm(p_values: Sequence[float], comparisons: int = 0) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given.
+
+    `comparisons`: how many there could have been, where those made were chosen by what was seen.
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, running = [0.0] * len(p_values), 0.0
+    count = max(len(p_values), comparisons)
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        running = max(running, min(1.0, (count - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted

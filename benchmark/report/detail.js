@@ -44,8 +44,8 @@ function metricsPart(detail, score) {
   const { id, ood } = detail.available || {};
   const remarks = [
     score.oracle && `An oracle: "${score.oracle}" was chosen by its AUROC on these OOD images.`,
-    score.members > 1 && `The score judges groups of ${score.members} images; the numbers count groups.`,
-    id && `Measured: ${count(id)} ID and ${count(ood)} OOD images; compared: ${count(detail.n)} of each.`,
+    score.members !== 1 && `The score judges groups of ${score.members || "several"} images; the numbers count groups.`,
+    id && `Measured: ${count(id)} ID and ${count(ood)} OOD images; compared: ${count(score.n)} ${score.members === 1 ? "images" : "groups"} of each.`,
     `Distinct scores: ${count(score.distinct[0])} ID, ${count(score.distinct[1])} OOD.`,
     ...detail.notes,
   ].filter(Boolean);

@@ -13,8 +13,10 @@ from oodbench.declare.layouts import METRICS
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import StoreError
 from oodbench.flow.resolved_job import subset_indices
+from oodbench.flow.run_records import members_of
 from oodbench.leaderboards.compared_images import Compared
 from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rounding import as_shown, cleaned, percent
 from oodbench.leaderboards.rows import Group
 from oodbench.report.curves import area, histogram, roc_curve, simplified
 from oodbench.report.steps import Steps
@@ -70,9 +72,11 @@ class Details:
     def _score(self, group: Group, name: str) -> dict[str, JSON]:
         records = [_score_record(entry, name) for entry in group.entries]
         out: dict[str, JSON] = {
-            "metrics": [[_percent(record[metric]) for metric in METRICS] for record in records],
+            "metrics": [[_percent(metric, record) for metric in METRICS] for record in records],
             "oracle": records[0].get("oracle", ""),
             "distinct": [records[0]["distinct_id"], records[0]["distinct_ood"]],
+            "n": records[0]["n_id"],
+            "members": members_of(group.first, name),
         }
         try:
             found = [self.scores.compared(entry, name) for entry in group.entries]
@@ -162,9 +166,11 @@ def _checked_curve(entry: Entry, scores: Compared, name: str) -> np.ndarray:
     return curve
 
 
-def _percent(interval: JSON) -> list[JSON]:
-    found = cast("Mapping[str, float]", interval)
-    return [round(100 * found[name], 2) for name in ("value", "low", "high")]
+def _percent(metric: str, record: Mapping[str, JSON]) -> list[JSON]:
+    """[value, low, high] in percent, as tables show them."""
+    found = cast("Mapping[str, float]", record[metric])
+    ends = (cleaned(100 * found[end]) for end in ("low", "high"))
+    return [as_shown(number) for number in (percent(metric, record), *ends)]
 
 
 def _thousandths(curve: np.ndarray) -> list[JSON]:

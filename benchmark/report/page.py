@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -28,6 +27,7 @@ from oodbench.report.details import Details
 from oodbench.report.rows import BoardRow, board_rows, table_json
 from oodbench.report.thumbnails import Thumbnails, shown_name
 from oodbench.store.store import Store
+from oodbench.tables.images import compared_row, sizes
 
 STYLES = ("page.css", "dialog.css")
 SCRIPTS = ("dom.js", "charts.js", "detail.js", "table.js")
@@ -51,7 +51,7 @@ class PairSummary:
     name: str
     in_dist: str
     ood: str
-    n: int
+    n: str
     rows: int
     best: str
     trivial: str
@@ -131,6 +131,7 @@ def _summary(pair: str, rows: Sequence[BoardRow]) -> PairSummary:
     fair = [place for place in found if place.row.category != "oracle"]
     without = [place for place in fair if place.group.first["detector"] in TRIVIAL]
     record = found[0].group.first
+    compared = [compared_row(place.row) for place in found]
     notes = dict.fromkeys(note for place in found for note in shown_notes(place.group.first))
     known = registered_pairs().get(pair)
     if known and known.reading and (known.in_dist, known.ood) == (record["in_dist"], record["ood"]):
@@ -140,7 +141,7 @@ def _summary(pair: str, rows: Sequence[BoardRow]) -> PairSummary:
         name=pair,
         in_dist=shown_name(str(record["in_dist"])),
         ood=shown_name(str(record["ood"])),
-        n=int(cast(int, record["n"])),
+        n=sizes(compared),
         rows=len(found),
         best=_first(fair),
         trivial=_first(without),
@@ -154,11 +155,21 @@ def _first(places: Sequence[Place]) -> str:
 
 
 def _tests(family: Family | None) -> Mapping[str, JSON]:
-    """How many paired tests stand behind the marks, and how many could not be made."""
+    """How many comparisons the marks stand on, over how many seeds, and how many are not made."""
     if family is None:
-        return {"made": 0, "untested": 0, "reason": ""}
+        return {
+            "made": 0,
+            "untested": 0,
+            "reason": "",
+            "comparisons": 0,
+            "seeds": 1,
+            "split": False,
+        }
     return {
         "made": len(family.p_values),
         "untested": len(family.untested),
         "reason": next(iter(family.untested.values()), ""),
+        "comparisons": family.comparisons,
+        "seeds": family.seeds,
+        "split": bool(family.split),
     }

@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 
 from oodbench.canonical_json import JSON
 from oodbench.declare.layouts import METRICS
-from oodbench.leaderboards.board import TRIVIAL, Board, Place
+from oodbench.leaderboards.board import Board, Place
+from oodbench.leaderboards.rounding import as_shown
 from oodbench.leaderboards.rows import Cell, Group
-from oodbench.leaderboards.significance_marks import Family, Where, verdict
+from oodbench.leaderboards.significance_marks import NOT_BELOW as DAGGER
+from oodbench.leaderboards.significance_marks import UNTESTED as UNTESTED_SIGN
+from oodbench.leaderboards.significance_marks import Family, beats_trivial, dagger
 from oodbench.leaderboards.stored_groups import recipe_label
 from oodbench.tables.general import leaders
 
 #: What a row holds, in this order; the script reads the same list.
 FIELDS = ("pair", "detector", "score", "category", "recipe", "scale", "group", "seeds", "n",
-          "marks", "trivial", *METRICS)  # fmt: skip
-#: Bits of "marks": best of its pair per metric, second best, AUROC not below the best, many ties.
-SECOND, NOT_BELOW, TIES = len(METRICS), 2 * len(METRICS), 2 * len(METRICS) + 1
+          "members", "marks", "trivial", *METRICS)  # fmt: skip
+#: Bits of "marks": best of its pair per metric, second best, then AUROC not below the best and not
+#: tested against it, many ties, collapsed, reversed.
+SECOND = len(METRICS)
+NOT_BELOW, UNTESTED, TIES, COLLAPSED, REVERSED = range(2 * SECOND, 2 * SECOND + 5)
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,15 @@ def board_rows(board: Board, as_good: Family | None, trivial: Family | None) -> 
                 for bit, metric in enumerate(METRICS)
             )
             where = (index, pair)
-            if as_good is not None and verdict(as_good, where) == "undecided":
-                marks |= 1 << NOT_BELOW
-            if place.row.distinct < place.row.n:
-                marks |= 1 << TIES
-            found.append(BoardRow(place, marks, _beats(trivial, board, where)))
+            signs = dagger(as_good, where)
+            said = {NOT_BELOW: signs == DAGGER, UNTESTED: signs == UNTESTED_SIGN,
+                    TIES: place.row.mark == "*", COLLAPSED: place.row.mark == "!",
+                    REVERSED: place.row.cells["auroc"].below(50.0)}  # fmt: skip
+            marks |= sum(known << bit for bit, known in said.items())
+            beats = beats_trivial(trivial, board, where) if trivial is not None else ""
+            found.append(BoardRow(place, marks, beats))
         out += sorted(found, key=lambda row: -row.place.row.cells["auroc"].value)
     return out
-
-
-def _beats(trivial: Family | None, board: Board, where: Where) -> str:
-    """Whether a place lies above the best trivial detector of its pair; "trivial": it is one."""
-    if trivial is None:
-        return ""
-    return "trivial" if board.rows[where[0]].detector in TRIVIAL else verdict(trivial, where)
 
 
 @dataclass
@@ -83,7 +83,7 @@ def table_json(rows: Sequence[BoardRow], groups: Sequence[Group]) -> dict[str, J
                  str(group.first["scale"]))  # fmt: skip
         lines.append([
             *(names[what].number(text) for what, text in zip(FIELDS, texts, strict=False)),
-            places[id(group)], len(row.seeds), row.n, found.marks, found.trivial,
+            places[id(group)], len(row.seeds), row.n, row.members, found.marks, found.trivial,
             *(metric_json(row.cells[metric]) for metric in METRICS),
         ])  # fmt: skip
     return {
@@ -95,6 +95,6 @@ def table_json(rows: Sequence[BoardRow], groups: Sequence[Group]) -> dict[str, J
 
 
 def metric_json(cell: Cell) -> list[JSON]:
-    """[value, low, high] or, over several seeds, [mean, sd]; two decimals."""
+    """[value, low, high] or, over several seeds, [mean, sd], as tables show them."""
     numbers = (cell.value, cell.sd) if cell.sd is not None else (cell.value, cell.low, cell.high)
-    return [None if number is None else round(number, 2) for number in numbers]
+    return [None if number is None else as_shown(number) for number in numbers]

@@ -4,10 +4,11 @@ const data = embedded("table-data");
 const at = Object.fromEntries(data.fields.map((name, i) => [name, i]));
 const label = (row, field) => data.names[field][row[at[field]]];
 const collator = new Intl.Collator("en", { numeric: true });
-const [SECOND, NOT_BELOW, TIES] = [METRICS.length, 2 * METRICS.length, 2 * METRICS.length + 1];
+const SECOND = METRICS.length;
+const [NOT_BELOW, UNTESTED, TIES, CONSTANT, REVERSED] = [0, 1, 2, 3, 4].map((i) => 2 * SECOND + i);
 const PRINTED = 2000;
 const TRIVIAL = { "": "", yes: "yes", no: "no, worse", undecided: "not shown", untested: "untested",
-  trivial: "trivial itself" };
+  constant: "no, constant", trivial: "trivial itself" };
 
 const COLUMNS = [
   { field: "pair", head: "Pair" }, { field: "detector", head: "Detector" },
@@ -105,20 +106,26 @@ function metricCell(row, i) {
   const has = (bit) => Boolean(row[at.marks] & (1 << bit));
   const text = value.toFixed(1);
   const shown = has(i) ? h("b", {}, text) : has(SECOND + i) ? h("u", {}, text) : text;
-  const dagger = i === 0 && has(NOT_BELOW) ? h("sup", { title: "not significantly below the best" }, "†") : null;
+  const dagger = i !== 0 ? null
+    : has(NOT_BELOW) ? h("sup", { title: "not significantly below the best" }, "†")
+      : has(UNTESTED) ? h("sup", { title: "not tested against the best" }, "?") : null;
   const spread = high === undefined ? `± ${low.toFixed(1)}` : `[${low.toFixed(1)}, ${high.toFixed(1)}]`;
   return h("td", { class: "r" }, shown, dagger, h("span", { class: "spread" }, spread));
 }
 
 function scoreCell(row) {
-  const [value, , high] = row[at.auroc];
   const tags = [
-    (high ?? value) < 50 && "reversed",
+    row[at.marks] & (1 << REVERSED) && "reversed",
     label(row, "category") === "oracle" && "oracle",
     row[at.marks] & (1 << TIES) && "many ties",
+    row[at.marks] & (1 << CONSTANT) && "collapsed",
   ].filter(Boolean);
   return h("td", {}, h("div", {}, label(row, "score")), tags.map((tag) => h("span", { class: "tag" }, tag)));
 }
+
+// Images, or groups of images, of each side.
+const size = (row) => count(row[at.n])
+  + (row[at.members] === 1 ? "" : ` groups of ${row[at.members] || "images"}`);
 
 function rowCells(row) {
   const [pair, detector, score] = ["pair", "detector", "score"].map((f) => label(row, f));
@@ -128,7 +135,7 @@ function rowCells(row) {
       "aria-label": `${detector} ${score} on ${pair}: details`,
       onclick: (event) => { event.stopPropagation(); openDetail(row); } }, detector)),
     scoreCell(row), h("td", {}, label(row, "category")), h("td", {}, label(row, "recipe")),
-    h("td", { class: "r" }, String(row[at.seeds])), h("td", { class: "r" }, count(row[at.n])),
+    h("td", { class: "r" }, String(row[at.seeds])), h("td", { class: "r" }, size(row)),
     METRICS.map((_, i) => metricCell(row, i)), h("td", {}, TRIVIAL[row[at.trivial]]));
 }
 

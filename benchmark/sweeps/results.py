@@ -18,6 +18,7 @@ from oodbench.flow.bench import Bench
 from oodbench.flow.executors.local import in_turn, raise_failures
 from oodbench.flow.perform import HeldOut, Outcome, perform, score_held_out
 from oodbench.flow.plan import Job
+from oodbench.leaderboards.rounding import shown
 from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd
 from oodbench.store.store import Entry
 from oodbench.sweeps.points import Point, Sweep, all_jobs
@@ -53,8 +54,8 @@ class Estimate:
     @property
     def text(self) -> str:
         """``84.1 [83.5, 84.7]`` for one seed, ``84.1±0.6 [83.5, 84.7]`` for several."""
-        sd = "" if self.cell.sd is None else f"±{self.cell.sd:.1f}"
-        return f"{self.cell.value:.1f}{sd} [{self.low:.1f}, {self.high:.1f}]"
+        sd = "" if self.cell.sd is None else f"±{shown(self.cell.sd)}"
+        return f"{shown(self.cell.value)}{sd} [{shown(self.low)}, {shown(self.high)}]"
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from oodbench.declare.layouts import METRICS
-from oodbench.leaderboards.rows import Group, Row, category_legend, category_tag, titled
+from oodbench.leaderboards.rounding import as_shown
+from oodbench.leaderboards.rows import (
+    Group,
+    Row,
+    category_legend,
+    category_tag,
+    mark_legend,
+    titled,
+)
+from oodbench.tables.images import compared_row, image_notes, seeds_note, sizes
 from oodbench.tables.render.console import Boxed
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
     from oodbench.tables.render.console import Justify
 
-MARKS = {"*": "* many ties", "!": "! collapsed: fewer than 1 % of the scores are distinct"}
 HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
 
 
@@ -26,8 +34,7 @@ def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[st
 
     `paper`: for every row the AUROC that a paper prints, or "".
     """
-    legend = [text for mark, text in MARKS.items() if any(row.mark == mark for row in rows)]
-    legend += category_legend(rows)
+    legend = [*mark_legend(rows), *category_legend(rows)]
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
     if any(paper):
         columns.append(("Paper", "right"))
@@ -43,7 +50,7 @@ def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[st
         bold = [
             i
             for i, m in enumerate(METRICS, start=2)
-            if row.category != "oracle" and round(row.cells[m].value, 1) == best[m]
+            if row.category != "oracle" and as_shown(row.cells[m].value) == best[m]
         ]
         name = f"{shown} {row.tag}".rstrip() if shown != last else ""
         tag = category_tag("oracle") if row.category == "oracle" else ""
@@ -66,7 +73,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _best(rows: Sequence[Row], metric: str) -> float:
-    values = [round(row.cells[metric].value, 1) for row in rows if row.category != "oracle"]
+    values = [as_shown(row.cells[metric].value) for row in rows if row.category != "oracle"]
     return (max if metric in ("auroc", "auprc") else min)(values, default=math.nan)
 
 
@@ -124,28 +131,16 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}"
 
 
-def caption(group: Group, others: Sequence[Group] = ()) -> str:
-    """What the intervals mean and how many images stand behind them.
-
-    `group` speaks for the table; of the `others` those are named that stand on other images.
-    """
-    record = group.first
-    seeds = len(group.entries)
-    text = f"{record['n']:,} ID + {record['n']:,} OOD images (equal size); "
-    if seeds > 1:
-        text += f"mean ± sample standard deviation of {seeds} seeds"
-    else:
-        text += "95 % intervals over test images (AUROC: DeLong, others: bootstrap), one seed"
-    notes = cast("list[str]", record["notes"])
-    differing: dict[tuple[str, ...], list[str]] = {}
-    for other in others:
-        own = tuple(cast("list[str]", other.first["notes"]))
-        if own != tuple(notes):
-            # What a detector chose begins with its title, which stands before it here.
-            untitled = tuple(note.removeprefix(f"{other.first['title']}: ") for note in own)
-            differing.setdefault(untitled, []).append(titled(other.first))
-    for own, titles in differing.items():
-        notes = [*notes, f"{', '.join(titles)}: {' and '.join(own) or 'all images'}"]
-    copies = [cast("list[str]", g.first.get("duplicates", [])) for g in (group, *others)]
-    notes = [*notes, *dict.fromkeys(note for found in copies for note in found)]
-    return text + (f"; {'; '.join(notes)}" if notes else "")
+def caption(rows: Sequence[Row]) -> str:
+    """How many images stand behind the rows of a pair, what the signs of a cell mean, and notes."""
+    found = [compared_row(row) for row in rows]
+    kinds = []
+    if any(len(row.seeds) == 1 for row in rows):
+        kinds.append(
+            "[low, high]: 95 % interval over test images, one seed (AUROC: DeLong; AUPRC:"
+            " bootstrap; FPR: bootstrap and Clopper–Pearson)"
+        )
+    several = [row for row in found if row.seeds > 1]
+    if several:
+        kinds.append(f"±: sample standard deviation over {seeds_note(several)}")
+    return "; ".join([sizes(found), *kinds, *image_notes(found)])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.layouts import Column, Layout
 from oodbench.detect.detector import DETECTORS
+from oodbench.leaderboards.rounding import shown
 from oodbench.tables.layout.filled import Filled, fill, head_lines
 from oodbench.tables.layout.grid import Cell, Document, Grid, Line, Panel
 from oodbench.tables.layout.markup import Text, literal, parse
@@ -19,6 +20,8 @@ from oodbench.tables.tidy import quantity, tidy_cell
 
 COLUMNS = (*TIDY, "interval_low", "interval_high", "interval_of", "paper", "paper_sd",
            "difference", "inside", "category", "passes")  # fmt: skip
+#: Diagnostics of which no head of a column speaks.
+WORDS = {"kl_nats": "KL in nats", "bits_per_dim": "bits/dim"}
 IMAGES, SEEDS = "test images", "training seeds"
 
 
@@ -141,16 +144,16 @@ def _texts(row: Comparison) -> list[Text]:
     query, ours, paper = row.ours.query, row.ours.number, row.paper
     pair = get_pair(str(query["pair"]))
     only_id = str(query.get("side", "")).startswith("id_")
-    shown = ours or paper
-    assert shown is not None
+    either = ours or paper
+    assert either is not None
     wanted = row.ours.column.decimals
-    decimals = decimals_of(shown, query, wanted)
+    decimals = decimals_of(either, query, wanted)
     scientific = row.ours.column.scientific
 
     def number(value: float | None, sign: str = "") -> str:
         if value is None:
             return ""
-        return f"{value:{sign}.{decimals}e}" if scientific else f"{value:{sign}.{decimals}f}"
+        return f"{value:{sign}.{decimals}e}" if scientific else shown(value, decimals, sign)
 
     interval = ""
     if row.interval:
@@ -160,8 +163,8 @@ def _texts(row: Comparison) -> list[Text]:
     return [
         literal(base_name(pair.in_dist)),
         literal("" if only_id else base_name(pair.ood)),
-        parse(row.ours.row.label),
-        literal(" ".join(str(part) for part in (query.get("score"), _head(row)) if part)),
+        parse(", ".join(part for part in (row.ours.row.label, row.ours.column.of) if part)),
+        _quantity(row),
         literal(number(ours.value) + spread if ours else ""),
         literal(interval),
         parse(_printed(paper)),
@@ -171,9 +174,14 @@ def _texts(row: Comparison) -> list[Text]:
     ]
 
 
-def _head(row: Comparison) -> str:
-    metric = row.ours.query.get("metric")
-    return str(metric).upper() if metric else quantity(row.ours.query)
+def _quantity(row: Comparison) -> Text:
+    """``LLR_ada AUROC``; of a diagnostic the heads of its column, in the layout's words."""
+    query = row.ours.query
+    if "metric" in query:
+        parts = query.get("score"), str(query["metric"]).upper()
+        return literal(" ".join(str(part) for part in parts if part))
+    heads = " ".join(head for head in row.ours.column.heads if head)
+    return parse(heads) if heads else literal(WORDS.get(str(query["diagnostic"]), quantity(query)))
 
 
 def _printed(paper: Number | None) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from oodbench.canonical_json import JSON
 from oodbench.errors import UnknownNameError
-from oodbench.leaderboards.board import TRIVIAL, Board, Place
-from oodbench.leaderboards.significance_marks import Family, verdict
+from oodbench.leaderboards.board import Board, Place
+from oodbench.leaderboards.rounding import shown
+from oodbench.leaderboards.significance_marks import Family, beats_trivial
 from oodbench.tables.sources.reported_scores import Papers
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Extra:
     """A column: its head, its name in CSV, its value and how that is shown.
 
     One that is not `per_score` says the same of all scores of a detector, and is printed once.
-    One that is not `printed` stands in CSV and JSON only.
+    One that is not `printed` stands in CSV and JSON only.  One `of_lowest_seed` says what the run
+    with the lowest seed says.
     """
 
     head: str
@@ -32,11 +34,12 @@ class Extra:
     decimals: int = 1
     per_score: bool = False
     printed: bool = True
+    of_lowest_seed: bool = False
 
     def text(self, place: Place) -> str:
         """What stands in the table; "" where the run does not know."""
         value = self.value(place)
-        return f"{value:,.{self.decimals}f}" if isinstance(value, float) else value or ""
+        return shown(value, self.decimals, ",") if isinstance(value, float) else value or ""
 
 
 def _cost(name: str) -> Callable[[Place], Value]:
@@ -69,23 +72,31 @@ def _percent(name: str) -> Callable[[Place], Value]:
     return value
 
 
+def _first_seed(head: str, name: str, value: Callable[[Place], Value], decimals: int = 1) -> Extra:
+    return Extra(head, name, value, decimals, of_lowest_seed=True)
+
+
 EXTRAS: Mapping[str, Sequence[Extra]] = {
     "cost": (
-        Extra("Train s", "train_seconds", _cost("train_seconds"), 0),
-        Extra("ms/image", "ms_per_image", _cost("ms_per_image"), 2),
-        Extra("Passes", "passes", _cost("passes")),
-        Extra("Peak MB", "peak_memory_mb", _cost("peak_memory_mb"), 0),
-        Extra("Parameters", "parameters", _cost("parameters"), 0),
+        _first_seed("Train s", "train_seconds", _cost("train_seconds"), 0),
+        _first_seed("ms/image", "ms_per_image", _cost("ms_per_image"), 2),
+        _first_seed("Passes", "passes", _cost("passes")),
+        _first_seed("Peak MB", "peak_memory_mb", _cost("peak_memory_mb"), 0),
+        _first_seed("Parameters", "parameters", _cost("parameters"), 0),
     ),
     "diagnostics": (
-        Extra("bits/dim train", "bits_per_dim_train", _diagnostic("id_train", "bits_per_dim"), 3),
-        Extra("bits/dim test", "bits_per_dim_test", _diagnostic("id_test", "bits_per_dim"), 3),
-        Extra("KL nats", "kl_nats", _diagnostic("id_test", "kl_nats")),
-        Extra("Active", "active_units", _diagnostic("id_test", "active_units")),
+        _first_seed(
+            "bits/dim train", "bits_per_dim_train", _diagnostic("id_train", "bits_per_dim"), 3
+        ),
+        _first_seed(
+            "bits/dim test", "bits_per_dim_test", _diagnostic("id_test", "bits_per_dim"), 3
+        ),
+        _first_seed("KL nats", "kl_nats", _diagnostic("id_test", "kl_nats")),
+        _first_seed("Active", "active_units", _diagnostic("id_test", "active_units")),
     ),
     "classifier": (
-        Extra("Accuracy", "accuracy", _percent("accuracy")),
-        Extra("ECE", "calibration_error", _percent("calibration_error")),
+        _first_seed("Accuracy", "accuracy", _percent("accuracy")),
+        _first_seed("ECE", "calibration_error", _percent("calibration_error")),
     ),
 }
 NAMES = (*EXTRAS, "paper", "reverse", "trivial")
@@ -122,15 +133,13 @@ def chosen_extras(
     index = {id(place): (i, pair) for pair in board.pairs for i, place in board.column(pair)}
 
     def beats(place: Place) -> Value:
-        if place.group.first["detector"] in TRIVIAL:
-            return "trivial"
-        return verdict(family, index[id(place)]) or None
+        return beats_trivial(family, board, index[id(place)]) or None
 
     return [*extras, Extra("Beats trivial?", "beats_trivial", beats, per_score=True)]
 
 
 def _diagnosed(board: Board, diagnoses: StoredDiagnoses) -> Sequence[Extra]:
-    """I(x;z) and G_T of layers 1, 2, … as `oodbench diagnose` left them, for the first seed."""
+    """I(x;z) and G_T of layers 1, 2, … as `oodbench diagnose` left them, for the lowest seed."""
     groups = {id(p.group): p.group for row in board.rows for p in row.places.values()}
     rows = {key: diagnoses.of(group.entries[0]) for key, group in groups.items()}
     if not any(rows.values()):
@@ -141,7 +150,7 @@ def _diagnosed(board: Board, diagnoses: StoredDiagnoses) -> Sequence[Extra]:
             found = [float(cast(float, row[name])) for row in rows[id(place.group)]]
             return " / ".join(f"{v:.{decimals}f}" for v in found) or None
 
-        return Extra(head, name, value)
+        return _first_seed(head, name, value)
 
     return (
         column("I(x;z) nats ≥", "information_nats", 2),
@@ -155,8 +164,7 @@ def _beside_the_paper() -> Sequence[Extra]:
     papers = Papers()
 
     def interval(place: Place) -> Value:
-        cell = place.row.cells["auroc"]
-        return None if cell.low is None else f"[{cell.low:.1f}, {cell.high:.1f}]"
+        return place.row.cells["auroc"].interval or None
 
     def paper(place: Place) -> Value:
         printed = papers.auroc(place.group, place.score)
@@ -174,14 +182,24 @@ def _beside_the_paper() -> Sequence[Extra]:
 
 
 def _reverse(board: Board) -> Extra:
-    """AUROC (percent) of the same score where ID and OOD are exchanged, from runs on the board."""
+    """AUROC (percent) of the same score where ID and OOD are exchanged, from runs on the board.
+
+    The same recipe and depth; nothing where several runs fit.
+    """
 
     def name(place: Place, one: str, other: str) -> tuple[JSON, ...]:
         first = place.group.first
-        return (first[one], first[other], first["detector"], first["scale"], place.score)
+        same = ("detector", "recipe", "scale", "variant", "layers")
+        return (first[one], first[other], *(first[part] for part in same), place.score)
 
-    places = [place for row in board.rows for place in row.places.values()]
-    values = {name(p, "in_dist", "ood"): p.row.cells["auroc"].value for p in places}
-    return Extra(
-        "Reverse", "auroc_reverse", lambda p: values.get(name(p, "ood", "in_dist")), per_score=True
-    )
+    values: dict[tuple[JSON, ...], list[float]] = {}
+    for row in board.rows:
+        for place in row.places.values():
+            known = values.setdefault(name(place, "in_dist", "ood"), [])
+            known.append(place.row.cells["auroc"].value)
+
+    def reverse(place: Place) -> Value:
+        found = values.get(name(place, "ood", "in_dist"), [])
+        return found[0] if len(found) == 1 else None
+
+    return Extra("Reverse", "auroc_reverse", reverse, per_score=True)

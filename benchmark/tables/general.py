@@ -8,18 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from oodbench.declare.layouts import METRICS, Column
-from oodbench.leaderboards.board import Board, BoardRow, mean_ranks, shared_id_models
-from oodbench.leaderboards.rows import category_legend, category_tag
-from oodbench.leaderboards.significance_marks import ALPHA, Family, Where, verdict
+from oodbench.leaderboards.board import Board, BoardRow, Place, mean_ranks, shared_id_models
+from oodbench.leaderboards.rounding import as_shown, shown
+from oodbench.leaderboards.rows import category_legend, category_tag, mark_legend
+from oodbench.leaderboards.significance_marks import (
+    ALPHA,
+    NOT_BELOW,
+    UNTESTED,
+    Family,
+    dagger,
+)
 from oodbench.tables.extra_columns import Extra
-from oodbench.tables.images import Compared, image_notes, size_note
+from oodbench.tables.images import (
+    Compared,
+    compared_row,
+    image_notes,
+    scale_note,
+    seeds_note,
+    size_note,
+)
 from oodbench.tables.layout.filled import head_lines
 from oodbench.tables.layout.grid import BLANK, Cell, Document, Grid, Line, Panel
 from oodbench.tables.layout.markup import Part, literal
 from oodbench.tables.sources.numbers import RISING
 
 HEADS = {"auroc": "AUROC↑", "auprc": "AUPRC↑", "fpr80": "FPR80↓", "fpr95": "FPR95↓"}
-NOT_BELOW = "†"
 
 
 def general_document(
@@ -40,7 +53,7 @@ def general_document(
     ranks = mean_ranks(board) if len(board.pairs) > 1 else {}
     if ranks:
         panels.append(Panel(_rank_grid(board, ranks), literal("Mean rank by AUROC")))
-        notes += _rank_notes(board)
+        notes += _rank_notes(board, ranks)
     return Document("general", title, tuple(panels), tuple(notes))
 
 
@@ -72,8 +85,8 @@ def _grid(
             for metric in METRICS:
                 where = (index, pair, metric)
                 text = literal(cell_text(board, *where))
-                if metric == "auroc" and marks and verdict(marks, (index, pair)) == "undecided":
-                    text = (*text, Part(NOT_BELOW, "above"))
+                signs = place.row.mark + dagger(marks, (index, pair)) if metric == "auroc" else ""
+                text = (*text, Part(signs, "above")) if signs else text
                 line.append(Cell(text, bold=where in first, underlined=where in second))
             line += [
                 Cell(literal(extra.text(place))) if name or extra.per_score else BLANK
@@ -100,7 +113,7 @@ def _tagged(row: BoardRow) -> str:
 def cell_text(board: Board, index: int, pair: str, metric: str) -> str:
     """``84.1`` for one seed, ``84.1±0.6`` for several."""
     cell = board.rows[index].places[pair].row.cells[metric]
-    return f"{cell.value:.1f}" + (f"±{cell.sd:.1f}" if cell.sd is not None else "")
+    return shown(cell.value) + (f"±{shown(cell.sd)}" if cell.sd is not None else "")
 
 
 def leaders(
@@ -112,13 +125,13 @@ def leaders(
         column = board.fair(pair)
         for metric in METRICS:
             sign = 1 if metric in RISING else -1
-            shown = {i: sign * round(p.row.cells[metric].value, 1) for i, p in column}
-            levels = sorted(set(shown.values()), reverse=True)
-            if len(shown) < 2:
+            seen = {i: sign * as_shown(p.row.cells[metric].value) for i, p in column}
+            levels = sorted(set(seen.values()), reverse=True)
+            if len(seen) < 2:
                 continue
-            first |= {(i, pair, metric) for i, value in shown.items() if value == levels[0]}
+            first |= {(i, pair, metric) for i, value in seen.items() if value == levels[0]}
             if len(levels) > 1:
-                second |= {(i, pair, metric) for i, value in shown.items() if value == levels[1]}
+                second |= {(i, pair, metric) for i, value in seen.items() if value == levels[1]}
     return first, second
 
 
@@ -128,7 +141,7 @@ def _rank_grid(board: Board, ranks: Mapping[int, float]) -> Grid:
         (
             Cell(literal(_tagged(board.rows[i]))),
             Cell(literal(board.rows[i].score)),
-            Cell(literal(f"{ranks[i]:.2f}"), bold=ranks[i] == ranks[order[0]]),
+            Cell(literal(shown(ranks[i], 2)), bold=ranks[i] == ranks[order[0]]),
         )
         for i in order
     ]
@@ -143,51 +156,67 @@ def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[
     compared = _compared(board)
     notes.append(size_note(compared))
     places = [place for pair in board.pairs for _, place in board.column(pair)]
-    if any(len(place.row.seeds) > 1 for place in places):
-        notes.append("±: sample standard deviation over training seeds; without it, one seed.")
+    if any(row.seeds > 1 for row in compared):
+        several = seeds_note([row for row in compared if row.seeds > 1])
+        notes.append(f"±: sample standard deviation over {several}; without it, one seed.")
+        if any(extra.of_lowest_seed for extra in extras):
+            notes.append("Cost and diagnostics: of the run with the lowest seed of a row.")
     notes += [f"{text}." for text in category_legend([place.row for place in places])]
-    scales = {str(place.group.first["scale"]) for place in places} - {""}
-    if scales:
-        notes.append(f"Scale of the recipes: {', '.join(sorted(scales))}.")
+    notes += [text for text in [scale_note(compared)] if text]
     notes += image_notes(compared)
     if any(extra.name == "auroc_paper" for extra in extras):
         notes.append(
             "95 %: interval of our AUROC over test images. Paper: the AUROC printed for the model"
             " of the recipe at scale paper; where it is printed stands in the CSV."
         )
-    if marks is not None and marks.p_values:
+    notes += _legend(places, marks)
+    return notes
+
+
+def _legend(places: Sequence[Place], marks: Family | None) -> list[str]:
+    """What the signs beside an AUROC say, those that stand in the table."""
+    notes = [f"{text}." for text in mark_legend([place.row for place in places])]
+    if marks is None:
+        return notes
+    if marks.p_values:
+        which = " among scores of as many images at once" if marks.split else ""
+        seeds = (
+            " over test images, and over training seeds where two rows share several (Obuchowski"
+            " and Rockette)" if marks.seeds > 1 else " over test images (DeLong)"
+        )  # fmt: skip
         notes.append(
-            f"{NOT_BELOW} AUROC not significantly below the best of its pair: paired DeLong over"
-            " the test images that both measured (one seed each), Holm over"
-            f" {len(marks.p_values)} comparisons, p ≥ {ALPHA}. It says nothing about training"
-            " again."
+            f"{NOT_BELOW} AUROC not significantly below the best of its pair{which}: paired tests"
+            f"{seeds}, Holm over the {marks.comparisons} comparisons of any two rows, p ≥ {ALPHA}."
+            " Of a single seed it says nothing about training again."
         )
-    if marks is not None and marks.untested:
-        notes.append(_untested(marks.untested))
+    if marks.untested:
+        reasons = dict.fromkeys(marks.untested.values())
+        notes.append(
+            f"{UNTESTED} AUROC not tested against the best ({len(marks.untested)} rows):"
+            f" {next(iter(reasons))}{'' if len(reasons) == 1 else '; and other reasons'}."
+        )
     return notes
 
 
 def _compared(board: Board) -> list[Compared]:
     return [
-        Compared(
-            pair, board.rows[index].label, board.rows[index].score, place.row.n,
-            place.row.notes,
-        )
+        compared_row(place.row, board.rows[index].label)
         for pair in board.pairs
         for index, place in board.column(pair)
-    ]  # fmt: skip
+    ]
 
 
-def _untested(untested: Mapping[Where, str]) -> str:
-    reason = next(iter(untested.values()))
-    return f"{len(untested)} comparisons could not be tested: {reason}."
-
-
-def _rank_notes(board: Board) -> list[str]:
+def _rank_notes(board: Board, ranks: Mapping[int, float]) -> list[str]:
     notes = [
         f"Mean rank over {len(board.pairs)} pairs, of the rows that ran on all of them, among"
         " themselves."
     ]
+    fair = {i for pair in board.pairs for i, _ in board.fair(pair)}
+    dropped = [
+        f"{board.rows[i].label} {board.rows[i].score}".rstrip() for i in sorted(fair - {*ranks})
+    ]
+    if dropped:
+        notes.append(f"Not ranked, for they did not run on every pair: {', '.join(dropped)}.")
     groups = shared_id_models(board.pairs)
     if groups:
         named = "; ".join(", ".join(names) for names in groups)

@@ -16,14 +16,15 @@ from oodbench.flow.plan import DetectorRequest
 from oodbench.flow.suites import Suite
 from oodbench.leaderboards.board import Board, make_board
 from oodbench.leaderboards.paired_tests import PairedScores
-from oodbench.leaderboards.rows import COLUMNS, Group, json_row, tidy
-from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best
+from oodbench.leaderboards.row_formats import COLUMNS, json_row, tidy
+from oodbench.leaderboards.rows import Group
+from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best, verdict
 from oodbench.store.store import Store
 from oodbench.tables.against_paper import COLUMNS as PAPER_COLUMNS
 from oodbench.tables.against_paper import compare_with_paper, paper_document, tidy_comparisons
 from oodbench.tables.extra_columns import Extra, chosen_extras
 from oodbench.tables.general import general_document
-from oodbench.tables.images import image_notes, size_note
+from oodbench.tables.images import image_notes, means_note, size_note
 from oodbench.tables.layout.filled import document, fill
 from oodbench.tables.layout.grid import Document
 from oodbench.tables.render.formats import RENDERERS
@@ -118,16 +119,12 @@ def layout_notes(layout: Layout, results: Results) -> list[str]:
     scale = f" at scale {results.scale}" if results.scale else ""
     notes = [f"Layout of {layout.source}; the numbers are ours{scale}: {len(numbers)} of {wanted}"
              " cells have a run."]  # fmt: skip
-    seeds = sorted({number.seeds for number in numbers})
-    if seeds and seeds[-1] > 1:
-        many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        notes.append(f"Means over {many} seeds.")
-    answered = results.answered.values()
+    answered = [*results.answered.values()]
+    notes += [means_note(answered)] if any(row.seeds > 1 for row in answered) else []
     compared = [row for row in answered if row.n]
-    sizes = {row.n for row in compared}
-    if len(sizes) == 1:
-        notes.append(f"{sizes.pop():,} images of each side.")
-    elif sizes:
+    if len({(row.n, row.members) for row in compared}) == 1:
+        notes.append(f"{compared[0].n:,} images of each side.")
+    elif compared:
         notes.append(size_note(compared))
     return [*notes, *results.choices, *image_notes(answered)]
 
@@ -154,15 +151,19 @@ def _board(
 def _general_rows(
     groups: Sequence[Group], store: Store, request: TableRequest
 ) -> tuple[list[Mapping[str, object]], tuple[str, ...]]:
-    """The fields of the plain leaderboard, and the columns asked for."""
-    board, extras, _ = _board(groups, store, request)
+    """The fields of the plain leaderboard, what the marks say, and the columns asked for."""
+    board, extras, scores = _board(groups, store, request)
+    marks = as_good_as_best(board, scores) if request.significance else None
+    tested = ("against_best",) if marks is not None else ()
     rows: list[Mapping[str, object]] = []
     for pair in board.pairs:
-        for _, place in board.column(pair):
+        for index, place in board.column(pair):
             more = {extra.name: extra.value(place) for extra in extras}
+            if marks is not None:
+                more |= {"against_best": verdict(marks, (index, pair))}
             listed = [json_row(place.row)] if request.format == "json" else tidy([place.row])
             rows += [line | more for line in listed]
-    return rows, (*COLUMNS, *(extra.name for extra in extras))
+    return rows, (*COLUMNS, *tested, *(extra.name for extra in extras))
 
 
 def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:

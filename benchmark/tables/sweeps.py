@@ -10,8 +10,10 @@ from oodbench.declare.layouts import Column
 from oodbench.errors import StoreError
 from oodbench.flow.run_records import shown_notes
 from oodbench.leaderboards.head_to_head import p_text
-from oodbench.leaderboards.paired_tests import PairedScores, paired_seeds, seed_difference
-from oodbench.leaderboards.rows import CATEGORY_LEGEND, category_tag, traced
+from oodbench.leaderboards.paired_tests import PairedScores, seed_difference
+from oodbench.leaderboards.rounding import as_shown, shown
+from oodbench.leaderboards.row_formats import traced
+from oodbench.leaderboards.rows import CATEGORY_LEGEND, category_tag
 from oodbench.store.store import Store
 from oodbench.sweeps.results import Setting, Spread, Swept, short_names
 from oodbench.tables.layout.filled import head_lines
@@ -43,8 +45,8 @@ class Difference:
     @property
     def text(self) -> str:
         """``+1.2 [0.4, 2.0], p = 0.01``."""
-        ends = f"[{self.low:+.1f}, {self.high:+.1f}]"
-        return f"{self.value:+.1f} {ends}, {p_text(self.p_value)}"
+        value, low, high = (shown(end, 1, "+") for end in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}], {p_text(self.p_value)}"
 
 
 #: By model, OOD set and score; None where the default itself was chosen.
@@ -75,7 +77,7 @@ def differences(found: Sequence[Swept], store: Store) -> Differences:
 
 
 def _difference(one: Swept, pair: Pair, score: str, scores: PairedScores) -> Difference:
-    shared = paired_seeds(one.chosen.groups[pair.ood], one.default.groups[pair.ood])
+    shared = scores.paired_seeds(one.chosen.groups[pair.ood], one.default.groups[pair.ood])
     compared = [scores.compare(left, score, right, score) for _, left, right in shared]
     if not compared:
         raise StoreError(f"{one.label}: the chosen and the default value share no seed")
@@ -139,7 +141,7 @@ def _choices(found: Sequence[Swept], ood: str, tested: Differences) -> Grid:
 def _choice_line(one: Swept, name: str, ood: str, score: str, tested: Differences) -> Line:
     default, chosen, oracle = one.default, one.chosen, one.oracle(ood, score)
     left, right = default.auroc(ood, score), chosen.auroc(ood, score)
-    a, b = round(left.cell.value, 1), round(right.cell.value, 1)
+    a, b = as_shown(left.cell.value), as_shown(right.cell.value)
     differ = chosen.point.label != default.point.label
     difference = tested[one.label, ood, score]
     return (
@@ -191,7 +193,7 @@ def _value_text(one: Swept, setting: Setting) -> str:
 
 def _area(one: Swept, setting: Setting, ood: str, score: str) -> str:
     cell = setting.auroc(ood, score).cell
-    text = f"{cell.value:.1f}" + (f"±{cell.sd:.1f}" if cell.sd is not None else "")
+    text = shown(cell.value) + (f"±{shown(cell.sd)}" if cell.sd is not None else "")
     best = setting is one.oracle(ood, score)
     return f"{text} {category_tag('oracle')}" if best else text
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.layouts import Layout, Select
-from oodbench.leaderboards.rows import traced
+from oodbench.leaderboards.rounding import in_full
+from oodbench.leaderboards.row_formats import traced
 from oodbench.media import csv_row
 from oodbench.tables.layout.filled import Filled, fill
 from oodbench.tables.layout.markup import parse, plain
@@ -50,13 +51,12 @@ def quantity(query: Select) -> str:
 
 
 def rows_to_csv(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """CSV with a head line, four decimals, nothing where there is no value."""
+    """CSV with a head line, every number in full, nothing where there is no value."""
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        cells = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
-        writer.writerow(csv_row(cells))
+        writer.writerow(csv_row(in_full(row)))
     return out.getvalue()
 
 

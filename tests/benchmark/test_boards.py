@@ -20,12 +20,13 @@ from oodbench.declare.layout_files import find_layout
 from oodbench.declare.layouts import Column, Row
 from oodbench.errors import OodbenchError, StoreError
 from oodbench.flow.resolved_job import subset_indices
-from oodbench.leaderboards.board import make_board, mean_ranks
+from oodbench.leaderboards.board import TRIVIAL, make_board, mean_ranks
 from oodbench.leaderboards.head_to_head import compare_runs, comparison_json, comparison_text
-from oodbench.leaderboards.paired_tests import PairedScores, paired_seeds, seed_difference
+from oodbench.leaderboards.paired_tests import PairedScores, seed_difference
 from oodbench.leaderboards.rows import Group, group_runs, make_rows
 from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best, verdict
 from oodbench.rank.metrics import auroc, equal_size, evaluate
+from oodbench.rank.seeds_and_images import difference_of_areas
 from oodbench.rank.significance import delong, holm
 from oodbench.store.payload import pack_table, unpack_table
 from oodbench.store.store import Key, Store
@@ -65,8 +66,9 @@ def write_run(store: Store, detector: str, pair: tuple[str, str, str], seed: int
         }
         index = subset_indices(count, subset) if subset else np.arange(count)
         values = {score: column[index] for score, column in values.items()}
-        parts: dict[str, JSON] = {"d": detector, "images": f"{dataset}{images}", "seed": seed,
+        parts: dict[str, JSON] = {"d": detector, "images": f"{dataset}{images}",
                                   "r": recipe, "subset": subset}  # fmt: skip
+        parts |= {} if detector in TRIVIAL else {"fits": [f"{detector} {recipe} {seed}"]}
         measure = store.write(
             Key("measure", parts), {"statistics.parquet": pack_table({"index": index})}
         )
@@ -205,11 +207,14 @@ def test_scores_that_are_gone_are_named(tmp_path: Path) -> None:
     assert len(family.untested) == 3
 
 
-def test_seeds_are_paired_and_a_model_free_run_meets_every_seed(groups: list[Group]) -> None:
+def test_seeds_are_paired_and_a_run_without_a_seed_in_its_key_meets_every_seed(
+    store: Store, groups: list[Group]
+) -> None:
+    scores = PairedScores(store)
     strong, weak = one(groups, "strong"), one(groups, "weak")
-    assert [seed for seed, _, _ in paired_seeds(strong, weak)] == [0]
+    assert [seed for seed, _, _ in scores.paired_seeds(strong, weak)] == [0]
     trivial = one(groups, "mean-intensity")
-    met = paired_seeds(strong, trivial)
+    met = scores.paired_seeds(strong, trivial)
     assert [seed for seed, _, _ in met] == [0, 1, 2]
     assert {run.digest for _, _, run in met} == {trivial.entries[0].digest}
 
@@ -322,17 +327,23 @@ def test_marks_are_holm_over_the_whole_table(store: Store, groups: list[Group]) 
     scores = PairedScores(store)
     family = as_good_as_best(board, scores)
     assert len(family.p_values) == 2 * (len(board.rows) - 1)
+    assert family.comparisons == 2 * math.comb(len(board.rows), 2)
     raw = {}
     for pair in board.pairs:
         column = board.column(pair)
         best = max(column, key=lambda item: item[1].row.cells["auroc"].value)[1]
         for index, place in column:
             if place is not best:
-                a, b = (p.group.entries for p in (place, best))
-                first = {int(str(e.record["seed"])): e for e in a}[0]
-                other = {int(str(e.record["seed"])): e for e in b}[0]
-                raw[(index, pair)] = scores.compare(first, place.score, other, best.score).p_value
-    assert family.p_values == pytest.approx(dict(zip(raw, holm(list(raw.values())), strict=True)))
+                shared = scores.paired_seeds(place.group, best.group)
+                found = difference_of_areas(
+                    [scores.matched(a, place.score, b, best.score) for _, a, b in shared]
+                )
+                raw[(index, pair)] = found.p_value
+    adjusted = holm(list(raw.values()), family.comparisons)
+    assert family.p_values == pytest.approx(dict(zip(raw, adjusted, strict=True)))
+    text = " ".join(general_document(board, "t", marks=family).notes)
+    assert f"Holm over the {family.comparisons} comparisons of any two rows" in text
+    assert "over training seeds where two rows share several" in text
 
 
 def test_the_trivial_detectors_are_a_yardstick(store: Store, groups: list[Group]) -> None:
@@ -361,9 +372,24 @@ def test_the_pair_the_other_way_round(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(text)))
     auroc = {(r["detector"], r["pair"]): r for r in lines if r["metric"] == "auroc"}
     there, home = auroc["strong", "a-b"], auroc["strong", "b-a"]
-    assert float(there["auroc_reverse"]) == pytest.approx(float(home["value"]), abs=1e-4)
-    assert float(home["auroc_reverse"]) == pytest.approx(float(there["value"]), abs=1e-4)
+    assert float(there["auroc_reverse"]) == float(home["value"])
+    assert float(home["auroc_reverse"]) == float(there["value"])
     assert auroc["weak", "a-b"]["auroc_reverse"] == ""
+
+
+def test_the_other_way_round_is_of_the_same_recipe_and_depth(tmp_path: Path) -> None:
+    store, back = Store(tmp_path), ("b-a", "b", "a")
+    for recipe, layers in (("F3", 3), ("F3-dense", 3), ("F5", 5)):
+        write_run(store, "strong", PAIRS[0], recipe=recipe, layers=layers)
+        if recipe != "F5":
+            write_run(store, "strong", back, recipe=recipe, layers=layers)
+    groups = group_runs(store.entries("run"))
+    text = table_text(groups, store, TableRequest(format="csv", extras=("reverse",)))
+    lines = [r for r in csv.DictReader(io.StringIO(text)) if r["metric"] == "auroc"]
+    value = {(r["pair"], r["recipe"], r["score"]): r["value"] for r in lines}
+    for line in lines:
+        other = {"a-b": "b-a", "b-a": "a-b"}[line["pair"]]
+        assert line["auroc_reverse"] == value.get((other, line["recipe"], line["score"]), "")
 
 
 def test_two_recipes_on_one_pair_are_two_rows(tmp_path: Path) -> None:

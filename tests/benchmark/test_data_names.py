@@ -387,7 +387,7 @@ def test_copies_are_counted_as_a_search_counts_them(tmp_path: Path, places: Data
 
 def test_duplicates_stand_in_record_and_caption(tmp_path: Path) -> None:
     import oodbench
-    from oodbench.leaderboards.rows import group_runs
+    from oodbench.leaderboards.rows import group_runs, make_rows
     from oodbench.store.store import Store
     from oodbench.tables.after_run import caption
 
@@ -414,4 +414,5 @@ def test_duplicates_stand_in_record_and_caption(tmp_path: Path) -> None:
     lines = found["learns-nothing-much"]
     assert isinstance(lines, list)
     assert [str(line)[:20] for line in lines] == ["2 of 12 test images ", "1 of 12 test images "]
-    assert "exact copies of training images" in caption(groups[0], groups)
+    rows = [row for group in groups for row in make_rows(group)]
+    assert "exact copies of training images" in caption(rows)

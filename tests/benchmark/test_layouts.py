@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -26,8 +27,10 @@ from oodbench.flow.suites import find_suite, suites
 from oodbench.leaderboards.rows import Group, group_runs
 from oodbench.store.store import Store
 from oodbench.tables.layout.filled import document, fill
-from oodbench.tables.layout.markup import parse, plain
+from oodbench.tables.layout.grid import Cell, Grid, Line, flat_head, spanning
+from oodbench.tables.layout.markup import literal, parse, plain
 from oodbench.tables.render.formats import RENDERERS
+from oodbench.tables.render.latex_fit import fitted
 from oodbench.tables.request import TableRequest, table_text
 from oodbench.tables.sources.numbers import Missing, Number
 from oodbench.tables.sources.reported_tables import Published, key_of
@@ -245,25 +248,86 @@ def test_one_scale_fills_the_whole_table(groups: list[Group]) -> None:
 
 
 # ---------------------------------------------------------------------- LaTeX
-def test_every_layout_compiles_as_latex(
-    groups: list[Group], made_up_store: Store, tmp_path: Path
-) -> None:
+def compiled(latex: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The log of each table as a document of its own, set until its columns stand still."""
     engine = next((e for e in ("pdflatex", "tectonic", "lualatex") if shutil.which(e)), None)
     if engine is None:
         lacking("no LaTeX (pdflatex, tectonic or lualatex) is installed")
-    tables = [text_of(groups, made_up_store, name, "latex") for name in LAYOUTS]
-    tables.append(text_of(groups[:40], made_up_store, "general", "latex"))
-    tables.append(text_of(groups, made_up_store, "table13", "latex", paper=True))
-    (tmp_path / "all.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\usepackage{multirow}\n\\begin{document}\n"
-        + "\\clearpage\n".join(tables) + "\\end{document}\n", encoding="utf-8",
-    )  # fmt: skip
+    assert engine is not None
     options = [] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
-    done = subprocess.run([engine, *options, "all.tex"], cwd=tmp_path, capture_output=True,
-                          text=True, errors="replace", timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / "all.pdf").stat().st_size > 10_000
-    assert "Missing character" not in (tmp_path / "all.log").read_text(errors="replace")
+    logs = {}
+    for name, text in latex.items():
+        packages = re.findall(r"\\usepackage\{\w+\}", text.splitlines()[0])
+        (folder / f"{name}.tex").write_text(
+            f"\\documentclass{{article}}{''.join(packages)}\n\\begin{{document}}\n{text}"
+            "\\end{document}\n",
+            encoding="utf-8",
+        )
+        for _ in range(1 + ("longtable" in text)):
+            done = subprocess.run([engine, *options, f"{name}.tex"], cwd=folder, text=True,
+                                  capture_output=True, errors="replace", timeout=120)  # fmt: skip
+            assert done.returncode == 0, done.stdout[-3000:]
+        logs[name] = (folder / f"{name}.log").read_text(errors="replace")
+    return logs
+
+
+def test_every_table_compiles_and_fits_its_pages(
+    groups: list[Group], made_up_store: Store, tmp_path: Path
+) -> None:
+    """What a layout prints takes a page, and nothing of any table stands off its page."""
+    some = [g for g in groups if str(g.first["pair"]).startswith("cifar10")]
+    latex = {name: text_of(groups, made_up_store, name, "latex") for name in LAYOUTS}
+    for name in ("table1", "table5", "table13", "table14"):
+        latex[f"{name}-paper"] = text_of(groups, made_up_store, name, "latex", paper=True)
+    latex["general"] = text_of(some, made_up_store, "general", "latex")
+    latex["cost"] = text_of(some, made_up_store, "general", "latex",
+                            extras=("cost", "diagnostics", "paper"))  # fmt: skip
+    for name, log in compiled(latex, tmp_path).items():
+        for fault in ("Overfull", "too large for page", "Missing character", "undefined"):
+            assert fault not in log, f"{name}: {fault}"
+        (pages,) = re.findall(r"\((\d+) pages?,", log)
+        lines = sum(line.endswith("\\\\") for line in latex[name].splitlines())
+        most = 1 if name in LAYOUTS and name != "table1" else 2 + lines // 40
+        assert int(pages) <= most, f"{name}: {pages} pages for {lines} lines"
+
+
+def numbers_of(text: str) -> Counter[str]:
+    """How often each number stands in the body of a table."""
+    return Counter(re.findall(r"\d+\.\d+", text))
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_a_table_that_is_cut_to_fit_loses_no_number(
+    paper: bool, groups: list[Group], made_up_store: Store
+) -> None:
+    for name in ("table1", "table3", "table5", "table13", "general"):
+        layout = name if name != "general" or not paper else "table12"
+        whole = text_of(groups, made_up_store, layout, "csv", paper=paper)
+        cut = text_of(groups, made_up_store, layout, "latex", paper=paper)
+        body = cut.partition("\\par\\smallskip{\\footnotesize")[0]
+        body = re.sub(r"\\(p|multi)\w*\{[^}]*\}|p\{\d+pt\}", "", body)
+        missing = numbers_of(whole) - numbers_of(body.replace("$\\pm$", "±"))
+        assert not missing, name
+
+
+def test_what_fits_stays_one_table_and_what_does_not_is_cut_at_its_blocks() -> None:
+    cells = [tuple(Cell(literal(f"{row}{column}" * 2)) for column in range(8)) for row in range(3)]
+    head: tuple[Line, ...] = (
+        (Cell(literal("Label"), rows=2), Cell(literal("Score"), rows=2),
+         *spanning(Cell(literal("one"), columns=3)), *spanning(Cell(literal("two"), columns=3))),
+        (None, None, *(Cell(literal(f"M{i}")) for i in range(6))),
+    )  # fmt: skip
+    grid = Grid("ll" + "c" * 6, head, tuple(cells), gaps=frozenset({4}))
+    (whole,) = fitted(grid)
+    assert (whole.grid, whole.size) == (grid, "\\small")
+    parts = fitted(grid, 170)
+    assert [flat_head(part.grid) for part in parts] == [
+        ["Label", "Score", "one M0", "one M1", "one M2"],
+        ["Label", "Score", "two M3", "two M4", "two M5"],
+    ]
+    assert [[plain(c.text) for c in part.grid.body[1] if c][2] for part in parts] == [
+        "1212", "1515",
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------------- suites, bad files

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from oodbench.canonical_json import JSON
-from oodbench.leaderboards.rows import group_runs, left_out_notes, make_rows, to_csv, to_json
+from oodbench.leaderboards.row_formats import to_csv, to_json
+from oodbench.leaderboards.rows import group_runs, left_out_notes, make_rows
 from oodbench.rank.metrics import evaluate
 from oodbench.store.store import Entry, Key, Store
 from oodbench.tables.after_run import caption, score_table
@@ -54,7 +55,8 @@ def test_seeds_are_averaged_with_the_sample_deviation(tmp_path: Path) -> None:
     )
     assert (cell.low, cell.high) == (None, None)
     assert row.seeds == (0, 1, 2)
-    assert "3 seeds" in caption(group)
+    assert "±: sample standard deviation over 3 training seeds" in caption([row])
+    assert "[low" not in caption([row])
 
 
 def test_runs_of_another_configuration_are_never_averaged(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_one_seed_shows_its_interval_and_the_best_is_bold(tmp_path: Path) -> Non
     (group,) = group_runs([run(Store(tmp_path), 0)])
     rows = make_rows(group)
     console = Console(width=150, record=True, file=io.StringIO())
-    console.print(score_table("a-b", rows, caption(group)))
+    console.print(score_table("a-b", rows, caption(rows)))
     text = console.export_text(clear=False)
     for row in rows:
         cell = row.cells["auroc"]
@@ -143,7 +145,7 @@ def test_one_seed_shows_its_interval_and_the_best_is_bold(tmp_path: Path) -> Non
     styled = console.export_text(styles=True)
     best = max(row.cells["auroc"].value for row in rows)
     assert f"\x1b[1m{best:.1f} [" in styled
-    assert "80 ID + 80 OOD images" in text
+    assert "80 ID + 80 OOD images (equal size); [low, high]: 95 % interval" in text
 
 
 def test_csv_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_csv_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
         (match,) = (r for r in parsed if r["score"] == line["score"])
         for name in ("value", "low", "high"):
             assert float(line[name]) == pytest.approx(match["metrics"][line["metric"]][name],
-                                                      abs=6e-5)  # fmt: skip
+                                                      rel=1e-14)  # fmt: skip
         assert line["sd"] == ""
 
 

@@ -22,6 +22,7 @@ from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import find_places
 from oodbench.errors import StoreError
 from oodbench.leaderboards.paired_tests import PairedScores
+from oodbench.leaderboards.rounding import as_shown
 from oodbench.leaderboards.rows import group_runs, make_rows
 from oodbench.rank.metrics import auroc
 from oodbench.report.curves import BINS, area, histogram, roc_curve, simplified
@@ -183,9 +184,10 @@ def test_the_rows_are_those_of_the_leaderboard(report_store: Store, page: Page) 
     for row in expected:
         found = shown[row.pair, row.detector, row.score, row.category]
         assert (found["n"], found["seeds"]) == (row.n, len(row.seeds))
+        assert found["members"] == row.members
         for metric, cell in row.cells.items():
             numbers = [cell.value, *((cell.sd,) if cell.sd is not None else (cell.low, cell.high))]
-            assert found[metric] == pytest.approx(numbers, abs=0.005 + 1e-9)
+            assert found[metric] == [as_shown(number) for number in numbers]
     best = {}
     for row in rows:
         if row["marks"] & 1:

@@ -11,7 +11,16 @@ from oodbench.declare.layout_files import find_layout
 from oodbench.flow.suites import find_suite
 from oodbench.leaderboards.rows import Group, group_runs, left_out_notes
 from oodbench.store.store import Store
-from oodbench.tables.images import Compared, image_notes, size_note
+from oodbench.tables.images import (
+    Compared,
+    image_notes,
+    means_note,
+    scale_note,
+    seeds_note,
+    size_note,
+    sizes,
+    sizes_in_short,
+)
 from oodbench.tables.request import (
     TableRequest,
     layout_notes,
@@ -30,13 +39,45 @@ def test_sizes_name_who_compares_fewer_images() -> None:
         Compared("a-b", "WAIC", "-WAIC", 50, (PART,)),
         Compared("a-b", "VAE", "L", 100, ()),
         Compared("a-b", "Flow+Group", "GOD1KS", 100, ()),
-        Compared("a-b", "Flow+Group", "GOD1KS b=5", 20, ()),
+        Compared("a-b", "Flow+Group", "GOD1KS b=5", 20, (), members=5),
         Compared("a-c", "Glow", "L", 80, ()),
     ]
     assert size_note(rows) == (
-        "a-b: 100 ID + 100 OOD images; 50 + 50 of WAIC; 20 + 20 of Flow+Group GOD1KS b=5.  "
-        "a-c: 80 ID + 80 OOD images (equal size)."
+        "a-b: 100 ID + 100 OOD images (equal size); 50 + 50 of WAIC; 20 + 20 groups of 5 of"
+        " Flow+Group GOD1KS b=5.  a-c: 80 ID + 80 OOD images (equal size)."
     )
+    assert sizes_in_short(rows) == "50 to 100, 20 groups of 5 each"
+    assert sizes_in_short(rows[:1]) == "100 each"
+
+
+def test_most_images_speak_for_a_pair_and_not_the_row_that_comes_first() -> None:
+    rows = [
+        Compared("a-b", "WAIC", "-WAIC", 500, ()),
+        Compared("a-b", "Glow", "L", 10_000, ()),
+        Compared("a-b", "VAE", "L", 10_000, ()),
+    ]
+    assert sizes(rows) == "10,000 ID + 10,000 OOD images (equal size); 500 + 500 of WAIC"
+    groups = [replace(row, members=20) for row in rows[1:]]
+    assert sizes([*groups, rows[0]]) == (
+        "500 ID + 500 OOD images (equal size); 10,000 + 10,000 groups of 20 of Glow, VAE"
+    )
+
+
+def test_seeds_and_scales_that_differ_name_their_rows() -> None:
+    rows = [
+        Compared("a-b", "HVAE(3)", "L", 100, (), seeds=3, scale="small"),
+        Compared("a-b", "HVAE(3)", "LLR>1", 100, (), seeds=3, scale="small"),
+        Compared("a-b", "HVK", "LLR>1", 100, (), seeds=2, scale="paper"),
+        Compared("a-b", "Mean intensity", "", 100, ()),
+    ]
+    assert seeds_note(rows) == "3 training seeds; 2 of HVK; 1 of Mean intensity"
+    assert seeds_note(rows[3:]) == "one seed"
+    assert means_note(rows) == (
+        "Means over training seeds: 2 of HVK; 1 of Mean intensity; 3 of the others."
+    )
+    assert (means_note(rows[:2]), means_note(rows[3:])) == ("Means over 3 training seeds.", "")
+    assert scale_note(rows) == "Scale of the recipes: small; paper of HVK."
+    assert scale_note(rows[3:]) == ""
 
 
 def test_notes_of_all_stand_alone_and_those_of_some_name_them() -> None:
@@ -47,6 +88,8 @@ def test_notes_of_all_stand_alone_and_those_of_some_name_them() -> None:
         Compared("a-b", "VAE", "L", 50, (PART, everyone)),
     ]
     assert image_notes(rows) == [everyone, f"WAIC, VAE: {PART}"]
+    chosen = Compared("a-b", "ODIN(3)", "", 100, (everyone, "ODIN: T = 10, chosen on c"))
+    assert image_notes([*rows, chosen])[-1] == "ODIN(3): T = 10, chosen on c"
 
 
 def _with(group: Group, **changes: JSON) -> Group:

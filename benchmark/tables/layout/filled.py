@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from oodbench.declare.layouts import Block, Column, Layout, Row, Select, merged
 from oodbench.errors import ConfigError
+from oodbench.leaderboards.rounding import as_shown, shown
 from oodbench.tables.layout.grid import (
     BLANK,
     Cell,
@@ -59,7 +60,7 @@ class Filled:
             return self.found
         text = number_text(self.found, self.decimals, self.column.scientific)
         if spread and self.found.sd is not None and not self.found.printed:
-            text += f"±{self.found.sd:.{self.decimals}f}"
+            text += f"±{shown(self.found.sd, self.decimals)}"
         return text
 
     @property
@@ -68,8 +69,8 @@ class Filled:
         if self.number is None or "metric" not in self.query or not self.row.bold:
             return None
         number = self.number
-        shown = number.value if number.printed else round(number.value, self.decimals)
-        return shown if self.query["metric"] in RISING else -shown
+        seen = number.value if number.printed else as_shown(number.value, self.decimals)
+        return seen if self.query["metric"] in RISING else -seen
 
 
 Rows: TypeAlias = list[list[Filled]]

@@ -10,7 +10,8 @@ STYLE = """\
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em; color: #1a1a1a; background: #fff; }
 table { border-collapse: collapse; margin: .6em 0 1em; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .7em; text-align: center; white-space: nowrap; }
-th { font-weight: 600; }
+thead th { font-weight: 600; }
+tbody th { font-weight: inherit; }
 .l { text-align: left; }
 .r { text-align: right; }
 .gap { padding-right: 2.2em; }
@@ -45,31 +46,43 @@ def html_page(document: Document) -> str:
 
 def _table(grid: Grid, title: Text) -> str:
     caption = f"<caption>{_text(title)}</caption>\n" if title else ""
-    head = "\n".join(_line(grid, line, "th", "") for line in grid.head)
-    body = "\n".join(
-        _line(grid, line, "td", ' class="rule"' if index in grid.rules else "")
-        for index, line in enumerate(grid.body)
-    )
+    head = "\n".join(_line(grid, line, True) for line in grid.head)
+    body = "\n".join(_line(grid, line, False, i in grid.rules) for i, line in enumerate(grid.body))
     return f"<table>\n{caption}<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _line(grid: Grid, line: Line, tag: str, attributes: str) -> str:
+def _line(grid: Grid, line: Line, head: bool, ruled: bool = False) -> str:
     cells = "".join(
-        _cell(grid, column, cell, tag) for column, cell in enumerate(line) if cell is not None
+        _cell(grid, column, cell, _scope(grid, column, cell, head))
+        for column, cell in enumerate(line)
+        if cell is not None
     )
-    return f"<tr{attributes}>{cells}</tr>"
+    return f'<tr class="rule">{cells}</tr>' if ruled else f"<tr>{cells}</tr>"
 
 
-def _cell(grid: Grid, column: int, cell: Cell, tag: str) -> str:
+def _scope(grid: Grid, column: int, cell: Cell, head: bool) -> str:
+    """What a header cell is the header of; "" for a cell of data."""
+    if not cell.text:
+        return ""
+    if head:
+        return "colgroup" if cell.columns > 1 else "col"
+    if not grid.align[: column + 1].strip("l"):
+        return "rowgroup" if cell.rows > 1 else "row"
+    return ""
+
+
+def _cell(grid: Grid, column: int, cell: Cell, scope: str) -> str:
     align = "c" if cell.centred else grid.align[column]
     classes = [align] if align != "c" else []
     classes += ["gap"] if column + cell.columns - 1 in grid.gaps else []
-    attributes = f' class="{" ".join(classes)}"' if classes else ""
+    attributes = f' scope="{scope}"' if scope else ""
+    attributes += f' class="{" ".join(classes)}"' if classes else ""
     attributes += f' colspan="{cell.columns}"' if cell.columns > 1 else ""
     attributes += f' rowspan="{cell.rows}"' if cell.rows > 1 else ""
     text = _text(cell.text)
     for wanted, name in ((cell.underlined, "u"), (cell.italic, "i"), (cell.bold, "b")):
         text = f"<{name}>{text}</{name}>" if wanted else text
+    tag = "th" if scope else "td"
     return f"<{tag}{attributes}>{text}</{tag}>"
 
 

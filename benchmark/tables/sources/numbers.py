@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from oodbench.declare.layouts import Select
+from oodbench.leaderboards.rounding import shown
 
 #: Metrics of which the highest is the best; of FPR80 and FPR95 the lowest is.
 RISING = ("auroc", "auprc")
@@ -17,7 +18,8 @@ class Number:
     """A number as a table wants it, metrics in percent.
 
     One seed: `low` and `high` bound the 95 % interval over test images where there is one.
-    Several: `sd` is the sample standard deviation over seeds.  `notes`: what a reader has to know
+    Several: `sd` is the sample standard deviation over seeds.  `n` of each side: images, or groups
+    of `members` images.  `notes`: what a reader has to know
     of the runs.  `printed` is what a paper shows.
     """
 
@@ -31,6 +33,7 @@ class Number:
     runs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     printed: str = ""
+    members: int = 1
 
 
 class Missing(Enum):
@@ -60,6 +63,6 @@ def number_text(number: Number, decimals: int, scientific: bool = False) -> str:
         mantissa, _, exponent = number.printed.partition("×10^")
         return f"{mantissa}×10^{{{exponent}}}" if exponent else mantissa
     if not scientific:
-        return f"{number.value:.{decimals}f}"
+        return shown(number.value, decimals)
     mantissa, exponent = f"{number.value:.{decimals}e}".split("e")
     return f"{mantissa}×10^{{{int(exponent)}}}"

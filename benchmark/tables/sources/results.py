@@ -9,7 +9,7 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.layouts import Layout, Select
 from oodbench.declare.recipes import SCALES
-from oodbench.flow.run_records import shown_notes
+from oodbench.flow.run_records import members_of, shown_notes
 from oodbench.leaderboards.rows import Group, cell_of, mean_and_sd, titled
 from oodbench.leaderboards.stored_groups import recipe_label, score_of
 from oodbench.tables.images import Compared
@@ -43,7 +43,9 @@ class Results:
         if isinstance(found, Number):
             record = group.first
             where = str(record["pair"]), titled(record), str(query.get("score", ""))
-            self.answered[where] = Compared(*where, found.n or 0, found.notes)
+            self.answered[where] = Compared(
+                *where, found.n or 0, found.notes, found.members, found.seeds, str(record["scale"])
+            )
         return found
 
     def find(self, query: Select) -> Group | None:
@@ -102,7 +104,7 @@ def _metric(group: Group, query: Select) -> Number | Missing:
         cell.value, cell.low, cell.high, cell.sd, cell.seeds,
         int(cast(int, scores[0]["n_id"])),
         recipe_label(group), tuple(entry.digest for entry in group.entries),
-        tuple(shown_notes(group.first)),
+        tuple(shown_notes(group.first)), members=members_of(group.first, score),
     )  # fmt: skip
 
 
