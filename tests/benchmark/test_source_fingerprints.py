@@ -74,7 +74,7 @@ def put(file: str, *changes: tuple[str, str]) -> Edit:
     return edit
 
 
-def _in_a_package(files: dict[str, str]) -> dict[str, str]:
+def _in_a_package(files: Mapping[str, str]) -> dict[str, str]:
     found = {"pack/__init__.py": ""}
     for path, text in files.items():
         inside = path.replace("mine.py", "deep.py")
@@ -202,6 +202,30 @@ def test_a_file_a_renamed_file_and_a_package_are_the_same(tmp_path: Path) -> Non
     assert fingerprint(loaded(tmp_path / "changed", changed, "pack.deep")) != before
 
 
+def test_plug_in_files_are_followed_to_their_neighbours(tmp_path: Path) -> None:
+    def of(folder: str, files: Mapping[str, str], file: str, name: str = "first") -> str | None:
+        for path, text in files.items():
+            (tmp_path / folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / path).write_text(text)
+        DETECTORS._objects.pop("first", None)
+        DETECTORS._objects.pop("second", None)
+        load_plugin(str(tmp_path / folder / file))
+        return fingerprint(DETECTORS.get(name))
+
+    changed = FILES | {"constants.py": CONSTANTS.replace("SCALE = 3.0", "SCALE = 3.5")}
+    through = {"entry.py": "from mine import First, Second\n"}
+    first = of("a", FILES, "mine.py")
+    assert first is not None
+    assert of("b", _in_a_package(FILES), "pack/deep.py") == first
+    assert of("c", FILES | through, "entry.py") == first
+    for folder, files, file in (
+        ("d", changed, "mine.py"),
+        ("e", _in_a_package(changed), "pack/deep.py"),
+        ("f", changed | through, "entry.py"),
+    ):
+        assert of(folder, files, file) not in (None, first)
+
+
 SHADOWS = """\
 from constants import OTHER, SCALE
 
@@ -298,41 +322,3 @@ def test_reading_sources_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# ---------------------------------------------------------------------- made by calling `type`
-SCORES = """\
-from oodbench import score_function
-
-FACTOR = 2.0
-
-@score_function("kl-factor", on="informative-hvae", cite="somebody")
-def kl_factor(statistics):
-    return FACTOR * statistics["kl_0"].sum(1)
-"""
-
-
-def test_score_functions_and_estimators_by_name(tmp_path: Path) -> None:
-    base = DETECTORS.get("informative-hvae")
-
-    def score(name: str, text: str) -> str | None:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "scores.py").write_text(text)
-        DETECTORS._objects.pop("kl-factor", None)
-        load_plugin(str(tmp_path / name / "scores.py"))
-        return detector_source(DETECTORS.get("kl-factor"))
-
-    first = score("a", SCORES)
-    assert first not in (None, detector_source(base))
-    assert score("b", SCORES.replace('cite="somebody"', 'cite="them"')) == first
-    assert score("c", SCORES.replace("FACTOR = 2.0", "FACTOR = 3.0")) != first
-    assert score("d", SCORES.replace("informative-hvae", "vanilla-hvae")) != first
-    estimators = ("sklearn.PCA", "sklearn.PCA,pca=3", "sklearn.LocalOutlierFactor,max_images=9")
-    found = [detector_source(DETECTORS.get(name)) for name in estimators]
-    assert None not in found
-    assert len(set(found)) == 3
-
-    def made(q: float) -> type:
-        return type("Made", (base,), {"q": q, "__module__": __name__})
-
-    assert detector_source(made(0.5)) == detector_source(made(0.5)) != detector_source(made(0.9))

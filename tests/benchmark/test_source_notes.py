@@ -33,6 +33,44 @@ def registers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
+# ---------------------------------------------------------------------- made by calling `type`
+SCORES = """\
+from oodbench import score_function
+
+FACTOR = 2.0
+
+@score_function("kl-factor", on="informative-hvae", cite="somebody")
+def kl_factor(statistics):
+    return FACTOR * statistics["kl_0"].sum(1)
+"""
+
+
+def test_score_functions_and_estimators_by_name(tmp_path: Path) -> None:
+    base = DETECTORS.get("informative-hvae")
+
+    def score(name: str, text: str) -> str | None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.py").write_text(text)
+        DETECTORS._objects.pop("kl-factor", None)
+        load_plugin(str(tmp_path / name / "scores.py"))
+        return detector_source(DETECTORS.get("kl-factor"))
+
+    first = score("a", SCORES)
+    assert first not in (None, detector_source(base))
+    assert score("b", SCORES.replace('cite="somebody"', 'cite="them"')) == first
+    assert score("c", SCORES.replace("FACTOR = 2.0", "FACTOR = 3.0")) != first
+    assert score("d", SCORES.replace("informative-hvae", "vanilla-hvae")) != first
+    estimators = ("sklearn.PCA", "sklearn.PCA,pca=3", "sklearn.LocalOutlierFactor,max_images=9")
+    found = [detector_source(DETECTORS.get(name)) for name in estimators]
+    assert None not in found
+    assert len(set(found)) == 3
+
+    def made(q: float) -> type:
+        return type("Made", (base,), {"q": q, "__module__": __name__})
+
+    assert detector_source(made(0.5)) == detector_source(made(0.5)) != detector_source(made(0.9))
+
+
 # ---------------------------------------------------------------------- notebooks
 def cell(number: int, text: str, notebook: types.ModuleType) -> None:
     """Run a cell as IPython does: its text is kept for tracebacks, its names in one module."""

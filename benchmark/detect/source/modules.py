@@ -21,6 +21,8 @@ from oodbench.renamed import now
 FOLLOWED = ("oodbench.baselines", "oodbench.models")
 #: Folders of installed packages: what lies side by side there does not belong together.
 _INSTALLED = {"site-packages", "dist-packages"}
+#: How the modules of plug-in files are named (`oodbench.declare.plugin_files`).
+_PLUGIN = "oodbench_plugin_"
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,17 @@ class Module:
         return self.file.name == "__init__.py"
 
     @property
-    def root(self) -> Path:
-        """The folder in which the module's outermost package lies, or its file."""
-        return self.file.parents[self.name.count(".") + self.is_package]
+    def home(self) -> Path | None:
+        """The folder of the outermost package, whatever the name it runs under; None of a file."""
+        if "." not in self.name and not self.is_package:
+            return None
+        return self.file.parents[self.name.count(".") - 1 + self.is_package]
 
     @property
     def loose(self) -> bool:
-        """Whether it is a single file, beside which helpers may lie."""
+        """Whether it is a single file, or of a plug-in file, beside which helpers may lie."""
         single = "." not in self.name and not self.is_package
-        return single and self.file.parent.name not in _INSTALLED
+        return self.name.startswith(_PLUGIN) or (single and self.file.parent.name not in _INSTALLED)
 
 
 def find_module(name: str, near: Module | None = None) -> Module | None:
@@ -110,17 +114,17 @@ def _place(name: str, near: Module | None) -> Path | None:
         if name == package or name.startswith(f"{package}."):
             home = _home(package)
             return home.joinpath(*name.removeprefix(package).split(".")[1:]) if home else None
-    top = name.partition(".")[0]
+    top, *below = name.split(".")
     if near is None or top == "oodbench":
         return None
-    if top == near.name.partition(".")[0]:
-        return near.root.joinpath(*name.split("."))
+    if near.home is not None and top in (near.name.partition(".")[0], near.home.name):
+        return near.home.joinpath(*below)
     if not near.loose or top in sys.stdlib_module_names:
         return None
-    place = near.root.joinpath(*name.split("."))
+    folder = near.file.parent
     file = getattr(sys.modules.get(name), "__file__", None)
-    beside = file is None or Path(file).resolve().is_relative_to(near.root.resolve())
-    return place if beside else None
+    beside = file is None or Path(file).resolve().is_relative_to(folder.resolve())
+    return folder.joinpath(top, *below) if beside or near.name.startswith(_PLUGIN) else None
 
 
 @cache
