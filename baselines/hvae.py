@@ -5,7 +5,8 @@ adaptive ratio: Li et al., NeurIPS 2022 (Eq. 11 and Appendix M).  One measuremen
 NLL_k = −log p(x|z>k) for every k and KL_l of every layer, nats per image; every score is a pure
 function of them (`oodbench.baselines.scores`), higher = more OOD:
     L         −ELBO, or its importance-weighted form with S samples
-    L>k       NLL_k + Σ_(l>k) KL_l, the negative of the partial bound
+    L>k       NLL_k + Σ_(l>k) KL_l, the negative of the partial bound; with z≤k at the modes of p
+              (measure.lower, as in the HVK code) what it negates is no bound on log p(x)
     LLR>k     ELBO − bound>k
     LLR_ada   LLR>1 + Σ_(k≥2) (NLL_k / NLL_(k−1)) (LLR>k − LLR>(k−1))
     LLR_optk  LLR>k at the k that maximises NLL_k / NLL_(k−1)

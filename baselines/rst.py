@@ -36,6 +36,7 @@ class WitnessedVAE(HierarchicalVAE):
 
     measure_name = "witnessed-vae"
     revision = 1
+    measure_revision = 2
     cost = "2e + 2g"
     score_patterns: ClassVar[Sequence[str]] = ("L",)
     unoriented: ClassVar[Mapping[str, str]] = {

@@ -89,6 +89,8 @@ class Fitted:
     def samples(self, count: int) -> np.ndarray:
         """(`count`, C, H, W) in [0, 1]: z from the prior, and the means of p(x|z1) given it."""
         noise = KeyedNoise(derive_seed("figure", "prior"), np.arange(count))
+        if hasattr(self.model, "prior_means"):
+            return self._numpy(self.model.prior_means(count, noise))
         # The branch k = L takes nothing from q, so that any images do.
         blank = self._torch.zeros((count, *self.shape), dtype=self._torch.uint8)
         return self._numpy(self.model.reconstruct(blank, self.layers, noise, "sample"))

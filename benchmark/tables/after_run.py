@@ -84,7 +84,8 @@ def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
     columns = [(head, "left" if head == "Model" else "right") for head in heads]
     table = Boxed(
         "Models", cast("list[tuple[str, Justify]]", columns),
-        "bits/dim of L>k on ID images for k = 0, 1, …; KL in nats and active units (variance of"
+        "bits/dim of L>k on ID images for k = 0, 1, … (no bound on log p(x) where the lower"
+        " layers are at their modes, as HVK has them); KL in nats and active units (variance of"
         " the posterior mean > 0.01) of layers 1, 2, … on ID test images",
         no_wrap=False,
     )  # fmt: skip

@@ -34,7 +34,8 @@ COLUMNS: Sequence[tuple[str, Callable[[Row], str]]] = (
 )
 CAPTION = (
     "{images:,} test images. KL, I, I_T, L_TS, G_T in nats; NLL_k and L>k of k = layer − 1 in"
-    " bits/dim. Active: variance of the mean > 0.01. I(x;z): a lower bound in expectation, at most"
+    " bits/dim, the layers below at their modes, so that L>k above layer 1 is no bound on log p(x)."
+    " Active: variance of the mean > 0.01. I(x;z): a lower bound in expectation, at most"
     " log N = {limit:.2f} (=: at that limit). G_T = I_T − L_TS > 0 certifies that the mean is not"
     " constant, anything else proves nothing; G_T of the simplex witness{own}, G_T fitted of an"
     " affine readout learned from training images"

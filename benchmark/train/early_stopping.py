@@ -2,7 +2,9 @@
 
 A seeded part of the training images is kept out of training.  After every epoch the model that
 would be kept, the average of the weights where there is one, gives its loss on them, always with
-the same draws.  Only the moment of stopping follows from it: the last weights are kept, not the
+the same draws.  The loss is that of the last epoch planned: where warm-up, free bits or a prefit
+change what is minimised, losses of two epochs are comparable only by what is minimised in the end.
+Only the moment of stopping follows from it: the last weights are kept, not the
 best, and no image but of the ID training set is seen.
 """
 

@@ -299,7 +299,7 @@ class _Loop:
         if "elbo" in means:
             row["bits_per_dim"] = -means["elbo"] / (self.dims * math.log(2))
         if self.watch is not None:
-            row["held_out"] = self.watch.loss(self.model, self.average, int(row["epoch"]))
+            row["held_out"] = self.watch.loss(self.model, self.average, self.settings.epochs)
             self.watch.note(row["held_out"], self.state)
         self.state.rows.append(row | means)
         self.state.sums = {}

@@ -287,6 +287,12 @@ class DVPVAE(nn.Module):
         noise = noise or FreshNoise(n, self.aggregate.weight.device)
         return self.likelihood.sample(self.head(self.from_prior(n, noise)), noise)
 
+    @torch.no_grad()
+    def prior_means(self, n: int, noise: Noise | None = None) -> Tensor:
+        """n means of p(x|z), u and every z from the prior, (n, C, H, W) in [0, 1]."""
+        noise = noise or FreshNoise(n, self.aggregate.weight.device)
+        return self.likelihood.mean(self.head(self.from_prior(n, noise)))
+
     def from_prior(self, n: int, noise: Noise, lower: Draw = "sample") -> Trail:
         """u and every z from the prior."""
         image = self.pseudo.image(self.prior.sample(noise))
@@ -301,11 +307,9 @@ class DVPVAE(nn.Module):
     ) -> Tensor:
         """Mean of p(x|z), (B, C, H, W) in [0, 1], in the branch k of uint8 images (B, C, H, W).
 
-        k = G takes u as well from the prior, so that nothing is of the images.
+        k = G takes every z from its prior given u, as LLR>all does; u is always from r(u|x).
         """
         noise = noise or FreshNoise(len(images), images.device)
-        if k == self.layers:
-            return self.likelihood.mean(self.head(self.from_prior(len(images), noise, lower)))
         seen = self.see(images, noise)
         (trail,) = self.trails(seen, self.draw_u(seen.r, noise), noise, [k], lower=lower)
         return self.likelihood.mean(self.head(trail))
@@ -329,14 +333,17 @@ class DVPVAE(nn.Module):
     def all_branches(self, images: Tensor, noise: Noise | None = None) -> Branches:
         """The branches k = 0 … G − 1 of uint8 images (B, C, H, W), groups l ≤ k at their means.
 
-        KL(u), which all of them share, is left out.
+        All of them pay KL(u), by the diffusion's bound on −log p(u).
         """
         noise = noise or FreshNoise(len(images), images.device)
         seen = self.see(images, noise)
         ks = tuple(range(self.layers))
-        trails = self.trails(seen, self.draw_u(seen.r, noise), noise, ks, lower="mode")
+        u = self.draw_u(seen.r, noise)
+        trails = self.trails(seen, u, noise, ks, lower="mode")
         nll = torch.stack([-self.log_likelihood(trail, seen.x) for trail in trails])
-        return Branches(ks, nll, [trail.kl for trail in trails], self.layers, trails[0].q)
+        kl_u = self.surprise(u, self.prior.draws(noise)) + self.pseudo.negative_entropy()
+        kl = [trail.kl for trail in trails]
+        return Branches(ks, nll, kl, self.layers, trails[0].q, common=kl_u)
 
 
 def group_sum(kl: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ import math
 def allocate(budget: int, ratio: float, layers: int) -> list[int]:
     """Sizes of the layers 1 … L, each at least 1, that sum to `budget`.
 
-    Quotas q_l are rounded down to at least 1; missing units go one each to the largest fractional
-    parts, surplus ones come off the largest d_l − q_l above 1; ties take the lower layer.
+    Quotas q_l are rounded down to at least 1; missing units go one each to the layers with the
+    largest q_l − d_l (a layer that was raised to 1 has had its unit), surplus ones come off the
+    largest d_l − q_l above 1; ties take the lower layer.
+    Σ (d_l − q_l)² is then the least there is.
     ValueError where there are fewer units than layers.
     """
     if budget < layers:
@@ -23,9 +25,8 @@ def allocate(budget: int, ratio: float, layers: int) -> list[int]:
     quotas = [budget * weight / math.fsum(weights) for weight in weights]
     # The 1e-9 keeps a quota that is whole but for rounding from losing a unit.
     dims = [max(1, math.floor(quota + 1e-9)) for quota in quotas]
-    fractions = [quota - math.floor(quota + 1e-9) for quota in quotas]
-    by_fraction = sorted(range(layers), key=lambda index: (-fractions[index], index))
-    for index in by_fraction[: max(0, budget - sum(dims))]:
+    by_lack = sorted(range(layers), key=lambda index: (dims[index] - quotas[index], index))
+    for index in by_lack[: max(0, budget - sum(dims))]:
         dims[index] += 1
     while sum(dims) > budget:
         shrinkable = [index for index in range(layers) if dims[index] > 1]

@@ -227,6 +227,13 @@ class HierarchicalModel(nn.Module):
         return self.likelihood.sample(parameters[0], noise)
 
     @torch.no_grad()
+    def prior_means(self, n: int, noise: Noise | None = None) -> Tensor:
+        """n means of p(x|z1), every z from the prior, (n, C, H, W) in [0, 1]."""
+        noise = noise or FreshNoise(n, self.likelihood.layer.bias.device)
+        parameters, *_ = self.decode(None, [self.layers], noise, n)
+        return self.likelihood.mean(parameters[0])
+
+    @torch.no_grad()
     def reconstruct(
         self, images: Tensor, k: int = 0, noise: Noise | None = None, lower: Draw = "mode"
     ) -> Tensor:
@@ -260,7 +267,10 @@ class HierarchicalModel(nn.Module):
 
     @torch.no_grad()
     def all_branches(self, images: Tensor, noise: Noise | None = None) -> Branches:
-        """The branches k = 0 … L − 1 of uint8 images (B, C, H, W), layers l ≤ k at their means."""
+        """The branches k = 0 … L − 1 of uint8 images (B, C, H, W), layers l ≤ k at their means.
+
+        The L>k that follow from them are no bounds on log p(x), but for k = 0.
+        """
         noise = noise or FreshNoise(images.shape[0], images.device)
         x = self.likelihood.observe(images, noise)
         ks = tuple(range(self.layers))

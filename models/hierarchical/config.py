@@ -131,6 +131,12 @@ class Objective(Frozen):
     lower: Literal["sample", "mode"] = "sample"
     witness: WitnessSettings | None = None
 
+    @property
+    def changes(self) -> bool:
+        """Whether what is minimised differs from epoch to epoch."""
+        prefit = self.witness is not None and self.witness.prefit_epochs > 0
+        return self.warmup_epochs > 0 or self.free_bits is not None or prefit
+
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Without a witness that is not set, so that older fits keep their keys."""
@@ -170,11 +176,15 @@ class HierarchicalConfig(NetworkConfig):
     generative_skips: Literal["conv1x1", "drop", "none"] = "conv1x1"
 
     def settings_revision(self, training: Mapping[str, object]) -> int:
-        """See `oodbench.declare.recipes.Recipe.settings_revision`: 1 with free bits, whose floor
-        of 0 once cut off the negative elements of the KL.
+        """See `oodbench.declare.recipes.Recipe.settings_revision`.
+
+        Free bits once cut off the negative elements of the KL at a floor of 0; early stopping once
+        compared the losses of epochs in which another objective was minimised.
         """
-        free_bits = 0 if self.objective.free_bits is None else 1
-        return free_bits + (decayed_beside_kernels(training) if self.weight_norm else 0)
+        free_bits = self.objective.free_bits is not None
+        watched = training.get("early_stop") is not None and self.objective.changes
+        decayed = decayed_beside_kernels(training) if self.weight_norm else 0
+        return int(free_bits) + int(watched) + decayed
 
     @model_validator(mode="after")
     def _allocated(self) -> HierarchicalConfig:

@@ -1,7 +1,8 @@
 """Diagnostics of posterior collapse, layer by layer, of any model with an encoder mean.
 
 Of a layer z_l with q(z_l|x) = N(μ(x), σ²(x)), over N images:
-    KL_l, NLL_k, L>k  as in `oodbench.models.hierarchical.objectives`, one sample of z;
+    KL_l, NLL_k, L>k  as in `oodbench.models.layers.branches`, one sample of z>k and z≤k at their
+                      modes (so that L>k is no bound on log p(x), but for k = 0);
     active units      Var_x μ_j(x) > 0.01 (the criterion of Burda et al. 2016, arXiv 1509.00519);
     I_q(x; z_l)       mean of log q(z_n|x_n) − log 1/N Σ_m q(z_n|x_m), z_n ~ q(z_l|x_n).  Biased
                       downwards: its expectation is at most I_q, and it never exceeds log N;
@@ -134,7 +135,7 @@ class _Teachers:
 class LayerDiagnosis:
     """What `oodbench diagnose` asks of every model; `revision` is part of the key of a result."""
 
-    revision = 1
+    revision = 2
 
     @staticmethod
     def applies(model: torch.nn.Module) -> bool:
@@ -154,14 +155,13 @@ class LayerDiagnosis:
         Both are uint8 images (N, C, H, W) and the noise of a slice of them.
         """
         samples = Sample(*test), Sample(*train)
-        nll, kl, drawn = _terms(model, samples[0])
+        nll, kl, bound, drawn = _terms(model, samples[0])
         means = [q.mean for q in _posteriors(model, samples[1])]
         teachers = _Teachers(*samples, seed)
         own: Witness | None = getattr(model, "witness", None)
         bits = math.prod(samples[0].images.shape[1:]) * math.log(2.0)
         rows = []
         for index, (q, z) in enumerate(drawn):
-            bound = -nll[:, index] - kl[:, index].sum(1)
             top = index == len(drawn) - 1
             rows.append(
                 {
@@ -172,7 +172,7 @@ class LayerDiagnosis:
                     "information_nats": information(q, z),
                     "information_limit_nats": math.log(len(z)),
                     "nll_bits_per_dim": float(nll[:, index].mean()) / bits,
-                    "bound_bits_per_dim": -float(bound.mean()) / bits,
+                    "bound_bits_per_dim": -float(bound[:, index].mean()) / bits,
                     "E_mu_sq": float((q.mean.double() ** 2).sum(1).mean()),
                 }
                 | _certificates(q.mean, means[index], teachers, own if top else None)
@@ -211,19 +211,22 @@ def _certificates(
     }
 
 
-def _terms(model: Encoding, sample: Sample) -> tuple[Tensor, Tensor, list[tuple[Gaussian, Tensor]]]:
-    """NLL_k (N, L), KL (N, L, L), and per layer q at the means with a draw from it."""
-    nll, kl = [], []
+def _terms(
+    model: Encoding, sample: Sample
+) -> tuple[Tensor, Tensor, Tensor, list[tuple[Gaussian, Tensor]]]:
+    """NLL_k (N, L), KL (N, L, L), L>k (N, L), and per layer q at the means with a draw from it."""
+    nll, kl, bound = [], [], []
     for images, noise in sample.batches():
         out = model.all_branches(images, noise)
         nll.append(out.nll.T)
         kl.append(out.kl_layers().transpose(0, 1))
+        bound.append(out.elbo().T)
     noise = sample.noise(slice(None)).scope("information")
     drawn = []
     for number, q in enumerate(_posteriors(model, sample), start=1):
         eps = noise.normal(f"z{number}", tuple(q.mean.shape[1:]))
         drawn.append((q, q.mean + q.scale * eps))
-    return torch.cat(nll), torch.cat(kl), drawn
+    return torch.cat(nll), torch.cat(kl), torch.cat(bound), drawn
 
 
 def _posteriors(model: Encoding, sample: Sample) -> list[Gaussian]:

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: Far above what rounding leaves of the sums in float64, far below any gap that means something.
+ROUNDING = 1e-9
+
 
 def simplex(components: int, units: int) -> Tensor:
     """(K, d): unit vertices with sum 0 and v_i·v_j = −1/(K − 1), in the first K − 1 coordinates.
@@ -97,8 +100,11 @@ class Certificate:
 
     @property
     def certified(self) -> bool:
-        """Whether the mean is certified not to be constant; False claims nothing."""
-        return self.gap > 0.0
+        """Whether the mean is certified not to be constant; False claims nothing.
+
+        A gap within rounding of 0, as that of a constant mean can be, is none.
+        """
+        return self.gap > ROUNDING * max(1.0, self.information, self.alignment)
 
 
 def certificate(target: Tensor, log_prediction: Tensor, gain: float) -> Certificate:

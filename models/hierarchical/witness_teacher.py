@@ -135,15 +135,15 @@ class Witness(nn.Module):
         self.settings = settings
         self.teacher = Teacher(settings.teacher, shape)
         vertices = simplex(settings.teacher.components, units)
-        self.register_buffer("vertices", vertices.float(), persistent=False)
+        self.register_buffer("vertices", vertices, persistent=False)
 
-    @property
-    def _vertices(self) -> Tensor:
-        return cast(Tensor, self.vertices)
+    def _vertices(self, precision: torch.dtype = torch.float64) -> Tensor:
+        """The simplex, rounded to the precision that the mean is in: float32 in training."""
+        return cast(Tensor, self.vertices).to(precision)
 
     def log_prediction(self, mean: Tensor) -> Tensor:
-        """log S(μ), (B, K)."""
-        return log_readout(mean, self._vertices, self.settings.gain)
+        """log S(μ), (B, K), in the precision of the mean."""
+        return log_readout(mean, self._vertices(mean.dtype), self.settings.gain)
 
     def alignment(self, target: Tensor, mean: Tensor) -> Tensor:
         """KL(T_x ‖ S(μ(x))), (B,) nats: the loss L_TS before the mean."""
@@ -151,11 +151,12 @@ class Witness(nn.Module):
 
     def distance(self, target: Tensor, mean: Tensor) -> Tensor:
         """‖Pμ(x) − z*(x)‖², (B,), P onto the span of the simplex: what the prefit minimises."""
-        code = minimum_code(target, self._vertices.double(), self.settings.gain)
-        span = len(self._vertices) - 1
+        vertices = self._vertices(mean.dtype)
+        code = minimum_code(target, vertices.double(), self.settings.gain)
+        span = len(vertices) - 1
         return ((mean[:, :span] - code[:, :span].to(mean.dtype)) ** 2).sum(1)
 
     def certify(self, target: Tensor, mean: Tensor) -> Certificate:
         """The certificate of means (N, units) and targets (N, K) of the same images."""
-        prediction = log_readout(mean.double(), self._vertices.double(), self.settings.gain)
+        prediction = log_readout(mean.double(), self._vertices(), self.settings.gain)
         return certificate(target, prediction, self.settings.gain)

@@ -18,6 +18,7 @@ class Branches:
     (B, *latent shape), for the layers above k.  `layers`: the number of layers L.
     `posteriors[l]`: q(z_(l+1)|·), mean and scale (B, units), of the layers that were inferred; for
     diagnostics.  `reverse_kl` (K, B) float64: KL>k of a top-down model, where it was asked for.
+    `common` (B,) float64: the KL of a latent that every branch takes from its posterior.
     """
 
     ks: tuple[int, ...]
@@ -26,6 +27,7 @@ class Branches:
     layers: int
     posteriors: dict[int, Gaussian] = field(default_factory=dict)
     reverse_kl: Tensor | None = None
+    common: Tensor | None = None
 
     @property
     def means(self) -> dict[int, Tensor]:
@@ -47,5 +49,10 @@ class Branches:
         return torch.stack([torch.stack(row, dim=-1) for row in rows])
 
     def elbo(self) -> Tensor:
-        """(K, B): L>k = −NLL_k − Σ_(l>k) KL_l."""
-        return -self.nll - self.kl_layers().sum(-1)
+        """(K, B): L>k = −NLL_k − Σ_(l>k) KL_l, less the KL common to all branches.
+
+        With z≤k sampled from p a lower bound on log p(x) in expectation; with z≤k at the modes of p
+        a point stands for their expectation, and it is no bound.
+        """
+        bound = -self.nll - self.kl_layers().sum(-1)
+        return bound if self.common is None else bound - self.common

@@ -87,6 +87,48 @@ def test_noise_is_learned_by_heart_and_the_run_stops(tmp_path: Path) -> None:
     assert again == pytest.approx(losses[-1], rel=1e-6)
 
 
+class Warming(torch.nn.Module):
+    """−ELBO (w − 10)² + 50, of which 50 β are asked for in epoch e, β = min(1, e/40)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(()))
+
+    def initialise(self, images: torch.Tensor) -> None:
+        """Nothing depends on the data."""
+
+    def loss(self, images: torch.Tensor, epoch: int) -> dict[str, torch.Tensor]:
+        return {"loss": (self.w - 10.0) ** 2 + 50.0 * min(1.0, epoch / 40)}
+
+
+def test_a_run_whose_bound_still_falls_goes_on_while_its_objective_warms_up(
+    tmp_path: Path,
+) -> None:
+    """Losses of two epochs are compared by what is minimised in the end."""
+    settings = Training.model_validate({
+        "epochs": 60, "epoch_images": 64, "batch_size": 32, "optimiser": "sgd", "lr": 0.01,
+        "early_stop": {"patience": 3, "images": 40},
+    })  # fmt: skip
+    model, found = train(
+        Warming, pixels(160), settings, seed=0, scratch=tmp_path, runtime=Runtime(), progress=QUIET
+    )
+    losses = [row["held_out"] for row in found.rows]
+    assert len(losses) == 60
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(float((model.w.detach() - 10.0) ** 2 + 50.0))
+
+
+def test_only_fits_that_watched_a_changing_objective_have_another_key() -> None:
+    stopping = {"training": {"early_stop": {"patience": 1, "images": 40}}}
+    for variant, changed in (("vanilla", 0), ("informative", 0), ("warmup", 1), ("hvk", 1)):
+        with_it = resolve(find_recipe("D2"), "smoke", variant, stopping)  # type: ignore[arg-type]
+        without = resolve(find_recipe("D2"), "smoke", variant)
+        assert with_it.settings_revision == without.settings_revision + changed
+    plain = resolve(find_recipe("dvp-M"), "paper", "dvp")
+    assert plain.training.early_stop is not None
+    assert plain.settings_revision == 0
+
+
 def test_a_resumed_run_stops_at_the_same_step(tmp_path: Path) -> None:
     expected, whole = run(tmp_path / "whole", **STOPPING)
     cut = tmp_path / "cut"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +21,9 @@ GOLDEN = [
     (84, 0.7, [30, 21, 15, 11, 7]), (84, 1, [17, 17, 17, 17, 16]),
     (84, 1.25, [10, 13, 16, 20, 25]), (224, 0.5, [128, 64, 32]), (224, 0.9, [83, 74, 67]),
     (276, 0.5, [142, 71, 36, 18, 9]), (276, 0.6, [120, 72, 43, 26, 15]), (112, 0.5, [64, 32, 16]),
+    # A quota below 1 that was raised to 1 does not compete again.
+    (6, 0.5, [3, 2, 1]), (27, 0.5, [14, 7, 3, 2, 1]), (84, 0.25, [63, 15, 4, 1, 1]),
+    (14, 0.25, [10, 3, 1]),
 ]  # fmt: skip
 
 
@@ -37,6 +43,24 @@ def test_the_budget_is_kept_and_no_layer_is_left_without(
     quotas = [ratio**i / sum(ratio**j for j in range(layers)) * sum(dims) for i in range(layers)]
     if min(quotas) >= 1:
         assert all(abs(d - q) < 1 + 1e-6 for d, q in zip(dims, quotas, strict=True))
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4])
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.4, 0.5, 0.7, 0.9, 1.0, 1.25, 3.0])
+def test_no_other_sizes_of_the_same_budget_are_nearer_to_the_quotas(
+    layers: int, ratio: float
+) -> None:
+    """Every way of giving each layer at least 1, one after the other."""
+    whole = sum(ratio**index for index in range(layers))
+    for budget in range(layers, 15):
+        quotas = [budget * ratio**index / whole for index in range(layers)]
+
+        def distance(sizes: Sequence[int], quotas: Sequence[float] = quotas) -> float:
+            return sum((d - q) ** 2 for d, q in zip(sizes, quotas, strict=True))
+
+        every = itertools.product(range(1, budget + 1), repeat=layers - 1)
+        sizes = [(*head, budget - sum(head)) for head in every if sum(head) < budget]
+        assert distance(allocate(budget, ratio, layers)) <= min(map(distance, sizes)) + 1e-9
 
 
 def overridden(recipe: str, **dims: JSON) -> HierarchicalConfig:

@@ -33,6 +33,7 @@ MODELS: dict[str, tuple[str, str, list[int]]] = {
     "biva": ("biva-D2", "biva", [128, 4]),
     "conv-vae": ("vae-D", "vae", [8]),
     "rst": ("rst-D", "rst", [10]),
+    "dvp": ("dvp-D", "dvp", [32, 8]),
 }
 
 
@@ -154,6 +155,18 @@ def test_the_means_are_functions_of_the_image(name: str) -> None:
         torch.testing.assert_close(a.mean, b.mean)
         torch.testing.assert_close(a.mean[:5], c.mean, atol=1e-5, rtol=1e-4)
         assert float(a.mean.var(0).max()) > 0
+
+
+def test_the_bound_of_the_dvp_vae_pays_for_u() -> None:
+    """L>0 of a diagnosis is the ELBO of the same images, to the noise of the draws."""
+    rows = diagnosed("dvp")
+    images, bits = digits("test", 130), 64 * math.log(2)
+    noise = KeyedNoise(2, np.arange(130))
+    elbo = build("dvp").log_prob(images, noise).mean()  # type: ignore[attr-defined]
+    without = rows[0]["nll_bits_per_dim"] + sum(row["kl_nats"] for row in rows) / bits
+    found = rows[0]["bound_bits_per_dim"]
+    assert found - without > 0.1
+    assert abs(found + float(elbo) / bits) < 0.2 * (found - without)
 
 
 def test_the_terms_are_those_of_the_bound() -> None:

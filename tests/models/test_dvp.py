@@ -299,8 +299,40 @@ def test_the_layers_as_other_models_give_them(
         assert 0 <= mean.min() <= mean.max() <= 1
     blank = torch.zeros_like(x)
     noise = KeyedNoise(0, np.arange(5))
-    assert torch.equal(built.reconstruct(x, 2, noise), built.reconstruct(blank, 2, noise))
     assert not torch.equal(built.reconstruct(x, 1, noise), built.reconstruct(blank, 1, noise))
+    assert built.prior_means(3).shape == (3, *SHAPE)
+
+
+def test_reconstructions_from_u_alone_are_those_that_llr_all_rests_on(
+    fitted: tuple[DVPVAE, list[dict[str, float]]], digits: np.ndarray
+) -> None:
+    """k = G: u from r(u|x), every z from p(z|u)."""
+    built, x = fitted[0], torch.from_numpy(digits[:5].copy())
+    noise = KeyedNoise(0, np.arange(5))
+    seen = built.see(x, noise)
+    u = built.draw_u(seen.r, noise)
+    with torch.no_grad():
+        (trail,) = built.trails(seen, u, noise, [2], lower="mode")
+        expected = built.likelihood.mean(built.head(trail))
+    torch.testing.assert_close(built.reconstruct(x, 2, noise), expected)
+    assert not torch.equal(expected, built.reconstruct(torch.zeros_like(x), 2, noise))
+
+
+def test_every_partial_bound_pays_for_u(
+    fitted: tuple[DVPVAE, list[dict[str, float]]], digits: np.ndarray
+) -> None:
+    """−NLL_k − Σ_(g>k) KL_g − E[log r(u|x) − log p(u)], the last by the diffusion's own bound."""
+    built, x = fitted[0], torch.from_numpy(digits[:40].copy())
+    noise = KeyedNoise(3, np.arange(40))
+    out = built.all_branches(x, noise)
+    with torch.no_grad():
+        u = built.draw_u(built.see(x, noise).r, noise)
+        kl_u = built.surprise(u, built.prior.draws(noise)) + built.pseudo.negative_entropy()
+    kl = [[out.kl[k][g].double().sum(1) for g in range(k, 2)] for k in range(2)]
+    for k in range(2):
+        expected = -out.nll[k] - torch.stack(kl[k]).sum(0) - kl_u
+        torch.testing.assert_close(out.elbo()[k], expected)
+    assert float(kl_u.mean()) > 1.0
 
 
 def test_a_resumed_run_gives_the_same_bits(digits: np.ndarray, tmp_path: Path) -> None:

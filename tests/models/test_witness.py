@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from oodbench.models.hierarchical.config import TeacherSettings, WitnessSettings
 from oodbench.models.hierarchical.simplex_witness import (
     Certificate,
     centred_log_odds,
@@ -21,6 +22,7 @@ from oodbench.models.hierarchical.simplex_witness import (
     teacher_energy,
     teacher_information,
 )
+from oodbench.models.hierarchical.witness_teacher import Witness
 
 K, EPSILON, GAIN = 10, 0.05, 5.0
 
@@ -95,6 +97,31 @@ def test_a_constant_mean_is_never_certified(seed: int) -> None:
     mean = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     prediction = log_readout(mean.expand(len(target), 8), simplex(6, 8), GAIN)
     assert not certificate(target, prediction, GAIN).certified
+
+
+def test_rounding_certifies_nothing() -> None:
+    """Constant means whose readout is T̄, where G_T is exactly 0: rounding alone is left of it."""
+    positive, vertices = 0, simplex(6, 5)
+    for seed in range(100):
+        target = random_teacher(seed, count=30)
+        mean = minimum_code(target.mean(0, keepdim=True), vertices, GAIN).expand(30, 5)
+        found = certificate(target, log_readout(mean, vertices, GAIN), GAIN)
+        assert abs(found.gap) < 1e-14
+        assert not found.certified
+        positive += found.gap > 0
+    assert positive > 0, "no gap of rounding: the test would not see it taken for a certificate"
+    assert Certificate(K, 1.0, 1.0 - 1e-6, 0.0).certified
+
+
+def test_a_witness_measures_in_the_precision_of_the_mean() -> None:
+    """The alignment of the exact code is 0 to float64's rounding, though training is in float32."""
+    settings = WitnessSettings(teacher=TeacherSettings(components=6))
+    witness = Witness(settings, (1, 4, 4), 5)
+    target = random_teacher(0)
+    code = minimum_code(target, simplex(6, 5), settings.gain)
+    assert float(witness.alignment(target, code).abs().max()) < 1e-12
+    assert witness.alignment(target.float(), code.float()).dtype == torch.float32
+    assert "vertices" not in witness.state_dict()
 
 
 def test_the_code_is_exact_and_the_shortest() -> None:
