@@ -55,3 +55,24 @@ class Likelihood(Frozen):
     kind: Literal["bernoulli", "logistic", "logistic-mixture", "gaussian"]
     components: PositiveInt = 10
     tail: Literal["exact", "published"] = "exact"
+
+
+#: Where configurations of the families stand, for imports of them from here.
+_FAMILIES = {
+    "oodbench.models.autoregressive.config": ("PixelCNNConfig",),
+    "oodbench.models.classifiers.config": ("MutationClassifierConfig",),
+    "oodbench.models.flows.config": ("GlowConfig",),
+    "oodbench.models.hierarchical.config": (
+        "Allocation", "BIVAConfig", "ConvStage", "FreeBits", "HVAEConfig", "HierarchicalConfig",
+        "LVAEConfig", "Latent", "Layer", "MLPStage", "Objective", "TeacherSettings",
+        "TopDownConfig", "WitnessSettings",
+    ),
+    "oodbench.models.vae.config": ("ConvVAEConfig",),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _FAMILIES.items():
+        if name in names:
+            return resolve_name(f"{module}:{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

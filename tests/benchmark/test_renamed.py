@@ -35,6 +35,17 @@ def test_a_plug_in_with_earlier_names_runs() -> None:
     subprocess.run([sys.executable, "-c", PLUGIN], check=True)
 
 
+def test_configurations_are_found_where_they_were() -> None:
+    from oodbench.models import config
+    from oodbench.models.hierarchical.config import HVAEConfig
+
+    assert config.HVAEConfig is HVAEConfig
+    for names in config._FAMILIES.values():
+        assert all(isinstance(getattr(config, name), type) for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'HVAEConfg'"):
+        _ = config.HVAEConfg
+
+
 def test_a_module_that_never_was_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"oodbench\.metrix"):
         importlib.import_module("oodbench.metrix")
