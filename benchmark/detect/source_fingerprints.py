@@ -108,7 +108,8 @@ def changed_sources(entries: Iterable[Entry]) -> list[str]:
     changed: set[str] = set()
     for entry in entries:
         source = entry.record.get("source")
-        for kind, part in source.items() if isinstance(source, Mapping) else ():
+        source = source if isinstance(source, Mapping) else {}
+        for kind, part in source.items():
             if entry.stage == "fit" and kind != "model" and "model" in source:
                 continue  # a recipe's model is the same whichever detector had it trained
             held = cast("Mapping[str, JSON]", part)
