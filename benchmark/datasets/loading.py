@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -188,10 +188,11 @@ def check_compatible(id_set: ImageSet, ood_set: ImageSet) -> None:
     if wanted.generated:
         fitting = "@".join([f"{wanted.base}({wanted.count})", *wanted.variants])
         raise DataError(f"{different}; use {fitting if wanted.shape else wanted.base}")
-    raise DataError(
-        f"{different}; use {ood_set.name}{steps}"
-        + (" (or @crop instead of @resize)" if "@resize" in steps else "")
-    )
+    if "@resize" in steps:  # in place of any other size
+        kept = tuple(v for v in wanted.variants if step_name(v) not in SIZING)
+        wanted = replace(wanted, variants=kept)
+        steps += " (or @crop instead of @resize)"
+    raise DataError(f"{different}; use {wanted}{steps}")
 
 
 def _size(shape: Sequence[int]) -> str:

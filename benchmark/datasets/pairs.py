@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from oodbench.datasets.spec import parse_name
+from oodbench.datasets.naming import SIZING, step_name
+from oodbench.datasets.spec import DatasetName, get_spec, parse_name, same_set
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import OodbenchError
 
@@ -85,13 +86,22 @@ def get_pair(name: str) -> Pair:
 
 def make_pair(in_dist: str, ood: str) -> Pair:
     """The pair of two data sets, the registered one where there is one."""
-    left, right = str(parse_name(in_dist)), str(parse_name(ood))
+    names = parse_name(in_dist), parse_name(ood)
+    shape = _registered_shape(names[0])
     for pair in registered_pairs().values():
-        if (str(parse_name(pair.in_dist)), str(parse_name(pair.ood))) == (left, right):
+        held = parse_name(pair.in_dist), parse_name(pair.ood)
+        if same_set(held[0], names[0], None) and same_set(held[1], names[1], shape):
             return pair
+    left, right = map(str, names)
 
     def short(text: str) -> str:
         name = parse_name(text)
         return Path(name.base).stem + text.removeprefix(name.base) if name.is_path else text
 
     return Pair(f"{short(left)}-{short(right)}", left, right)
+
+
+def _registered_shape(name: DatasetName) -> tuple[int, int, int]:
+    """The shape (C, H, W) of a registered set in its default size; zeros for any other set."""
+    sized = any(step_name(step) in SIZING and step not in SIZING for step in name.variants)
+    return (0, 0, 0) if name.is_path or name.generated or sized else get_spec(name.base).shape

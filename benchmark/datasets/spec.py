@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,7 @@ from typing import cast
 from oodbench.datasets.naming import (
     GENERATED,
     GENERIC,
+    SIZING,
     call,
     ends_as_data,
     exists,
@@ -18,6 +19,7 @@ from oodbench.datasets.naming import (
     parse_generated,
     parse_step,
     split_name,
+    step_name,
 )
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import ConfigError, DataError, UnknownNameError
@@ -195,10 +197,29 @@ def parse_name(text: str) -> DatasetName:
         raise DataError(f"{base}[{classes}]: a generated set has no classes; write {base}")
     spec = get_spec(base)
     chosen = () if classes is None else parse_classes(classes, spec.name, spec.classes)
-    if steps and steps[0] and steps[0] == spec.default_variant:
-        steps = steps[1:]
     variants = tuple(parse_step(s, spec.name, tuple(spec.variants)) for s in steps)
+    if spec.default_variant and variants[:1] == (spec.default_variant,):
+        # A size that is written goes to that of the ID images, unless a later step says more.
+        sizes = [step_name(step) in SIZING for step in variants]
+        if not sizes[0] or any(sizes[1:]):
+            variants = variants[1:]
     return DatasetName(spec.name, variants, False, chosen)
+
+
+def same_set(one: DatasetName, other: DatasetName, shape: tuple[int, int, int] | None) -> bool:
+    """Whether two names are one set beside ID images of `shape` (C, H, W), None: as the ID set.
+
+    The default size of a registered set, written or not, is one where the ID images have it.
+    """
+
+    def plain(name: DatasetName) -> DatasetName:
+        if name.is_path or name.generated or not name.variants:
+            return name
+        spec = get_spec(name.base)
+        default = name.variants[0] == spec.default_variant and shape in (None, spec.shape)
+        return replace(name, variants=name.variants[1:]) if default else name
+
+    return plain(one) == plain(other)
 
 
 def _is_registered(name: str) -> bool:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from oodbench.datasets import catalogue
 from oodbench.datasets.dataset_status import status
-from oodbench.datasets.loading import DataPlaces, load
+from oodbench.datasets.loading import DataPlaces, check_compatible, load
+from oodbench.datasets.pairs import make_pair
 from oodbench.datasets.sources.fetching import fetch_published
 from oodbench.datasets.sources.norb import NORB_STEM
 from oodbench.datasets.spec import get_spec
@@ -243,3 +244,38 @@ def test_fetch_of_what_is_not_offered_any_more(tmp_path: Path) -> None:
 
 def test_the_published_hash_of_notmnist_is_known() -> None:
     assert get_spec("notmnist").options["hash"] == "md5:c9890a473a9769fda4bdf314aaf500dd"
+
+
+# ---------------------------------------------------------------------- sizes that are written
+def test_a_size_that_is_written_goes_to_the_id_images(places: DataPlaces, any_hash: None) -> None:
+    MAKERS["tiny-imagenet"](places.folders[0], "test")
+    celebs, _ = MAKERS["celeba"](places.folders[0], "test")
+    like = (3, 48, 48)
+    for name in ("tiny-imagenet@resize", "tiny-imagenet@crop", "celeba@crop", "celeba@resize"):
+        assert load(name, "test", places, like=like).shape == like, name
+    found = load("celeba@crop", "test", places, like=like).images
+    for index, image in enumerate(celebs):
+        expected = apply(image, ["crop"], (48, 48), index, "test").transpose(2, 0, 1)
+        np.testing.assert_array_equal(found[index], expected)
+    # The bare name has the registered size, and beside such ID images both are one set.
+    assert load("celeba", "test", places, like=like).shape == (3, 32, 32)
+    same = [load(n, "test", places, like=(3, 32, 32)) for n in ("celeba", "celeba@crop")]
+    assert same[0].fingerprint == same[1].fingerprint
+    np.savez(places.folders[0] / "id.npz", images=draw(1, 5, 48, 48, 3))
+    id_test = load(str(places.folders[0] / "id.npz"), "test", places)
+    for name, fitting in (
+        ("tiny-imagenet", r"use tiny-imagenet@resize \(or @crop"),
+        ("celeba@resize(16)", r"use celeba@resize \(or @crop"),
+        ("celeba@hflip@crop(16)", r"use celeba@hflip@resize \(or @crop"),
+    ):
+        with pytest.raises(DataError, match=fitting):
+            check_compatible(id_test, load(name, "test", places, like=like))
+
+
+def test_the_pair_of_a_written_default_is_the_registered_one() -> None:
+    for in_dist, ood in (("cifar10", "celeba@crop"), ("cifar10", "celeba")):
+        assert make_pair(in_dist, ood).name == "cifar10-celeba"
+    assert make_pair("tiny-imagenet@resize", "svhn").name == "tiny-imagenet-svhn"
+    assert make_pair("cifar10@resize(48)", "celeba@crop").ood == "celeba@crop"
+    assert make_pair("./x.npz", "tiny-imagenet@resize").ood == "tiny-imagenet@resize"
+    assert make_pair("cifar10", "celeba@resize").ood == "celeba@resize"
