@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--tpr", type=float, default=95.0, show_default=True,
-    help="Share of ID test images that the threshold accepts as in, in percent.",
+    "--accept", "--tpr", "tpr", type=float, default=95.0, show_default=True, metavar="PERCENT",
+    help="Share of ID images that the threshold accepts as in; the others are false alarms."
+    " (--tpr: the same, with ID as the positive class, where tables count OOD.)",
 )  # fmt: skip
 @click.option("--out", required=True, metavar="DIR", help="New folder for the export.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="As it was trained with.")

@@ -51,11 +51,16 @@ def export_detector(bench: Bench, job: Job, target: Path, accept: float = 95.0) 
     from oodbench.flow.resolved_job import ResolvedJob
 
     if not 0 < accept <= 100:
-        raise ConfigError(f"--tpr {accept:g}: the share of ID images accepted lies in 0 … 100 %")
+        raise ConfigError(f"--accept {accept:g}: the share of ID images lies in 0 … 100 %")
+    if accept < 1:
+        raise ConfigError(
+            f"--accept {accept:g} is a share; give percent, --accept {100 * accept:g}"
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StoreError(f"{target} is there already; give another folder with --out")
     found = ResolvedJob(bench, job)
     score = single_score(found.detector, job.request)  # before anything is trained
+    threshold_at(np.zeros(found.count(found.test)), accept)
     if found.detector.refits:
         raise ConfigError(
             f"{found.detector.name} cannot be exported: what it learns is no tensors, and an export"
@@ -96,9 +101,26 @@ def single_score(detector: Detector, request: DetectorRequest) -> str:
 
 
 def threshold_at(scores: np.ndarray, accept: float) -> float:
-    """The smallest score of ID images (N,) that at least `accept` percent do not exceed."""
-    ordered = np.sort(scores)
-    return float(ordered[max(1, math.ceil(accept / 100 * len(ordered) - 1e-9)) - 1])
+    """The ⌈(n + 1) (1 − α)⌉-th smallest of n scores of ID images, 1 − α = `accept` percent.
+
+    Of images drawn like these at most α exceed it, in expectation over both (split conformal
+    prediction: Vovk, Gammerman, Shafer 2005; Lei et al. 2018, arXiv 1604.04173); the images that
+    do are those with a p-value up to α.  ConfigError where n is too small for that.
+    """
+    count, place = len(scores), conformal_place(len(scores), accept)
+    if place > count:
+        least = math.ceil(accept / (100 - accept) - 1e-9) if accept < 100 else 0
+        mend = f"give {least:,} ID test images or more" if least else "no number of images does"
+        raise ConfigError(
+            f"{count:,} ID test images cannot hold a false alarm of {100 - accept:g} %: {mend}, or"
+            f" accept {100 * count / (count + 1):.4g} % at most (--accept)"
+        )
+    return float(np.sort(scores)[place - 1])
+
+
+def conformal_place(count: int, accept: float) -> int:
+    """⌈(n + 1) · accept / 100⌉, at least 1."""
+    return max(1, math.ceil((count + 1) * accept / 100 - 1e-9))
 
 
 def _payload(learned: Learned, score: str) -> dict[str, bytes]:

@@ -16,8 +16,9 @@ list instead, as a benchmark run does with the images of a split.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -34,8 +35,9 @@ from oodbench.datasets.single_images import (
     steps_to,
 )
 from oodbench.datasets.sources.raw_images import as_images
-from oodbench.deploy.exporting import read_export
+from oodbench.deploy.exporting import read_export, threshold_at
 from oodbench.detect.detector import DETECTORS, Detector, wants_noise
+from oodbench.detect.source_fingerprints import SCHEME, detector_source
 from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
 from oodbench.flow.plan import column_name
 from oodbench.seeding import NOISE_REVISION
@@ -69,6 +71,8 @@ class TrainedDetector:
     threshold: float
     manifest: Mapping[str, JSON]
     device: str
+    #: Models are moved and refitted while they measure: one thread at a time.
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @property
     def in_dist(self) -> str:
@@ -112,18 +116,22 @@ class TrainedDetector:
     def scores_of(
         self, images: np.ndarray, noise: str = "image", batch_size: int | None = None
     ) -> np.ndarray:
-        """(N,) scores of images (N, C, H, W) uint8 of the detector's shape."""
+        """(N,) scores of images (N, C, H, W) uint8 of the detector's shape.
+
+        Several threads may ask at once: they wait for each other.
+        """
         from oodbench.flow.measure_blocks import measure_now
 
         if not len(images):
             return np.zeros(0)
         keys = np.arange(len(images)) if noise == "position" else self._keys(images)
-        statistics = measure_now(
-            self.detector, images, keys, seed=self.seed, device=self.device,
-            batch_size=batch_size or (100 if self.device == "cpu" else 500),
-        )  # fmt: skip
-        with plugin_contract(self.detector, "scores"):
-            scored = self.detector.scores(statistics)
+        with self.lock:
+            statistics = measure_now(
+                self.detector, images, keys, seed=self.seed, device=self.device,
+                batch_size=batch_size or (100 if self.device == "cpu" else 500),
+            )  # fmt: skip
+            with plugin_contract(self.detector, "scores"):
+                scored = self.detector.scores(statistics)
         values = {column_name(name): score for name, score in scored.items()}
         return np.asarray(values[self.score_name], dtype=np.float64)
 
@@ -204,7 +212,7 @@ def load_detector(
         detector = _attached(manifest, files, where, device)
         id_scores = unpack_table(files["id_scores.parquet"])["score"]
         known = _known_images(manifest, files["id_images.bin"])
-        threshold = cast("Mapping[str, float]", manifest["threshold"])["value"]
+        threshold = _threshold(cast("Mapping[str, float]", manifest["threshold"]), id_scores, where)
         shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
         return TrainedDetector(
             detector, str(manifest["score"]), shape, int(cast(int, manifest["seed"])), id_scores,
@@ -212,6 +220,17 @@ def load_detector(
         )  # fmt: skip
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise StoreError(f"{where} is not a whole export ({error}); export it again") from error
+
+
+def _threshold(held: Mapping[str, float], id_scores: np.ndarray, where: Path) -> float:
+    """The threshold; ConfigError on one that does not hold its false alarm, as they once were."""
+    now = threshold_at(id_scores, held["accept_percent"])
+    if held["value"] != now:
+        raise ConfigError(
+            f"{where}: its threshold {held['value']:g} lets through more false alarms than"
+            f" {100 - held['accept_percent']:g} %, which {now:g} holds; export it again"
+        )
+    return now
 
 
 def _known_images(manifest: Mapping[str, JSON], hashes: bytes) -> dict[bytes, int]:
@@ -271,6 +290,7 @@ def _registered(manifest: Mapping[str, JSON], where: Path) -> Detector:
             f"{where}: {name!r} was exported with revision {revision} and has {cls.revision} here;"
             " export it again"
         )
+    _check_source(manifest, cls, where)
     if wants_noise(cls) and manifest.get("noise") != NOISE_REVISION:
         raise ConfigError(
             f"{where}: {name!r} was exported with other random draws than are made here (revision"
@@ -282,6 +302,23 @@ def _registered(manifest: Mapping[str, JSON], where: Path) -> Detector:
     if now != then:
         log.warning("%s: the environment was %s and is %s; scores may differ", where, then, now)
     return detector
+
+
+def _check_source(manifest: Mapping[str, JSON], cls: type[Detector], where: Path) -> None:
+    """ConfigError where a plug-in's code is another than the one that made the export.
+
+    The code of oodbench itself is told apart by its revisions.
+    """
+    source = cast("Mapping[str, Mapping[str, JSON]]", manifest.get("source") or {})
+    held = source.get("detector", {})
+    then, now = held.get("sha256"), detector_source(cls)
+    comparable = held.get("scheme") == SCHEME and None not in (then, now)
+    if comparable and then != now and not cls.__module__.startswith("oodbench."):
+        raise ConfigError(
+            f"{where}: the code of {cls.name!r} is not the one that was exported, and the threshold"
+            " is of the other's scores; set a new `revision` if its numbers change, and export it"
+            " again"
+        )
 
 
 def _recipe(held: Mapping[str, JSON], where: Path) -> Recipe:

@@ -56,13 +56,16 @@ class ReferencedScoreFunction(ScoreFunction):
 
 
 def score_function(
-    name: str, *, on: str, cite: str = "", title: str = "", revision: int = 1
+    name: str, *, on: str, cite: str = "", title: str = "", revision: int = 1, unoriented: str = ""
 ) -> Callable[[F], F]:
     """Register the decorated function as the detector `name`; the function stays what it is.
 
     `on` is a registered detector; category, cost and diagnostics are its own.  Bump `revision` when
-    the scores change.  Raises UnknownNameError where `on` is not registered, PluginError where the
-    function does not take one parameter (statistics) or two (statistics, reference).
+    the scores change.  `unoriented` says why noise does not settle the sign of this score, for
+    `oodbench check`; what the detector says of its own scores does not hold for it.
+
+    Raises UnknownNameError where `on` is not registered, PluginError where the function does not
+    take one parameter (statistics) or two (statistics, reference).
     """
 
     def decorate(function: F) -> F:
@@ -79,6 +82,7 @@ def score_function(
             "measure_name": base.measure_name,
             "score_patterns": (),
             "groups": {},
+            "unoriented": {"*": unoriented} if unoriented else {},
         }
         cls = type(function.__name__, (kind, base), body)
         register(name, category=base.category, cite=cite, title=title)(cls)

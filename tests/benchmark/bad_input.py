@@ -665,6 +665,18 @@ EXPORTS = {
     "no-scale": (["mean-intensity", "--in-dist", "digits", "--scale", "tiny"], "unknown scale"),
     "tpr-zero": (["mean-intensity", "--in-dist", "digits", "--tpr", "0"], "lies in 0 … 100 %"),
     "tpr-nan": (["mean-intensity", "--in-dist", "digits", "--tpr", "nan"], "lies in 0 … 100 %"),
+    "a-share": (
+        ["mean-intensity", "--in-dist", "digits", "--tpr", "0.95"],
+        "give percent, --accept 95",
+    ),
+    "too-few-images": (
+        ["mean-intensity", "--in-dist", "digits", "--accept", "99.9"],
+        "500 ID test images cannot hold a false alarm of 0.1 %: give 999 ID test images or more",
+    ),
+    "no-alarm-at-all": (
+        ["mean-intensity", "--in-dist", "digits", "--accept", "100"],
+        "accept 99.8 %",
+    ),
     "two-scores": (["hvk:L", "--score", "L", "--in-dist", "digits"], "leave out --score L"),
     "many-scores": (["vanilla-hvae", "--in-dist", "digits"], "several scores; choose one with --"),
     "no-score": (["vanilla-hvae:LRR", "--in-dist", "digits"], "unknown score of vanilla-hvae"),

@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oodbench.conformance.outcome import Result
-from oodbench.conformance.suite import run_checks
+from oodbench.conformance.suite import CHECKS, run_checks
 from oodbench.declare.registry import load_plugin
 from oodbench.detect.detector import DETECTORS
+from oodbench.detect.score_functions import score_function
 from oodbench.store.store import Store
 from oodbench.testing import check_detector, conformance_checks
 
@@ -97,6 +99,28 @@ def test_a_state_taken_by_position_is_sound_and_a_reminder() -> None:
     saved = results["saved state"]
     assert (saved.status, "by its name" in saved.mend) == ("reminder", True)
     assert "another order" in saved.seen
+
+
+def test_a_score_function_answers_for_its_own_sign() -> None:
+    @score_function("flipped-knn", on="max-softmax")
+    def flipped(statistics: dict[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(statistics["logits"].max(1))
+
+    @score_function("excused", on="max-softmax", unoriented="its sign is not settled by noise")
+    def excused(statistics: dict[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(statistics["logits"].max(1))
+
+    assert DETECTORS.get("max-softmax").unoriented
+    assert DETECTORS.get("flipped-knn").unoriented == {}
+    assert DETECTORS.get("excused").unoriented == {"*": "its sign is not settled by noise"}
+    first, second = (check_named(name, "orientation") for name in ("flipped-knn", "excused"))
+    assert (first.status, second.status) == ("failed", "not applicable")
+    assert "its sign is not settled by noise" in second.seen
+
+
+def check_named(name: str, check: str) -> Result:
+    (result,) = run_checks(name, checks=[c for c in CHECKS if c.name == check])
+    return result
 
 
 def test_what_a_detector_raises_is_told_with_its_place() -> None:

@@ -6,10 +6,14 @@ import errno
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from in_process import invoke
 from PIL import Image
 
@@ -247,12 +251,73 @@ def test_a_new_images_score_depends_on_no_other(bench: Bench, tmp_path: Path) ->
 
 
 # ---------------------------------------------------------------------- numbers
-def test_threshold_is_the_smallest_that_accepts_the_share() -> None:
-    scores = RNG.integers(0, 30, 57).astype(float)
-    for percent in (1, 50, 90, 95, 99.9, 100):
-        chosen = threshold_at(scores, percent)
-        candidates = [t for t in scores if sum(s <= t for s in scores) * 100 >= percent * 57]
-        assert chosen == min(candidates)
+@pytest.mark.parametrize("count", [19, 20, 40, 57, 500])
+@pytest.mark.parametrize("percent", [50, 80, 90, 95])
+def test_what_exceeds_the_threshold_has_a_p_value_up_to_alpha(count: int, percent: int) -> None:
+    for scores in (RNG.normal(size=count), RNG.integers(0, 9, count).astype(float)):
+        chosen, alpha = threshold_at(scores, percent), Fraction(100 - percent, 100)
+        for s in np.concatenate([scores, scores + 0.5, scores - 1e-9, [chosen]]):
+            p = Fraction(1 + int((scores >= s).sum()), count + 1)
+            assert (s > chosen) == (p <= alpha)
+
+
+def test_the_false_alarm_holds_on_few_images_and_is_refused_on_fewer() -> None:
+    # Of n + 1 exchangeable scores each is as likely the new one: those above the threshold that
+    # the others give are counted, by leaving every one out.
+    for count in (19, 25, 40):
+        scores = RNG.normal(size=count + 1)
+        alarms = [scores[i] > threshold_at(np.delete(scores, i), 95) for i in range(count + 1)]
+        assert 0 < np.mean(alarms) <= 0.05
+    for count, percent in ((18, 95), (2, 95), (98, 99), (500, 100)):
+        with pytest.raises(ConfigError, match=f"{count} ID test images cannot hold a false alarm"):
+            threshold_at(RNG.normal(size=count), percent)
+    with pytest.raises(ConfigError, match=r"give 99 ID test images or more, or accept 98.99 % at"):
+        threshold_at(RNG.normal(size=98), 99)
+
+
+def test_a_threshold_of_before_is_refused(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(exported, folder)
+    body = json.loads((folder / MANIFEST).read_text())["export"]
+    body["threshold"]["value"] -= 1.0
+    (folder / MANIFEST).write_text(json.dumps({"export": body, "sha256": digest(body)}))
+    with pytest.raises(ConfigError, match=r"lets through more false alarms than 10 %.* export it"):
+        oodbench.load_detector(folder, device="cpu")
+
+
+def test_an_edited_plug_in_is_not_served_under_the_old_threshold(
+    bench: Bench, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "edited.py", tmp_path / "x"
+    source = PLUGIN.replace("distance-to-mean-here", "edited-here")
+    file.write_text(source)
+    load_plugin(str(file))
+    export_detector(bench, job("edited-here"), folder)
+    oodbench.load_detector(folder, plugins=[str(file)], device="cpu")
+    file.write_text(source.replace("** 2", "** 4"))
+    with pytest.raises(ConfigError, match="the code of 'edited-here' is not the one that was exp"):
+        oodbench.load_detector(folder, plugins=[str(file)], device="cpu")
+    file.write_text(f"# a remark\n{source}")
+    oodbench.load_detector(folder, plugins=[str(file)], device="cpu")
+
+
+def test_threads_wait_for_each_other(exported: Path, bench: Bench) -> None:
+    """A measurement that switches its model's gradients off meanwhile, as refitting does."""
+    detector = oodbench.load_detector(exported, device="cpu")
+    weight, own = torch.nn.Parameter(torch.ones(())), detector.detector.measure
+
+    def refitting(images: torch.Tensor) -> object:
+        assert weight.requires_grad
+        weight.requires_grad_(False)
+        time.sleep(0.01)
+        weight.requires_grad_(True)
+        return own(images)  # type: ignore[call-arg]
+
+    vars(detector.detector)["measure"] = refitting
+    images = images_of(bench).ood_test.images[:8]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: detector.scores_of(images[i : i + 1])[0], range(8)))
+    np.testing.assert_array_equal(found, detector.scores_of(images))
 
 
 def test_p_values_count_id_scores(exported: Path, bench: Bench) -> None:
