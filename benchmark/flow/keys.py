@@ -36,7 +36,9 @@ def fit_key(job: ResolvedJob, fit: Fit) -> Key:
     else:
         parts = {"detector": job.source.name, "revision": job.source.revision}
         if job.recipe is not None:
-            models = [fit_key(job, each).digest for each in job.fits if each.recipe is not None]
+            models: list[JSON] = [
+                fit_key(job, each).digest for each in job.fits if each.recipe is not None
+            ]
             parts |= {"models": models, "settings": job.recipe.measure.model_dump(mode="json")}
         parts |= own(job.source)
         if job.fit_subset:

@@ -11,7 +11,8 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
-from oodbench.datasets.loading import DataPlaces, Shape, load
+from oodbench.datasets.loading import DataPlaces, load
+from oodbench.datasets.materialise import Shape
 from oodbench.errors import OodbenchError
 
 #: A data set, or why it cannot be shown.

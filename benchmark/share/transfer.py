@@ -135,12 +135,14 @@ def _agree(store: Store, source: Path, theirs: Entry) -> None:
     mine, others = (_metrics(entry) for entry in (ours, theirs))
     apart = [name for name in mine.keys() & others.keys() if abs(mine[name] - others[name]) > SAME]
     if apart or mine.keys() != others.keys():
-        name = max(apart, key=lambda name: abs(mine[name] - others[name]), default="")
-        seen = f"{' '.join(name)} is {mine[name]:.2f} here and {others[name]:.2f} there"
+        seen = "other scores"
+        if apart:
+            name = max(apart, key=lambda name: abs(mine[name] - others[name]))
+            seen = f"{' '.join(name)} is {mine[name]:.2f} here and {others[name]:.2f} there"
         raise StoreError(
             f"{source}: {ours.record['detector']} on {ours.record['pair']}, run"
             f" {theirs.digest[:12]}, has other results under the same key"
-            f" ({seen if apart else 'other scores'}); nothing was imported. One of the two was made"
+            f" ({seen}); nothing was imported. One of the two was made"
             " with other code, versions or rounding than its key says; import into a store of its"
             " own to look at it, or remove the run here"
         )
