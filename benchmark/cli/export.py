@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--accept", "--tpr", "tpr", type=float, default=95.0, show_default=True, metavar="PERCENT",
-    help="Share of ID images that the threshold accepts as in; the others are false alarms."
+    "--accept", "--tpr", "tpr", type=float, metavar="PERCENT",
+    help="Share of ID images that the threshold accepts as in; the others are false alarms.  [95]"
     " (--tpr: the same, with ID as the positive class, where tables count OOD.)",
 )  # fmt: skip
 @click.option("--out", required=True, metavar="DIR", help="New folder for the export.")
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="No progress.")
 def export(
     detector: str, pair: str | None, in_dist: str | None, score: str, scale: str, seed: int,
-    tpr: float, out: str, precision: str | None, data: tuple[str, ...], store: str, device: str,
-    quiet: bool,
+    tpr: float | None, out: str, precision: str | None, data: tuple[str, ...], store: str,
+    device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Write a trained detector to a folder, for `oodbench score`.
 
@@ -105,6 +105,9 @@ def summary(manifest: Mapping[str, JSON], folder: str) -> str:
     metavar="LOW:HIGH",
     help="What black and white are, in pixels of more than 8 bits.",
 )
+@click.option(
+    "--prepared", is_flag=True, help="The images went through the steps of the ID set already."
+)
 @click.option("--out", metavar="FILE", help="CSV file; default: standard output.")
 @click.option("--skip-unreadable", is_flag=True, help="Mark images that cannot be read; go on.")
 @click.option(
@@ -116,10 +119,11 @@ def summary(manifest: Mapping[str, JSON], folder: str) -> str:
 @plugin_option
 def score(
     folder: str, images: tuple[str, ...], out: str | None, skip_unreadable: bool, noise: str,
-    batch_size: int | None, device: str, values: str | None, **steps: bool,
+    batch_size: int | None, device: str, values: str | None, prepared: bool, **steps: bool,
 ) -> None:  # fmt: skip
     """Score image files, folders and files of data with an exported detector, as CSV.
 
+    They go through the steps that the ID set went through, after those that are asked for here.
     Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
     """
     from oodbench.deploy.scoring import load_detector
@@ -128,8 +132,8 @@ def score(
     chosen = [name for name, wanted in steps.items() if wanted]
     chosen += [f"range({values})"] if values else []
     frame = detector.score(
-        list(images), convert=chosen, noise=noise, skip_unreadable=skip_unreadable,
-        batch_size=batch_size,
+        list(images), convert=chosen, prepared=prepared, noise=noise,
+        skip_unreadable=skip_unreadable, batch_size=batch_size,
     )  # fmt: skip
     lost = int((frame["decision"] == "unreadable").sum())
     if lost:

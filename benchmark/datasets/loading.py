@@ -199,6 +199,13 @@ def _size(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape)) + " (channels×height×width)"
 
 
+def steps_of(wanted: DatasetName) -> tuple[str, ...]:
+    """Every step that a set of this name went through, those that its bare name means included."""
+    if wanted.generated or wanted.is_path:
+        return wanted.variants
+    return _chain(get_spec(wanted.base), wanted)
+
+
 def _chain(spec: DatasetSpec, wanted: DatasetName) -> tuple[str, ...]:
     """Steps of the named variant (the default where none is named), then the generic ones.
 

@@ -11,7 +11,7 @@ Pixels that are not 8-bit are scaled as those of the ID set were.  Where the ID 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +88,13 @@ def read_loose(
     *,
     values: tuple[float, float] | None = None,
     by_position: bool = False,
+    prepare: Callable[[str, np.ndarray, int | None], np.ndarray] | None = None,
 ) -> Loose:
     """Every image of files, folders (everything below, sorted) and files of data.
 
     `values` are those of the ID set (`ImageSet.values`); `by_position` keys what is random in a
-    step by the place in the list, as a data set does.  An image file that cannot be read is listed
+    step by the place in the list, as a data set does; `prepare` takes the place of the steps: name,
+    image and place or None to image.  An image file that cannot be read is listed
     in `unreadable`.  DataError where a source does not exist, a file of data cannot be read, or an
     image is not of `shape` (C, H, W) after the steps.
     """
@@ -102,7 +104,11 @@ def read_loose(
         if isinstance(image, DataError):
             out.unreadable[name] = str(image).removeprefix(f"{name}: ")
             continue
-        done = fit_image(image, shape, chain, position if by_position else None)
+        place = position if by_position else None
+        if prepare is not None:
+            done = prepare(name, image, place)
+        else:
+            done = fit_image(image, shape, chain, place)
         if (done.shape[2], *done.shape[:2]) != shape:
             misfits.append((name, done.shape))
             continue

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import secrets
 import shutil
@@ -36,13 +37,17 @@ if TYPE_CHECKING:
     from oodbench.flow.perform import Learned
 
 SCHEMA = 1
+#: Percent of ID images that are accepted where nothing is asked for: at most, and at least.
+DEFAULT_ACCEPT, LEAST_ACCEPT = 95.0, 90.0
+log = logging.getLogger("oodbench.deploy.exporting")
 MANIFEST = "detector.json"
 
 
-def export_detector(bench: Bench, job: Job, target: Path, accept: float = 95.0) -> Path:
+def export_detector(bench: Bench, job: Job, target: Path, accept: float | None = None) -> Path:
     """Write the detector of a job to the new folder `target`; what was not fitted is fitted.
 
-    `accept`: the share of ID test images, in percent, that the threshold calls "in".  Raises
+    `accept`: the share of ID images, in percent, that the threshold calls "in"; None: 95, or the
+    most that fewer than 19 ID test images hold, 90 at least, with a warning.  Raises
     ConfigError where no single score is named, it judges groups of images, or the detector's state
     is no tensors; StoreError where `target` is there already.
     """
@@ -50,17 +55,13 @@ def export_detector(bench: Bench, job: Job, target: Path, accept: float = 95.0) 
     from oodbench.flow.perform import learn
     from oodbench.flow.resolved_job import ResolvedJob
 
-    if not 0 < accept <= 100:
-        raise ConfigError(f"--accept {accept:g}: the share of ID images lies in 0 … 100 %")
-    if accept < 1:
-        raise ConfigError(
-            f"--accept {accept:g} is a share; give percent, --accept {100 * accept:g}"
-        )
+    if accept is not None:
+        _check_share(accept)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StoreError(f"{target} is there already; give another folder with --out")
     found = ResolvedJob(bench, job)
     score = single_score(found.detector, job.request)  # before anything is trained
-    threshold_at(np.zeros(found.count(found.test)), accept)
+    accept = held_share(found.count(found.test), accept)
     if found.detector.refits:
         raise ConfigError(
             f"{found.detector.name} cannot be exported: what it learns is no tensors, and an export"
@@ -118,6 +119,29 @@ def threshold_at(scores: np.ndarray, accept: float) -> float:
     return float(np.sort(scores)[place - 1])
 
 
+def _check_share(accept: float) -> None:
+    if not 0 < accept <= 100:
+        raise ConfigError(f"--accept {accept:g}: the share of ID images lies in 0 … 100 %")
+    if accept < 1:
+        raise ConfigError(
+            f"--accept {accept:g} is a share; give percent, --accept {100 * accept:g}"
+        )
+
+
+def held_share(count: int, accept: float | None) -> float:
+    """The share, in percent, that n ID test images are to hold; ConfigError where they cannot."""
+    wanted = accept if accept is not None else DEFAULT_ACCEPT
+    most = math.floor(1e4 * count / (count + 1)) / 100
+    if accept is None and LEAST_ACCEPT <= most < wanted:
+        log.warning(
+            "%d ID test images hold a false alarm of %.2f %%, not of %g %%: give more, or say it"
+            " with --accept", count, 100 - most, 100 - wanted,
+        )  # fmt: skip
+        wanted = most
+    threshold_at(np.zeros(count), wanted)
+    return wanted
+
+
 def conformal_place(count: int, accept: float) -> int:
     """⌈(n + 1) · accept / 100⌉, at least 1."""
     return max(1, math.ceil((count + 1) * accept / 100 - 1e-9))
@@ -137,6 +161,7 @@ def _payload(learned: Learned, score: str) -> dict[str, bytes]:
 def _manifest(
     learned: Learned, job: Job, score: str, accept: float, files: Mapping[str, bytes]
 ) -> dict[str, JSON]:
+    from oodbench.datasets.loading import steps_of
     from oodbench.detect.source_fingerprints import source_record
     from oodbench.store.provenance import machine_record
     from oodbench.train.devices import pick_device
@@ -166,7 +191,7 @@ def _manifest(
         "noise": NOISE_REVISION if found.noisy else 0,
         "in_dist": {
             "name": found.test.name,
-            "steps": list(found.name.variants),
+            "steps": list(steps_of(found.name)),
             "train": found.train.fingerprint if found.has_fit else None,
             "train_images": len(found.train) if found.has_fit else None,
             "test": found.test.fingerprint,

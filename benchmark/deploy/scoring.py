@@ -26,16 +26,10 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.duplicates import SIZE, image_hashes
-from oodbench.datasets.single_images import (
-    Loose,
-    asked_values,
-    check_steps,
-    fit_image,
-    read_loose,
-    steps_to,
-)
-from oodbench.datasets.sources.raw_images import as_images
+from oodbench.datasets.naming import step_name
+from oodbench.datasets.single_images import Loose
 from oodbench.deploy.exporting import read_export, threshold_at
+from oodbench.deploy.given_images import Preparation
 from oodbench.detect.detector import DETECTORS, Detector, wants_noise
 from oodbench.detect.source_fingerprints import SCHEME, detector_source
 from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
@@ -46,6 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
     from oodbench.declare.recipes import Recipe
+    from oodbench.deploy.given_images import Given
 
 NOISE = ("image", "position")
 #: Keys of images that are not ID test images start here, above any index.
@@ -80,6 +75,17 @@ class TrainedDetector:
         return str(cast("Mapping[str, JSON]", self.manifest["in_dist"])["name"])
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """What the ID set went through, without the range of its values."""
+        held = cast("Mapping[str, list[str]]", self.manifest["in_dist"])["steps"]
+        return tuple(step for step in held if step_name(step) != "range")
+
+    @property
+    def preparation(self) -> Preparation:
+        """How given images become those of the detector."""
+        return Preparation(self.shape, self.steps, self.values, self.id_images.__contains__)
+
+    @property
     def values(self) -> tuple[float, float] | None:
         """The numbers that were black and white in the ID set, None where it was 8-bit."""
         held = cast("list[float] | None", self.manifest.get("values"))
@@ -87,24 +93,27 @@ class TrainedDetector:
 
     def score(
         self,
-        images: np.ndarray | str | Path | Sequence[str | Path],
+        images: Given,
         *,
         convert: Sequence[str] = (),
+        prepared: bool = False,
         noise: str = "image",
         skip_unreadable: bool = False,
         batch_size: int | None = None,
     ) -> pandas.DataFrame:
         """A row per image: image (name or position), score, p_value, decision ("in" or "out").
 
-        `images`: uint8 (N, H, W), (N, H, W, 3) or (N, 3, H, W), or paths of image files, folders
-        and files of data; `convert`: of grey, rgb, resize, crop, nearest, invert, and
-        range(low:high), the values of black and white.  Raises DataError
-        where an image does not fit, or cannot be read: with `skip_unreadable` its decision is
-        "unreadable" and its score NaN.
+        `images`: paths, an array or a list of images (`oodbench.deploy.given_images`); `convert`:
+        of grey, rgb, resize, crop, nearest, invert, and range(low:high), the values of black and
+        white.  The steps that the ID set went through follow, unless the images are `prepared`.
+        Raises DataError where an image does not fit, or cannot be read: with `skip_unreadable` its
+        decision is "unreadable" and its score NaN.
         """
         if noise not in NOISE:
             raise ConfigError(f"noise must be 'image' or 'position', not {noise!r}")
-        found = self._found(images, convert, noise == "position")
+        found = self.preparation.read(
+            images, convert, prepared=prepared, by_position=noise == "position"
+        )
         if found.unreadable and not skip_unreadable:
             listed = "; ".join(f"{name}: {reason}" for name, reason in found.unreadable.items())
             raise DataError(
@@ -149,32 +158,6 @@ class TrainedDetector:
             self.id_images.get(h, NEW + int.from_bytes(h[:8], "big") % NEW) for h in each
         ], dtype=np.int64)  # fmt: skip
 
-    def _found(
-        self,
-        images: np.ndarray | str | Path | Sequence[str | Path],
-        convert: Sequence[str],
-        by_position: bool,
-    ) -> Loose:
-        if not isinstance(images, np.ndarray):
-            listed = [images] if isinstance(images, str | Path) else list(images)
-            return read_loose(
-                listed, self.shape, convert, values=self.values, by_position=by_position
-            )
-        chain, asked = check_steps(convert), asked_values(convert)
-        given = as_images(images if asked is None else asked.scale.apply(images), "images")
-        done = [
-            fit_image(image, self.shape, chain, i if by_position else None)
-            for i, image in enumerate(given)
-        ]
-        size = done[0].shape
-        steps = steps_to(self.shape, size)
-        if steps:
-            raise DataError(
-                f"images have the shape {size[2]}×{size[0]}×{size[1]}, the detector takes"
-                f" {'×'.join(map(str, self.shape))}; give convert={[*chain, *steps]}"
-            )
-        return Loose(list(map(str, range(len(done)))), {}, np.stack(done).transpose(0, 3, 1, 2))
-
     def _frame(self, found: Loose, scores: np.ndarray) -> pandas.DataFrame:
         import pandas as pd
 
@@ -192,7 +175,7 @@ class TrainedDetector:
 
 
 def load_detector(
-    folder: str | Path, *, plugins: Sequence[str] = (), device: str = "auto"
+    folder: str | Path, *, plugins: str | Path | Sequence[str | Path] = (), device: str = "auto"
 ) -> TrainedDetector:
     """The detector that `oodbench export` wrote to `folder`; runs no code from it.
 
@@ -204,8 +187,8 @@ def load_detector(
     from oodbench.store.payload import unpack_table
     from oodbench.train.devices import pick_device
 
-    for plugin in plugins:
-        load_plugin(plugin)
+    for plugin in [plugins] if isinstance(plugins, str | Path) else plugins:
+        load_plugin(str(plugin))
     where = Path(folder)
     manifest, files = read_export(where)
     try:

@@ -22,7 +22,13 @@ from oodbench.canonical_json import digest
 from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import get_pair
 from oodbench.declare.registry import load_plugin
-from oodbench.deploy.exporting import MANIFEST, export_detector, threshold_at
+from oodbench.deploy.exporting import (
+    MANIFEST,
+    conformal_place,
+    export_detector,
+    held_share,
+    threshold_at,
+)
 from oodbench.deploy.scoring import TrainedDetector
 from oodbench.detect.detector import DETECTORS
 from oodbench.errors import ConfigError, DataError, OodbenchError, PluginError, StoreError
@@ -275,6 +281,20 @@ def test_the_false_alarm_holds_on_few_images_and_is_refused_on_fewer() -> None:
         threshold_at(RNG.normal(size=98), 99)
 
 
+def test_where_nothing_is_asked_few_images_hold_what_they_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert held_share(19, None) == held_share(500, None) == 95
+    assert not caplog.records
+    for count, share in ((9, 90.0), (16, 94.11), (18, 94.73)):
+        assert held_share(count, None) == share
+        assert conformal_place(count, share) == count
+        assert f"{count} ID test images hold a false alarm" in caplog.records[-1].message
+    for few, asked in ((8, None), (2, None), (16, 95.0)):
+        with pytest.raises(ConfigError, match=f"{few} ID test images cannot hold"):
+            held_share(few, asked)
+
+
 def test_a_threshold_of_before_is_refused(exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(exported, folder)
@@ -374,8 +394,8 @@ def test_conversion_only_where_it_is_asked_for(exported: Path, tmp_path: Path) -
         detector.score(tmp_path / "c.png", convert=["rgb", "grey"])
     with pytest.raises(DataError, match="unknown conversion 'blur'"):
         detector.score(tmp_path / "c.png", convert=["blur"])
-    with pytest.raises(DataError, match=r"takes 1×8×8; give convert=\['resize'\]"):
-        detector.score(np.zeros((3, 9, 9), np.uint8))
+    with pytest.raises(DataError, match=r"takes 1×8×8 .*; give convert=\['resize'\]"):
+        detector.score(np.zeros((4, 9, 9), np.uint8))
 
 
 def test_unreadable_images_are_all_listed(exported: Path, tmp_path: Path) -> None:
