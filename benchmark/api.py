@@ -178,8 +178,8 @@ def leaderboard(
 
     from oodbench.flow.selection import asked_scores, check_scale
     from oodbench.flow.suites import find_suite
-    from oodbench.leaderboards.rows import group_runs, left_out_notes
-    from oodbench.leaderboards.stored_groups import selected_groups
+    from oodbench.leaderboards.rows import left_out_notes
+    from oodbench.leaderboards.stored_groups import asked_groups
     from oodbench.store.store import Store
     from oodbench.tables.extra_columns import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_rows
@@ -202,9 +202,7 @@ def leaderboard(
     )
     location = store_location(store)
     opened = Store(location)
-    groups = selected_groups(
-        group_runs(opened.entries("run")), _names(pairs), asked, scale, location
-    )
+    groups = asked_groups(opened, location, _names(pairs), asked, scale, chosen)
     groups = suite_groups(groups, chosen) if chosen else groups
     rows, names = table_rows(groups, opened, request)
     _warn_of_changes(entry for group in groups for entry in group.entries)

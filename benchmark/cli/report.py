@@ -39,8 +39,7 @@ def report(
     """
     from oodbench.datasets.loading import find_places
     from oodbench.flow.selection import asked_scores, check_scale
-    from oodbench.leaderboards.rows import group_runs
-    from oodbench.leaderboards.stored_groups import selected_groups
+    from oodbench.leaderboards.stored_groups import asked_groups
     from oodbench.report.page import ReportRequest, report_page
     from oodbench.store.store import Store
 
@@ -49,7 +48,7 @@ def report(
     opened, places = Store(store), find_places(data, store)
     target = Path(out) if out.endswith((".html", ".htm")) else Path(out) / "index.html"
     with collector_paused():
-        groups = selected_groups(group_runs(opened.entries("run")), pairs, asked, scale, store)
+        groups = asked_groups(opened, store, pairs, asked, scale, data=data)
         if not groups:
             raise StoreError(f"no finished run in {store}; `oodbench run` makes some")
         request = ReportRequest(title, all_scores, asked, significance, pictures)

@@ -50,8 +50,8 @@ def leaderboard(
     """Finished runs of the store as a table, in a general or in a paper's layout."""
     from oodbench.flow.selection import asked_scores, check_scale
     from oodbench.flow.suites import find_suite
-    from oodbench.leaderboards.rows import group_runs, left_out_notes
-    from oodbench.leaderboards.stored_groups import selected_groups
+    from oodbench.leaderboards.rows import left_out_notes
+    from oodbench.leaderboards.stored_groups import asked_groups
     from oodbench.store.store import Store
     from oodbench.tables.extra_columns import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_text
@@ -74,7 +74,7 @@ def leaderboard(
     plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
     opened = Store(store)
     with collector_paused():
-        groups = selected_groups(group_runs(opened.entries("run")), pairs, asked, scale, store)
+        groups = asked_groups(opened, store, pairs, asked, scale, chosen)
         if plain:
             text = _plain(groups, asked, format_, store, to_file=out is not None)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -32,6 +33,12 @@ class Pair:
 def registered_pairs() -> dict[str, Pair]:
     """The pairs of oodbench, of plug-ins and of the project, by name."""
     return _all_pairs(sources())
+
+
+def built_in_pairs() -> set[str]:
+    """The names of oodbench's own pairs."""
+    declared = pair_declarations()
+    return {name for name in declared.names() if declared.is_built_in(name)}
 
 
 def pair_declarations() -> Declarations[Pair]:
@@ -94,14 +101,54 @@ def make_pair(in_dist: str, ood: str) -> Pair:
             return pair
     left, right = map(str, names)
 
-    def short(text: str) -> str:
-        name = parse_name(text)
-        return Path(name.base).stem + text.removeprefix(name.base) if name.is_path else text
-
-    return Pair(f"{short(left)}-{short(right)}", left, right)
+    return Pair(f"{_short(left)}-{_short(right)}", left, right)
 
 
 def _registered_shape(name: DatasetName) -> tuple[int, int, int]:
     """The shape (C, H, W) of a registered set in its default size; zeros for any other set."""
     sized = any(step_name(step) in SIZING and step not in SIZING for step in name.variants)
     return (0, 0, 0) if name.is_path or name.generated or sized else get_spec(name.base).shape
+
+
+def distinct_names(name: str, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A name for each of several (ID, OOD) sets whose pairs all have `name`; one keeps it.
+
+    Paths are shown with as many of their last parts as tell them apart, on the side where they
+    differ.
+    """
+    if len(pairs) < 2:
+        return dict.fromkeys(pairs, name)
+    most = max((len(Path(text).parts) for pair in pairs for text in pair), default=1)
+    for parts in range(2, most + 1):
+        sides = [
+            {text: _short(text, parts if len({pair[side] for pair in pairs}) > 1 else 1)
+             for text in {pair[side] for pair in pairs}}
+            for side in (0, 1)
+        ]  # fmt: skip
+        labels = {pair: f"{sides[0][pair[0]]}-{sides[1][pair[1]]}" for pair in pairs}
+        if len({*labels.values()}) == len(pairs):
+            return labels
+    return {pair: f"{pair[0]}--{pair[1]}" for pair in pairs}
+
+
+def named_apart(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs, each once; where several would bear one name, under names that differ."""
+    found = list(dict.fromkeys(pairs))
+    sets: dict[str, dict[tuple[str, str], None]] = {}
+    for pair in found:
+        sets.setdefault(pair.name, {})[(pair.in_dist, pair.ood)] = None
+    names = {name: distinct_names(name, list(same)) for name, same in sets.items()}
+    return [replace(p, name=names[p.name][(p.in_dist, p.ood)]) for p in found]
+
+
+def _short(text: str, parts: int = 1) -> str:
+    """A data set's name; of a path its last parts without the file's ending, with the steps."""
+    try:
+        name = parse_name(text)
+    except OodbenchError:  # of a plug-in or project that is not here
+        return text
+    if not name.is_path:
+        return text
+    path = Path(name.base)
+    above = path.parent.parts[len(path.parent.parts) - (parts - 1) :] if parts > 1 else ()
+    return str(Path(*above, path.stem)) + text.removeprefix(name.base)

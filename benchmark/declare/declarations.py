@@ -85,7 +85,8 @@ def _project() -> Source | None:
     named = os.environ.get("OODBENCH_PROJECT")
     path = Path(named or PROJECT).expanduser()
     if path.is_dir():
-        return Source(path, f"project {path}")
+        # In full: what is read is remembered by it, also where the working directory changes.
+        return Source(path.absolute(), f"project {path}")
     if named:
         raise ConfigError(f"OODBENCH_PROJECT={named}: there is no such folder")
     return None
@@ -150,6 +151,10 @@ class Declarations(Generic[T]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._items
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether oodbench itself declares it."""
+        return any(item.source.is_built_in for item in self._items.get(name, ()))
 
     def names(self) -> list[str]:
         """Every name, in the order of the sources; reads no file that holds one declaration."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import get_pair, registered_pairs
 from oodbench.declare.recipes import SCALES
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.plan import DetectorRequest, merge_requests, split_detector
+from oodbench.flow.stored_runs import stored_runs
 from oodbench.leaderboards.board import shown_scores
 from oodbench.leaderboards.paired_tests import seeds_of
 from oodbench.leaderboards.rows import Group, group_runs, make_rows
@@ -67,11 +69,13 @@ class Runs:
 
     def __init__(self, store: Store, selection: Selection) -> None:
         self.store, self.selection = store, selection
-        self.groups = group_runs(store.entries("run"))
+        places = find_places((), store.storage.location)
+        found = stored_runs(store, selection.pairs, places)
+        self.groups = group_runs(found.runs)
         self.requests = self._requests(selection.detectors)
         if selection.scale and selection.scale not in SCALES:
             raise ConfigError(f"unknown scale {selection.scale!r}; one of {', '.join(SCALES)}")
-        self.pairs = selection.pairs or (self._default_pair(),)
+        self.pairs = found.pairs or (self._default_pair(),)
         for name in self.pairs:
             if name not in {str(g.first["pair"]) for g in self.groups}:
                 get_pair(name)

@@ -23,6 +23,7 @@ from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
 from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.flow.score import Compared, compared, score, scores
+from oodbench.flow.stored_runs import shown_as
 from oodbench.store.store import DamagedEntryError, Entry, Key
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _perform(job: ResolvedJob) -> Outcome:
         detector = _ready(job, [job.test, *missing]) if missing else None
         for pair, ood in ready:
             found = job.store.find(run_key(job, ood))
-            out.entries.append(found or _flow(job, pair, ood, detector))
+            entry = found or _flow(job, pair, ood, detector)
+            out.entries.append(shown_as(entry, pair))
     except DamagedEntryError:
         raise
     except OodbenchError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from oodbench.datasets.pairs import Pair, get_pair, make_pair
+from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart
 from oodbench.declare.recipes import SCALES
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import (
@@ -89,7 +89,7 @@ def choose(
     for listed, part in parts:
         both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
         requests = tuple(request(name) for name in detectors or part.detectors)
-        out.append((tuple(dict.fromkeys(both_ways)), requests))
+        out.append((tuple(named_apart(both_ways)), requests))
     return Selection(tuple(out), scale, found.first if found else ())
 
 

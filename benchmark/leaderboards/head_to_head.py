@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
+from oodbench.datasets.loading import find_places
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.flow.plan import split_detector
 from oodbench.flow.run_records import members_of
+from oodbench.flow.stored_runs import stored_runs
 from oodbench.leaderboards.paired_tests import (
     PairedScores,
     SeedDifference,
@@ -59,12 +61,14 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
     """
     from oodbench.rank.significance import holm
 
-    groups = group_runs(store.entries("run"))
-    on_pair = [g for g in groups if g.first["pair"] == pair]
+    location = store.storage.location
+    found = stored_runs(store, [pair], find_places((), location))
+    groups = group_runs(found.runs)
+    on_pair = [g for g in groups if g.first["pair"] in found.pairs]
     if not on_pair:
         known = sorted({str(g.first["pair"]) for g in groups})
         close = ", ".join(nearest(pair, known)[:5]) or "nothing is stored yet; `oodbench run`"
-        raise OodbenchError(f"no run of pair {pair!r} in {store.storage.location}; stored: {close}")
+        raise OodbenchError(f"no run of pair {pair!r} in {location}; stored: {close}")
     left, right = (_contender(on_pair, text, scale) for text in (a, b))
     scores = PairedScores(store)
     shared = scores.paired_seeds(left.group, right.group)

@@ -5,13 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from oodbench.datasets.loading import find_places
+from oodbench.datasets.pairs import built_in_pairs
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, nearest
 from oodbench.flow.plan import simplified
-from oodbench.leaderboards.rows import Group
+from oodbench.flow.stored_runs import stored_runs
+from oodbench.leaderboards.rows import Group, group_runs
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
     from oodbench.flow.plan import DetectorRequest
+    from oodbench.flow.suites import Suite
+    from oodbench.store.store import Store
+
+
+def asked_groups(
+    store: Store, location: str, pairs: Sequence[str] = (),
+    asked: Mapping[str, DetectorRequest] | None = None, scale: str | None = None,
+    suite: Suite | None = None, data: Sequence[str] = (),
+) -> list[Group]:  # fmt: skip
+    """The groups of a store that are asked for, under the names of the pairs asked for.
+
+    Pairs are found by their images as well as by name (see `oodbench.flow.stored_runs`); those of
+    a `suite` are named so, all others are left in.
+    """
+    places = find_places(data, location)
+    if suite is None or pairs:
+        found = stored_runs(store, pairs, places)
+    else:
+        of_suite = [pair for part in suite.parts for pair in part.pairs]
+        found = stored_runs(store, of_suite, places, unsearched=built_in_pairs())
+    chosen = found.pairs if pairs else ()
+    return selected_groups(group_runs(found.runs), chosen, asked or {}, scale, location)
 
 
 def selected_groups(

@@ -21,8 +21,8 @@ from typing import cast
 from oodbench.canonical_json import JSON
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.suites import Suite
-from oodbench.leaderboards.rows import Group, group_runs
-from oodbench.leaderboards.stored_groups import selected_groups
+from oodbench.leaderboards.rows import Group
+from oodbench.leaderboards.stored_groups import asked_groups
 from oodbench.share.transfer import export_records
 from oodbench.store.maintenance import needed
 from oodbench.store.storage import atomic_file
@@ -38,7 +38,7 @@ DIGITS = 6
 def published_groups(store: Store, suite: Suite, scale: str = "") -> list[Group]:
     """The runs of a suite, at `scale` or any; StoreError where there is none."""
     location = str(store.storage.location)
-    groups = selected_groups(group_runs(store.entries("run")), (), {}, scale or None, location)
+    groups = asked_groups(store, location, scale=scale or None, suite=suite)
     found = suite_groups(groups, suite)
     if not found:
         raise StoreError(

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.canonical_json import canonical_json
+from oodbench.datasets.loading import find_places
 from oodbench.declare.layouts import METRICS
 from oodbench.errors import OodbenchError, StoreError, UnknownNameError
+from oodbench.flow.stored_runs import stored_runs
 from oodbench.leaderboards.rows import group_runs, make_rows
 from oodbench.store.maintenance import needed, with_diagnoses
 from oodbench.store.storage import atomic_file
@@ -50,7 +52,8 @@ def export_store(
 
     UnknownNameError on a pair without a run; a damaged entry is set aside and left out.
     """
-    runs = list(store.entries("run"))
+    asked = stored_runs(store, pairs, find_places((), store.storage.location))
+    runs, pairs = asked.runs, asked.pairs
     known = {str(run.record.get("pair")) for run in runs}
     for pair in pairs:
         if pair not in known:
