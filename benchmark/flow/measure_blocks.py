@@ -23,6 +23,7 @@ from oodbench.interruption import held, pending, stop
 from oodbench.progress import Progress
 from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_sealed
 from oodbench.store.payload import pack_tensors, unpack_tensors
+from oodbench.train.devices import tensor_float_32
 
 BLOCK = 500
 log = logging.getLogger("oodbench.measuring")
@@ -52,15 +53,21 @@ def measure(
     """Statistics of `images[indices]`, (N, C, H, W) uint8; noise keyed by (seed, index).
 
     Raises TrainingError naming the image whose statistic is not finite, PluginError where a
-    statistic has the wrong shape.  Where memory runs out, batches are halved.  A signal that
-    `oodbench.interruption` holds back stops it after the block, with everything saved.
+    statistic has the wrong shape.  A GPU multiplies in full float32 (no TF32).  Where memory runs
+    out, batches are halved.  A signal that `oodbench.interruption` holds back stops it after the
+    block, with everything saved.
     """
     blocks: dict[int, Block] = _resume(scratch, len(indices))
     starts = range(0, len(indices), BLOCK)
     done = sum(min(BLOCK, len(indices) - start) for start in starts if start in blocks)
     saved_at, unsaved = time.monotonic(), list[int]()
     batches = BatchSize(batch_size, progress.say)
-    with torch.inference_mode(), progress.task(label, len(indices), done) as task, held():
+    with (
+        torch.inference_mode(),
+        tensor_float_32(False),
+        progress.task(label, len(indices), done) as task,
+        held(),
+    ):
         for start, block in _stream(
             ((start, indices[start : start + BLOCK]) for start in starts if start not in blocks),
             lambda chosen: launch(detector, images[chosen], chosen, seed, device, batches),
@@ -91,7 +98,7 @@ def measure_now(
     """
     starts = range(0, len(images), BLOCK)
     batches = BatchSize(batch_size, log.warning)
-    with torch.inference_mode():
+    with torch.inference_mode(), tensor_float_32(False):
         return _join([
             launch(detector, images[i : i + BLOCK], keys[i : i + BLOCK], seed, device, batches)
             .arrived() for i in starts

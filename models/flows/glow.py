@@ -222,7 +222,15 @@ class Glow(nn.Module):
 
     # ------------------------------------------------------------------ the map
     def transform(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Latents from the first split to the top, their Gaussians' parameters, log|det| (B,)."""
+        """Latents from the first split to the top, their Gaussians' parameters, log|det| (B,).
+
+        Never under autocast: the W of an invertible convolution, formed in reduced precision, would
+        be another than the one whose determinant is counted.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return self._transform(x)
+
+    def _transform(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         latents, parameters = [], []
         determinant = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for index, steps in enumerate(self.levels):

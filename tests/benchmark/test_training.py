@@ -18,7 +18,7 @@ from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.declare.settings import Training
 from oodbench.detect.detector import Detector
 from oodbench.errors import PluginError, TrainingError
-from oodbench.flow.measure_blocks import Measured, measure
+from oodbench.flow.measure_blocks import Measured, measure, measure_now
 from oodbench.models.autoregressive.config import PixelCNNConfig
 from oodbench.models.flows.config import GlowConfig
 from oodbench.progress import Progress
@@ -240,6 +240,28 @@ def test_kernels_are_the_arrays_of_linear_maps() -> None:
 
 
 # ---------------------------------------------------------------------- measuring
+class Watching(Detector):
+    """Keeps whether a GPU might round the factors of products while it measures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[bool] = set()
+
+    def measure(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        self.seen |= {torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32}
+        return {"mean": images.float().mean((1, 2, 3))}
+
+
+def test_measuring_multiplies_in_full_float32(tmp_path: Path) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    assert before[1], "torch lets convolutions round by default: the test would see nothing"
+    one, other = Watching(), Watching()
+    measured(tmp_path / "blocks", one, np.arange(8), batch=4)
+    measure_now(other, pixels(8), np.arange(8), seed=3, device="cpu", batch_size=4)
+    assert one.seen == other.seen == {False}
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
 def measured(
     folder: Path, detector: Detector, indices: np.ndarray, batch: int, save: float = 1e9
 ) -> Measured:

@@ -36,6 +36,27 @@ def flow(shape: tuple[int, int, int], levels: int = 2, steps: int = 2, hidden: i
     return perturbed(model)  # type: ignore[return-value]
 
 
+def test_reduced_precision_leaves_map_and_determinant_alone() -> None:
+    """Under autocast the density is the very one without, and so is its gradient."""
+    model = flow((1, 8, 8)).float()
+    x = points(6, 1, 8, 8).float()
+    found = []
+    for reduced in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            density = model.log_density(x)
+        density.sum().backward()
+        found.append((density.detach(), model.levels[0][0].mix.lower.grad.clone()))  # type: ignore[index, union-attr]
+    for plain, under in zip(*found, strict=True):
+        assert torch.equal(plain, under)
+
+
+def test_only_glows_that_were_trained_in_bf16_are_trained_anew() -> None:
+    config = GlowConfig()
+    assert config.settings_revision({"precision": "fp32"}) == 0
+    assert config.settings_revision({"precision": "bf16"}) == 1
+
+
 def points(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
