@@ -68,7 +68,7 @@ def diagnose(
     teacher, DataError where the images are not here, StoreError where a fit was made by other code
     than today's.
     """
-    from oodbench.flow.stored_models import load_model
+    from oodbench.flow.stored.models import load_model
 
     diagnostic = DIAGNOSTICS.get(LAYERS)
     found, kinds = [], []

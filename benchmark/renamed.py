@@ -51,7 +51,7 @@ RENAMED: dict[str, str] = {
     "figures.material": "figures.inputs",
     "fitting": "flow.fit",
     "jobkeys": "flow.keys",
-    "measuring": "flow.measure_blocks",
+    "measuring": "flow.measuring.blocks",
     "metrics": "rank.metrics",
     "missing": "flow.missing_steps",
     "models.allocation": "models.hierarchical.allocation",

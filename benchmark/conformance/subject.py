@@ -26,7 +26,7 @@ from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import ConfigError
 from oodbench.flow.bench import Bench
 from oodbench.flow.fit import fitted
-from oodbench.flow.measure_blocks import Measured, measure
+from oodbench.flow.measuring.blocks import Measured, measure
 from oodbench.flow.plan import DetectorRequest, Job
 from oodbench.flow.resolved_job import ResolvedJob, subset_indices
 from oodbench.progress import Progress

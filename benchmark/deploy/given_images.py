@@ -186,7 +186,8 @@ def _picture(value: object, where: str, values: Asked | None) -> np.ndarray:
         )
     if array.shape[2] not in CHANNELS:
         array = array.transpose(1, 2, 0)
-    return as_images(_scaled(array, values)[None], where)[0]
+    images: np.ndarray = as_images(_scaled(array, values)[None], where)
+    return np.asarray(images[0])
 
 
 def _scaled(array: np.ndarray, values: Asked | None) -> np.ndarray:

@@ -129,7 +129,7 @@ class TrainedDetector:
 
         Several threads may ask at once: they wait for each other.
         """
-        from oodbench.flow.measure_blocks import measure_now
+        from oodbench.flow.measuring.blocks import measure_now
 
         if not len(images):
             return np.zeros(0)

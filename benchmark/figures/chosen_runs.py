@@ -13,7 +13,7 @@ from oodbench.datasets.pairs import get_pair, registered_pairs
 from oodbench.declare.recipes import SCALES
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.plan import DetectorRequest, merge_requests, split_detector
-from oodbench.flow.stored_runs import stored_runs
+from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.board import shown_scores
 from oodbench.leaderboards.paired_tests import seeds_of
 from oodbench.leaderboards.rows import Group, group_runs, make_rows

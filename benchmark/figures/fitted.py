@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from oodbench.errors import ConfigError
-from oodbench.flow.stored_models import load_model
+from oodbench.flow.stored.models import load_model
 from oodbench.seeding import KeyedNoise, derive_seed
 
 if TYPE_CHECKING:

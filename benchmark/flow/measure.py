@@ -48,7 +48,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
     import numpy as np
     import torch
 
-    from oodbench.flow import measure_blocks
+    from oodbench.flow.measuring import blocks
     from oodbench.store.payload import pack_table, pack_tensors
     from oodbench.store.provenance import machine_record, peak_memory_mb
     from oodbench.train.devices import pick_device, tune_allocator
@@ -58,7 +58,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
     device = pick_device(job.bench.device)
     indices = subset_indices(len(images), subset) if subset else np.arange(len(images))
     started = time.monotonic()
-    measured = measure_blocks.measure(
+    measured = blocks.measure(
         detector,
         images.images,
         indices,

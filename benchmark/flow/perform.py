@@ -23,7 +23,7 @@ from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
 from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.flow.score import Compared, compared, score, scores
-from oodbench.flow.stored_runs import shown_as
+from oodbench.flow.stored.runs import shown_as
 from oodbench.store.store import DamagedEntryError, Entry, Key
 
 if TYPE_CHECKING:

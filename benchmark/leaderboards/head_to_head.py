@@ -10,7 +10,7 @@ from oodbench.datasets.loading import find_places
 from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.flow.plan import split_detector
 from oodbench.flow.run_records import members_of
-from oodbench.flow.stored_runs import stored_runs
+from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.paired_tests import (
     PairedScores,
     SeedDifference,

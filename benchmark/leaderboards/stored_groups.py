@@ -9,7 +9,7 @@ from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import built_in_pairs
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, nearest
 from oodbench.flow.plan import simplified
-from oodbench.flow.stored_runs import stored_runs
+from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.rows import Group, group_runs
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def asked_groups(
 ) -> list[Group]:  # fmt: skip
     """The groups of a store that are asked for, under the names of the pairs asked for.
 
-    Pairs are found by their images as well as by name (see `oodbench.flow.stored_runs`); those of
+    Pairs are found by their images as well as by name (see `oodbench.flow.stored.runs`); those of
     a `suite` are named so, all others are left in.
     """
     places = find_places(data, location)

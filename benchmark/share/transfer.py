@@ -21,7 +21,7 @@ from oodbench.canonical_json import canonical_json
 from oodbench.datasets.loading import find_places
 from oodbench.declare.layouts import METRICS
 from oodbench.errors import OodbenchError, StoreError, UnknownNameError
-from oodbench.flow.stored_runs import stored_runs
+from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.rows import group_runs, make_rows
 from oodbench.store.maintenance import needed, with_diagnoses
 from oodbench.store.storage import atomic_file

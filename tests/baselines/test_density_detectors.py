@@ -11,7 +11,7 @@ import pytest
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.detect.detector import DETECTORS
-from oodbench.flow.measure_blocks import measure
+from oodbench.flow.measuring.blocks import measure
 from oodbench.progress import Progress
 from oodbench.rank.metrics import auroc
 from oodbench.train.training import Runtime, train

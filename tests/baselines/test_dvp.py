@@ -10,7 +10,7 @@ import pytest
 from oodbench.baselines.dvp import DVPDetector
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.declare.recipes import find_recipe, resolve
-from oodbench.flow.measure_blocks import Measured, measure
+from oodbench.flow.measuring.blocks import Measured, measure
 from oodbench.progress import Progress
 from oodbench.rank.metrics import auroc
 from oodbench.train.training import Runtime, train

@@ -12,7 +12,7 @@ from oodbench.datasets.loading import DataPlaces, load
 from oodbench.declare.recipes import resolve
 from oodbench.detect.detector import DETECTORS, Detector
 from oodbench.flow.default_recipe import default_recipe
-from oodbench.flow.measure_blocks import Measured, measure
+from oodbench.flow.measuring.blocks import Measured, measure
 from oodbench.progress import Progress
 from oodbench.rank.metrics import auroc
 from oodbench.train.training import Runtime, train

@@ -15,7 +15,7 @@ from oodbench.datasets.loading import DataPlaces, load
 from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.declare.settings import Refit
 from oodbench.detect.detector import DETECTORS
-from oodbench.flow.measure_blocks import measure
+from oodbench.flow.measuring.blocks import measure
 from oodbench.models.vae.config import ConvVAEConfig
 from oodbench.models.vae.conv_vae import ConvVAE
 from oodbench.progress import Progress

@@ -19,7 +19,7 @@ from PIL import Image
 
 import oodbench
 from oodbench.datasets.pairs import Pair, distinct_names
-from oodbench.flow.stored_runs import shown_as, stored_runs
+from oodbench.flow.stored.runs import shown_as, stored_runs
 from oodbench.store.store import Entry, Store
 
 RUN = ("run", "--ood", "digits", "--detector", "mean-intensity", "--detector", "pixel-variance",

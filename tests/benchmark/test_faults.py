@@ -33,7 +33,7 @@ def slow(self, number):
 t._Loop._one_step = slow
 """
 SLOW_MEASURE = """
-import time, oodbench.flow.measure_blocks as m
+import time, oodbench.flow.measuring.blocks as m
 block = m.launch
 m.measure.__kwdefaults__["save_seconds"] = 0.0
 m.BLOCK = 100

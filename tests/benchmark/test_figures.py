@@ -47,7 +47,7 @@ from oodbench.figures.scores import (
 )
 from oodbench.figures.stored import Stored
 from oodbench.figures.style import file_format, to_bytes
-from oodbench.flow.stored_models import load_model
+from oodbench.flow.stored.models import load_model
 from oodbench.leaderboards.rows import group_runs
 from oodbench.rank.metrics import auroc, roc_curve
 from oodbench.store.store import Entry, Store

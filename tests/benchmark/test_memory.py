@@ -11,8 +11,8 @@ import torch
 from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.detect.detector import Detector, Statistics
 from oodbench.errors import PluginError, TrainingError
-from oodbench.flow import measure_blocks
-from oodbench.flow.measure_blocks import Measured, measure
+from oodbench.flow.measuring import blocks
+from oodbench.flow.measuring.blocks import Measured, measure
 from oodbench.progress import Progress
 from oodbench.seeding import KeyedNoise
 from oodbench.train.training import Runtime, _Loop, train
@@ -128,5 +128,5 @@ def test_blocks_arrive_in_order_with_one_ahead(monkeypatch: pytest.MonkeyPatch) 
     ):
         happened.clear()
         begin = lambda index: Recorded(int(index[0]))  # noqa: E731
-        found = [start for start, _ in measure_blocks._stream(chosen, begin, ahead)]  # type: ignore[arg-type]
+        found = [start for start, _ in blocks._stream(chosen, begin, ahead)]  # type: ignore[arg-type]
         assert (found, ", ".join(happened)) == ([0, 5, 10], order)

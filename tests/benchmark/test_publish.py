@@ -71,7 +71,8 @@ def test_the_archive_gives_another_store_the_same_table(place: Path, tmp_path: P
     assert archive.stat().st_size < 100_000
     status, out, _ = invoke(place, "store", "import", str(archive), "--store", str(tmp_path))
     assert (status, out) == (0, "2 entries added, 0 were here already\n")
-    asked = ("leaderboard", "--suite", "mine", "--format", "csv")
+    # Without the scores of images nothing can be tested against the best, and the table says so.
+    asked = ("leaderboard", "--suite", "mine", "--format", "csv", "--no-significance")
     assert invoke(place, *asked, "--store", str(tmp_path))[1] == invoke(place, *asked)[1]
     again = tmp_path / "again"
     assert invoke(place, "publish", str(again), "--suite", "mine", "--store", str(tmp_path))[0] == 0

@@ -18,7 +18,7 @@ from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.declare.settings import Training
 from oodbench.detect.detector import Detector
 from oodbench.errors import PluginError, TrainingError
-from oodbench.flow.measure_blocks import Measured, measure, measure_now
+from oodbench.flow.measuring.blocks import Measured, measure, measure_now
 from oodbench.models.autoregressive.config import PixelCNNConfig
 from oodbench.models.flows.config import GlowConfig
 from oodbench.progress import Progress

@@ -30,7 +30,8 @@ import torch
 from contents import content
 
 import oodbench.cli
-from oodbench.flow import measuring, perform
+from oodbench.flow import score
+from oodbench.flow.measuring import blocks
 from oodbench.rank import metrics
 from oodbench.store import storage
 from oodbench.store.garbage import collect, remove
@@ -91,11 +92,11 @@ class Moments:
 
     def install(self) -> None:
         """Watch everything that matters; called in the child only."""
-        measuring.BLOCK = 100
-        measuring.measure.__kwdefaults__["save_seconds"] = 0.0
+        blocks.BLOCK = 100
+        blocks.measure.__kwdefaults__["save_seconds"] = 0.0
         self.watch(training._Loop, "_one_step", "step")
-        self.watch(measuring, "launch", "block")
-        self.watch(perform, "column_name", "score")
+        self.watch(blocks, "launch", "block")
+        self.watch(score, "column_name", "score")
         self.watch(metrics, "evaluate", "metrics")
         self.watch(os, "fsync", "fsync")
         self.watch(os, "replace", "renamed", after=True)

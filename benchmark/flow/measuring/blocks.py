@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from oodbench.detect.detector import Detector
-from oodbench.flow.measure_batches import BatchSize, Block, Launched, launch
+from oodbench.flow.measuring.batches import BatchSize, Block, Launched, launch
 from oodbench.interruption import held, pending, stop
 from oodbench.progress import Progress
 from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_sealed
