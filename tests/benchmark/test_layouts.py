@@ -247,6 +247,21 @@ def test_one_scale_fills_the_whole_table(groups: list[Group]) -> None:
     assert found.recipe == "F3-small"
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_two_rows_of_a_comparison_read_alike(
+    name: str, groups: list[Group], made_up_store: Store
+) -> None:
+    """Where models stand in the columns, as in Tables 14 and 15, a row says which it is of."""
+    text = text_of(groups, made_up_store, name, "csv", paper=True)
+    head, *rows = csv.reader(io.StringIO(text))
+    assert head[:4] == ["ID", "OOD", "Row", "Quantity"]
+    named = [tuple(row[:4]) for row in rows]
+    assert len(set(named)) == len(named)
+    assert not any(re.search(r"[a-z]_(nats|dim|sq)|I_T_nats", row[3]) for row in rows)
+    if name in ("table14", "table15"):
+        assert {row[2].rpartition(", ")[2] for row in rows} == {"HVAE", "Ours"}
+
+
 # ---------------------------------------------------------------------- LaTeX
 def compiled(latex: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The log of each table as a document of its own, set until its columns stand still."""
