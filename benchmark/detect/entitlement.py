@@ -91,6 +91,12 @@ def labels_for(recipe: Recipe, train: ImageSet) -> np.ndarray | None:
     """The labels for a model that asks for them; DataError where the set has none."""
     if not takes_labels(recipe):
         return None
+    if train.labels is None and train.unlabelled:
+        raise DataError(
+            f"the labels of {train.name} cannot be used ({train.unlabelled}), and the recipe"
+            f" {recipe.label} learns from them; store a whole number or text an image, or choose"
+            " detectors of another category"
+        )
     if train.labels is None:
         raise DataError(
             f"{train.name} has no labels, and the recipe {recipe.label} learns from them; choose an"

@@ -115,8 +115,18 @@ def run_key(job: ResolvedJob, ood: ImageSet) -> Key:
             "id_scores": score_key(job, job.test).digest,
             "ood_scores": score_key(job, ood).digest,
             "metrics": {"revision": METRICS_REVISION, "equal_size_seed": EQUAL_SIZE_SEED},
+            **_dependent(job, ood),
         },
     )
+
+
+def _dependent(job: ResolvedJob, ood: ImageSet) -> dict[str, JSON]:
+    """The part of a key that holds the groups of dependent images; none where none are declared."""
+    from oodbench.datasets.imageset import label_fingerprint
+
+    if job.test.groups is None and ood.groups is None:
+        return {}
+    return {"groups": [label_fingerprint(job.test.groups), label_fingerprint(ood.groups)]}
 
 
 def configuration(job: ResolvedJob, ood: ImageSet) -> str:
@@ -127,7 +137,7 @@ def configuration(job: ResolvedJob, ood: ImageSet) -> str:
         "metrics": METRICS_REVISION,
         "images": [job.test.fingerprint, ood.fingerprint],
     }
-    parts |= own(type(job.detector))
+    parts |= own(type(job.detector)) | _dependent(job, ood)
     if job.compares and job.train_subset > job.count(job.test):
         # Earlier runs compared with no more training images than there are ID test images.
         parts["reference"] = job.train_subset

@@ -11,7 +11,7 @@ from oodbench.detect.detector import Detector
 from oodbench.detect.source_fingerprints import source_record
 from oodbench.flow.keys import EQUAL_SIZE_SEED, configuration, run_key
 from oodbench.flow.measure import labels, measure, statistics, totals
-from oodbench.flow.resolved_job import ResolvedJob
+from oodbench.flow.resolved_job import ResolvedJob, subset_indices
 from oodbench.flow.run_records import chosen, cost, duplicates, fit_notes, notes, reference_notes
 from oodbench.flow.score import scores
 from oodbench.seeding import NOISE_REVISION
@@ -33,7 +33,10 @@ def rank(job: ResolvedJob, pair: Pair, ood: ImageSet, scored: Sides, measured: S
     id_scored, ood_scored = scored
     counts = job.count(job.test), job.count(ood)
     id_index, ood_index = equal_size(*counts, EQUAL_SIZE_SEED)
-    found = results(job.detector, scores(id_scored), scores(ood_scored), id_index, ood_index)
+    groups = _groups(job, job.test, id_index), _groups(job, ood, ood_index)
+    found = results(
+        job.detector, scores(id_scored), scores(ood_scored), id_index, ood_index, groups
+    )
     record: dict[str, JSON] = {
         "pair": pair.name,
         "in_dist": pair.in_dist,
@@ -65,7 +68,25 @@ def rank(job: ResolvedJob, pair: Pair, ood: ImageSet, scored: Sides, measured: S
         "diagnostics": _diagnostics(job, ood, measured),
         "cost": cost(job),
     }
-    return job.store.write(run_key(job, ood), {}, record)
+    return job.store.write(run_key(job, ood), _group_file(groups), record)
+
+
+def _groups(job: ResolvedJob, images: ImageSet, index: np.ndarray) -> np.ndarray | None:
+    """(n,) the groups of the compared images of a side, None where none are declared."""
+    if images.groups is None:
+        return None
+    size = job.subset(images)
+    measured = images.groups[subset_indices(len(images), size)] if size else images.groups
+    compared: np.ndarray = measured[index]
+    return compared
+
+
+def _group_file(groups: tuple[np.ndarray | None, np.ndarray | None]) -> dict[str, bytes]:
+    """``groups.parquet`` with the columns ``id`` and ``ood``, for whoever compares runs."""
+    from oodbench.store.payload import pack_table
+
+    columns = {name: g for name, g in zip(("id", "ood"), groups, strict=True) if g is not None}
+    return {"groups.parquet": pack_table(columns)} if columns else {}
 
 
 def results(
@@ -74,8 +95,13 @@ def results(
     ood_scores: Mapping[str, np.ndarray],
     id_index: np.ndarray,
     ood_index: np.ndarray,
+    groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> dict[str, JSON]:
-    """Metrics of every score; one of groups counts groups of its `members`; oracle choices last."""
+    """Metrics of every score; one of groups counts groups of its `members`; oracle choices last.
+
+    `groups` (n,) of the compared images of each side are those that depend on each other.
+    """
+    from oodbench.rank.dependent_images import over_groups
     from oodbench.rank.metrics import evaluate, group_members
 
     found, stored = {}, {}
@@ -87,6 +113,8 @@ def results(
             count = min(map(len, firsts))
             sides = firsts[0][:count], firsts[1][:count]
         found[name] = evaluate(*sides)
+        if members is None and any(group is not None for group in groups):
+            found[name] = over_groups(found[name], *sides, groups)
         stored[name] = found[name].to_json() | ({} if members is None else {"members": members})
     for oracle, names in detector.oracles().items():
         best = max(names, key=lambda name: found[name].auroc.value)

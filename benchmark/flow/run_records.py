@@ -32,6 +32,9 @@ def members_of(record: Mapping[str, JSON], score: str) -> int:
 def notes(job: ResolvedJob, images: ImageSet) -> list[str]:
     """What a reader has to know of the images."""
     found = [images.note] if images.note else []
+    if images.groups is not None:
+        count = len(set(images.groups.tolist()))
+        found.append(f"{count:,} groups of dependent images, over which intervals are taken")
     if job.subset(images):
         found.append(f"a seeded subset of {job.count(images):,} of {len(images):,} images")
     return [f"{images.name}: {note}" for note in found]
@@ -56,15 +59,22 @@ def reference_notes(job: ResolvedJob) -> list[str]:
 
 
 def duplicates(job: ResolvedJob, ood: ImageSet) -> list[str]:
-    """Test images that are exact copies of training images, where the detector learned from them.
+    """Images that stand on both sides of the pair, or among the images that were learned from.
 
-    What is learned of an image is also known of its copy: such a test image is no test.
+    No score can tell an image from itself.  What is learned of an image is also known of its copy:
+    such a test image is no test.
     """
     from oodbench.datasets.duplicates import count_copies
 
+    found, shared = [], count_copies(ood.hashes(), job.test.hashes())
+    if shared:
+        found.append(
+            f"{shared:,} of {len(ood):,} test images of {ood.name} are also test images of the ID"
+            f" set {job.test.name}"
+        )
     if not job.has_fit:
-        return []
-    train, found = job.train.hashes(), []
+        return found
+    train = job.train.hashes()
     for images in (job.test, ood):
         copies = count_copies(images.hashes(), train)
         if copies:

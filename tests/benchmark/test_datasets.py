@@ -86,6 +86,17 @@ def test_embedded_sets_are_as_declared_and_their_splits_disjoint(
     assert not seen["train"] & seen["test"]
 
 
+def test_test_patches_are_disjoint() -> None:
+    """Counted on photographs in which every pixel has a value of its own."""
+    from oodbench.datasets.sources import embedded
+
+    for side, first_row in ((16, 0), (16, 2), (8, 0)):
+        numbered = np.arange(427 * 640).reshape(427, 640, 1)
+        test = embedded._patches(numbered, side, "test", first_row)
+        assert len(np.unique(test)) == test.size
+        assert not np.intersect1d(test, embedded._patches(numbered, side, "train", first_row)).size
+
+
 def test_no_pixel_of_a_test_block_is_in_a_training_patch() -> None:
     # Patches never leave their block, so it is enough that each block belongs to one split.
     marks = [[is_test_block(r, c) for c in range(BLOCKS[1])] for r in range(BLOCKS[0])]

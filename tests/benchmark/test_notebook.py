@@ -42,8 +42,8 @@ def test_a_notebook_runs_and_shows_one_bar(tmp_path: Path) -> None:
     define, run, table, quiet, wrong, *edited = [cell.outputs for cell in notebook.cells]
     assert define == []
     (bar,) = run  # one display for four measurements, and nothing on standard error
-    assert bar.data["text/plain"] == "measure flower test: 810/810"
-    assert '<progress value="810" max="810">' in bar.data["text/html"]
+    assert bar.data["text/plain"] == "measure flower test: 250/250"
+    assert '<progress value="250" max="250">' in bar.data["text/html"]
     assert table[0].data["text/plain"] == "(['Brightest pixel', 'Mean intensity'], True)"
     assert [output.output_type for output in quiet] == ["execute_result"]
     assert wrong[0].ename == "UnknownNameError"

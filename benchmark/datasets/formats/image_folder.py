@@ -108,7 +108,10 @@ def _groups(path: Path, images: PictureImages, names: Sequence[str]) -> dict[str
     """The group of every image by part; DataError where a file has none."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows = list(table)
+        if not {"file", "group"} <= set(table.fieldnames or ()):
+            raise KeyError("file, group")
         group = {row["file"]: row["group"] for row in rows}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(
