@@ -20,13 +20,16 @@ from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import check_compatible, find_places, load
 from oodbench.datasets.pairs import Pair, get_pair
 from oodbench.errors import ConfigError
+from oodbench.flow import arguments
 from oodbench.progress import Progress
 from oodbench.store.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
     import pandas
+    import torch
 
     from oodbench.canonical_json import JSON
+    from oodbench.detect.detector import Detector
     from oodbench.flow.plan import DetectorRequest
     from oodbench.leaderboards.rows import Group
     from oodbench.store.store import Entry
@@ -43,15 +46,16 @@ class LoadedPair:
 
 
 def load_pair(
-    pair: str | Pair, data: Sequence[str | Path] = (), store: str | Path | None = None
+    pair: str | Pair, data: str | Path | Iterable[str | Path] = (), store: str | Path | None = None
 ) -> LoadedPair:
     """Load the three splits of a pair, each (N, C, H, W) uint8, read-only and memory-mapped.
 
     `data`: folders as for ``--data``.  Raises DataError where a file is missing or the shapes of
     the two sides differ, UnknownNameError on an unknown pair.
     """
-    chosen = get_pair(pair) if isinstance(pair, str) else pair
-    places = find_places(data, store_location(store))
+    (one,) = arguments.pairs(pair)
+    chosen = get_pair(one) if isinstance(one, str) else one
+    places = find_places(arguments.texts("data", data), store_location(store))
     train = load(chosen.in_dist, "train", places, divide=True)
     id_test = load(chosen.in_dist, "test", places, divide=True)
     ood_test = load(
@@ -62,12 +66,12 @@ def load_pair(
 
 
 def run(
-    pairs: str | Pair | Sequence[str | Pair] = (),
-    detectors: str | Sequence[str] = (),
+    pairs: str | Pair | Iterable[str | Pair] = (),
+    detectors: str | type[Detector] | Iterable[str | type[Detector]] = (),
     *,
-    in_dist: str | None = None,
-    ood: str | Sequence[str] = (),
-    suite: str | None = None,
+    in_dist: str | Path | None = None,
+    ood: str | Path | Iterable[str | Path] = (),
+    suite: str | Path | None = None,
     both: bool = False,
     seeds: int | Iterable[int] = 1,
     scale: str | None = None,
@@ -75,9 +79,9 @@ def run(
     overrides: Mapping[str, JSON] | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
     project: str | Path | None = None,
-    data: Sequence[str | Path] = (),
+    data: str | Path | Iterable[str | Path] = (),
     store: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     compile: bool = False,
     batch_size: int | None = None,
     checkpoint_seconds: float = 60.0,
@@ -116,15 +120,18 @@ def run(
     from oodbench.store.store import Store
 
     _load(plugins, project)
-    listed = [pairs] if isinstance(pairs, str | Pair) else list(pairs)
-    chosen = choose(listed, in_dist, _names(ood), suite, _names(detectors), scale, recipe, both)
-    jobs = chosen.jobs(_seed_numbers(seeds), overrides)
+    chosen = choose(
+        arguments.pairs(pairs), arguments.optional("in_dist", in_dist), arguments.texts("ood", ood),
+        arguments.optional("suite", suite), arguments.detectors(detectors), scale,
+        arguments.text("recipe", recipe), both,
+    )  # fmt: skip
+    jobs = chosen.jobs(arguments.seeds(seeds), overrides)
     location = store_location(store)
     bench = Bench(
         store=Store(location),
-        places=find_places(data, location),
+        places=find_places(arguments.texts("data", data), location),
         progress=Progress("quiet" if quiet else None),
-        device=device,
+        device=str(device),
         compile=compile,
         batch_size=batch_size,
         checkpoint_seconds=checkpoint_seconds,
@@ -189,20 +196,20 @@ def leaderboard(
         raise ConfigError(f"compare={compare!r}: 'paper' is all that there is")
     check_scale(scale)
     chosen = find_suite(suite) if suite else None
-    asked = asked_scores(_names(detectors))
+    asked = asked_scores(arguments.detectors(detectors))
     request = TableRequest(
         layout=layout or (chosen.layout if chosen else "") or "general",
         scale=scale or "",
         format="csv",
         paper=compare is not None,
-        extras=tuple(parse_columns(",".join(_names(columns)))),
+        extras=tuple(parse_columns(",".join(arguments.texts("columns", columns)))),
         all_scores=all_scores,
         significance=bool(chosen or layout or columns or compare),  # as on the command line
         asked=asked,
     )
     location = store_location(store)
     opened = Store(location)
-    groups = asked_groups(opened, location, _names(pairs), asked, scale, chosen)
+    groups = asked_groups(opened, location, arguments.texts("pairs", pairs), asked, scale, chosen)
     groups = suite_groups(groups, chosen) if chosen else groups
     rows, names = table_rows(groups, opened, request)
     _warn_of_changes(entry for group in groups for entry in group.entries)
@@ -254,26 +261,15 @@ def _load(plugins: str | Path | Sequence[str | Path], project: str | Path | None
     from oodbench.declare.registry import load_plugin
 
     if project is not None:
-        use_project(str(project))
-    for plugin in [plugins] if isinstance(plugins, str | Path) else plugins:
-        load_plugin(str(plugin))
+        use_project(arguments.text("project", project))
+    for plugin in arguments.texts("plugins", plugins):
+        load_plugin(plugin)
 
 
 def store_location(store: str | Path | None) -> str:
     """The store that is meant: the one given, else OODBENCH_STORE, else ``results/store``."""
-    return str(store or os.environ.get("OODBENCH_STORE") or DEFAULT_STORE)
-
-
-def _names(names: str | Sequence[str]) -> list[str]:
-    """One name or several as a list."""
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _seed_numbers(seeds: int | Iterable[int]) -> list[int]:
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
-        raise ConfigError(f"seeds={seeds!r}: give how many (1 or more), or whole numbers from 0 on")
-    return numbers
+    named = store or os.environ.get("OODBENCH_STORE") or DEFAULT_STORE
+    return arguments.text("store", named)
 
 
 def _runs_frame(

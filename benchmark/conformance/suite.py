@@ -24,6 +24,7 @@ from oodbench.conformance.verdicts import NotApplicable, NotConforming, Reminder
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import parse_detector
 from oodbench.store.store import Store
+from oodbench.train.torch_state import own_torch_state
 
 CHECKS: tuple[Check, ...] = (
     declarations, returned_types, finite, fit_repeats, measure_repeats, seeds, batches, score_order,
@@ -77,7 +78,8 @@ def _result(check: Check, subject: Subject) -> Result:
         return time.monotonic() - started
 
     try:
-        seen = check.test(subject)
+        with own_torch_state():
+            seen = check.test(subject)
     except NotApplicable as reason:
         return Result(check, "not applicable", str(reason), seconds=done())
     except Reminder as reminder:

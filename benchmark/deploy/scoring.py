@@ -35,6 +35,7 @@ from oodbench.detect.source_fingerprints import SCHEME, detector_source
 from oodbench.errors import ConfigError, DataError, PluginError, StoreError, plugin_contract
 from oodbench.flow.plan import column_name
 from oodbench.seeding import NOISE_REVISION
+from oodbench.train.torch_state import own_torch_state
 
 if TYPE_CHECKING:
     import pandas
@@ -134,7 +135,7 @@ class TrainedDetector:
         if not len(images):
             return np.zeros(0)
         keys = np.arange(len(images)) if noise == "position" else self._keys(images)
-        with self.lock:
+        with self.lock, own_torch_state():
             statistics = measure_now(
                 self.detector, images, keys, seed=self.seed, device=self.device,
                 batch_size=batch_size or (100 if self.device == "cpu" else 500),
@@ -192,7 +193,8 @@ def load_detector(
     where = Path(folder)
     manifest, files = read_export(where)
     try:
-        detector = _attached(manifest, files, where, device)
+        with own_torch_state():
+            detector = _attached(manifest, files, where, device)
         id_scores = unpack_table(files["id_scores.parquet"])["score"]
         known = _known_images(manifest, files["id_images.bin"])
         threshold = _threshold(cast("Mapping[str, float]", manifest["threshold"]), id_scores, where)

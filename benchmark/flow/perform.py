@@ -25,6 +25,7 @@ from oodbench.flow.resolved_job import ResolvedJob
 from oodbench.flow.score import Compared, compared, score, scores
 from oodbench.flow.stored.runs import shown_as
 from oodbench.store.store import DamagedEntryError, Entry, Key
+from oodbench.train.torch_state import own_torch_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +170,8 @@ def _score_held_out(job: ResolvedJob) -> HeldOut:
 
 def _mended(make: Callable[[], T]) -> T:
     """What `make` gives, once more where it meets a damaged entry, which is then set aside."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(DamagedEntryError):
-            return make()
-    return make()
+    with own_torch_state():
+        for _ in range(ATTEMPTS - 1):
+            with suppress(DamagedEntryError):
+                return make()
+        return make()
