@@ -34,12 +34,15 @@ def over_groups(
     """
     draws = drawn(id_scores, ood_scores, groups, resamples=resamples, seed=seed)
     tails = [(1 - metrics.level) / 2, (1 + metrics.level) / 2]
-    changed = {}
+    changed: dict[str, Interval] = {}
     for name, values in draws.items():
         value = getattr(metrics, name).value
         low, high = (float(end) for end in np.quantile(values, tails))
         changed[name] = Interval(value, min(low, value), max(high, value), METHOD)
-    return replace(metrics, **changed)
+    return replace(
+        metrics, auroc=changed["auroc"], auprc=changed["auprc"], fpr80=changed["fpr80"],
+        fpr95=changed["fpr95"],
+    )  # fmt: skip
 
 
 def drawn(
