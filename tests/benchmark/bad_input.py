@@ -355,7 +355,7 @@ CASES |= {
     ),
     "image-folder-loop": (
         lambda f: ((f / "bad").mkdir(), (f / "bad" / "in").symlink_to(f / "bad")),
-        BAD_FOLDER, "no images in it",
+        BAD_FOLDER, "this link leads back to a folder above it; remove it",
     ),
 }  # fmt: skip
 
