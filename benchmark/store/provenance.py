@@ -48,7 +48,7 @@ def processor() -> str:
 @cache
 def commit() -> str | None:
     """Commit of the checkout that the code runs from, "-dirty" where it was changed; or None."""
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]  # of the package
     if not (folder.parent / "pyproject.toml").is_file():
         return None
 

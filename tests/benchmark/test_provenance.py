@@ -18,9 +18,9 @@ def test_machine_record() -> None:
 
 
 def test_commit_is_that_of_the_checkout_the_code_runs_from() -> None:
-    import oodbench.store.provenance
+    import oodbench
 
-    folder = Path(oodbench.store.provenance.__file__).resolve().parent
+    folder = Path(oodbench.__file__).resolve().parent
     head = subprocess.run(
         ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
