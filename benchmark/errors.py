@@ -63,7 +63,9 @@ def plugin_contract(part: object, method: str, kind: str = "detector") -> Iterat
         if module.startswith("oodbench."):
             raise
         frames = traceback.extract_tb(error.__traceback__)
-        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+        # Where the plug-in stood: what torch does inside tells nobody where to look.
+        last = [frame for frame in frames if "torch" not in Path(frame.filename).parts][-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise PluginError(
             f"{kind} {getattr(part, 'name', module)!r}: {method} raised"

@@ -48,7 +48,7 @@ ARGUMENTS = (
     "uniform", "--budget", "14", "--layers", "3", "--ratios", "0.25,0.98,1", "--seeds", "2",
     "--scale", "smoke", "--device", "cpu",
 )  # fmt: skip
-DIMS = {0.25: "[10, 2, 2]", 0.5: "[8, 4, 2]", 0.98: "[5, 5, 4]", 1.0: "[5, 5, 4]"}
+DIMS = {0.25: "[10, 3, 1]", 0.5: "[8, 4, 2]", 0.98: "[5, 5, 4]", 1.0: "[5, 5, 4]"}
 SCORES = ["L", "LLR>1", "LLR>2", "LLR_ada"]
 
 
@@ -246,8 +246,8 @@ def test_oracle_choices_are_marked_in_every_format_and_never_set_above(
         text = sweep_text(found, store, "allocation", "T", format_)
         text = text.replace("\\[", "[").replace("\\]", "]")  # as Markdown escapes them
         # Per score the choice and the best of the table of all values; the head, which Markdown
-        # repeats for both of its columns; the legend.
-        heads = 2 if format_ == "markdown" else 1
+        # repeats for both of its columns and LaTeX for the pages that follow; the legend.
+        heads = 2 if format_ in ("markdown", "latex") else 1
         assert text.count("[oracle]") == heads + 2 * len(SCORES) + 1
         assert "chosen with the OOD results known" in text
     document = sweep_document(found, tested, "allocation", "T")
