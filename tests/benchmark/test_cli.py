@@ -57,7 +57,8 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_the_table(finished: tuple[Path, str]) -> None:
     _, table = finished
     for text in ("digits-photos", "Informative HVAE(2)", "LLR_ada", "LLR>1", "Mean intensity",
-                 "AUROC ↑", "FPR95 ↓", "500 ID + 500 OOD", "over 2 training", "bits/dim"):  # fmt: skip
+                 "AUROC ↑", "FPR95 ↓", "500 ID + 500 OOD", "over 2 training", "bits/dim",
+                 ):  # fmt: skip
         assert text in table
     assert "sanity check" in table  # what the reader is looking at
     row = next(line for line in table.splitlines() if "Mean intensity" in line)
