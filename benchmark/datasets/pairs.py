@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from oodbench.datasets.naming import SIZING, step_name
+from oodbench.datasets.naming import SIZING, exists, step_name
 from oodbench.datasets.spec import DatasetName, get_spec, parse_name, same_set
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import OodbenchError
@@ -72,13 +72,14 @@ def _pair(source: Source, name: str, value: object) -> Pair:
 
 
 def get_pair(name: str) -> Pair:
-    """A registered pair, or any ``id-ood`` of two registered data sets (variants with "@").
+    """A registered pair, or any ``id-ood`` of two data sets: registered, or folders that are there.
 
-    UnknownNameError lists the nearest registered pairs.
+    UnknownNameError lists the nearest registered pairs; OodbenchError where several folders fit.
     """
     declared = pair_declarations()
     if name in declared:
         return declared.get(name)
+    own: list[tuple[DatasetName, DatasetName]] = []
     for cut, char in enumerate(name):
         if char != "-":
             continue
@@ -88,6 +89,13 @@ def get_pair(name: str) -> Pair:
             continue
         if not left.is_path and not right.is_path:
             return make_pair(str(left), str(right))
+        if all(not side.is_path or exists(side.base) for side in (left, right)):
+            own.append((left, right))
+    if len(own) > 1:
+        read = " or ".join(f"--in-dist {left} --ood {right}" for left, right in own)
+        raise OodbenchError(f"pair {name!r} can be read in {len(own)} ways; write {read}")
+    if own:
+        return make_pair(*map(str, own[0]))
     return declared.get(name, "or name two data sets with --in-dist and --ood")
 
 
@@ -99,9 +107,12 @@ def make_pair(in_dist: str, ood: str) -> Pair:
         held = parse_name(pair.in_dist), parse_name(pair.ood)
         if same_set(held[0], names[0], None) and same_set(held[1], names[1], shape):
             return pair
-    left, right = map(str, names)
+    return plain_pair(*map(str, names))
 
-    return Pair(f"{_short(left)}-{_short(right)}", left, right)
+
+def plain_pair(in_dist: str, ood: str) -> Pair:
+    """The pair of two sets under their short names; looks nothing up."""
+    return Pair(f"{_short(in_dist)}-{_short(ood)}", in_dist, ood)
 
 
 def _registered_shape(name: DatasetName) -> tuple[int, int, int]:

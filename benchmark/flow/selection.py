@@ -77,7 +77,8 @@ def choose(
     check_scale(scale)
     own = Part((), tuple(detectors) or (found.detectors if found else DEFAULT_DETECTORS))
     parts = [(chosen, own)] if chosen else []
-    parts += [([get_pair(p) for p in part.pairs], part) for part in (found.parts if found else ())]
+    if found is not None:
+        parts += [([found.pair(name) for name in part.pairs], part) for part in found.parts]
 
     def request(name: str) -> DetectorRequest:
         asked = parse_detector(name)

@@ -1,19 +1,21 @@
 """Suites: named sets of pairs and detectors in YAML, one table each.
 
 A suite lists its pairs and detectors, or names a published table's `layout`: then they are those
-that the table's rows ask for, as far as such detectors are registered.  `first` names detectors to
-start with: of several processes on one store, none then waits for another's longest fit at the end.
+that the table's rows ask for, as far as such detectors are registered.  A pair is a name, or a
+mapping of two sets, folders of one's own among them.  `first` names detectors to start with: of
+several processes on one store, none then waits for another's longest fit at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import cast
 
-from oodbench.declare.declarations import Declarations, Source, sources
+from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart, plain_pair
+from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import ConfigError, nearest
 
@@ -32,7 +34,8 @@ class Part:
 class Suite:
     """Its parts; `scale` is the one it is sized for, `layout` how its table is printed.
 
-    `first`: detectors of the parts that are started before the others, in this order.
+    `first`: detectors of the parts that are started before the others, in this order.  `own`: the
+    pairs that the suite itself declares, by name.
     """
 
     name: str
@@ -41,6 +44,19 @@ class Suite:
     scale: str
     layout: str = ""
     first: tuple[str, ...] = ()
+    own: Mapping[str, Pair] = field(default_factory=dict)
+
+    def pair(self, name: str) -> Pair:
+        """One of its pairs, under the name that it has in the suite.
+
+        Paths are those of the working folder, as on the command line.  OodbenchError where it names
+        a set that does not exist.
+        """
+        if name in self.own:
+            own = self.own[name]
+            made = make_pair(own.in_dist, own.ood)
+            return replace(made, name=name, reading=own.reading or made.reading)
+        return get_pair(name)
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -97,7 +113,8 @@ def read_suite(path: Path) -> Suite:
     if layout and ("pairs" in raw or "detectors" in raw):
         raise ConfigError(f"{path.name}: 'layout' says which pairs and detectors run; leave out"
                           " 'pairs' and 'detectors'")  # fmt: skip
-    parts = parts_of_layout(layout) if layout else (_listed(raw, path.name),)
+    own = {} if layout else _own_pairs(raw, path.name)
+    parts = parts_of_layout(layout) if layout else (_listed(raw, path.name, own),)
     first = raw.get("first", [])
     if not isinstance(first, list) or not all(isinstance(name, str) for name in first):
         raise ConfigError(f"{path.name}: 'first' must be a list of names")
@@ -114,16 +131,45 @@ def read_suite(path: Path) -> Suite:
         scale=str(raw.get("scale", "small")),
         layout=layout,
         first=tuple(first),
+        own={pair.name: pair for pair in own.values()},
     )
 
 
-def _listed(raw: Mapping[str, object], where: str) -> Part:
-    for key in ("pairs", "detectors"):
+def _own_pairs(raw: Mapping[str, object], where: str) -> dict[int, Pair]:
+    """The pairs that stand there as ``{in_dist: …, ood: …}``, by their place in the list."""
+    given = raw.get("pairs")
+    listed: list[object] = given if isinstance(given, list) else []
+    found = {}
+    for place, entry in enumerate(listed):
+        if isinstance(entry, Mapping):
+            texts = {"in_dist": str, "ood": str}
+            body = cast("Mapping[str, str]", checked_entry(
+                entry, f"{where}: pair {place + 1}", texts, {"name": str, "reading": str}
+            ))  # fmt: skip
+            pair = plain_pair(body["in_dist"], body["ood"])
+            found[place] = replace(
+                pair, name=body.get("name", pair.name), reading=body.get("reading", "")
+            )
+    apart = named_apart(found.values())
+    names = [pair.name for pair in apart]
+    names += [entry for entry in listed if isinstance(entry, str)] if found else []
+    if len(apart) < len(found) or len({*names}) < len(names):
+        raise ConfigError(f"{where}: two of its pairs have one name; give one of them another,"
+                          " {in_dist: …, ood: …, name: …}")  # fmt: skip
+    return dict(zip(found, apart, strict=True))
+
+
+def _listed(raw: Mapping[str, object], where: str, own: Mapping[int, Pair]) -> Part:
+    listed = {}
+    for key, also in (("pairs", " or mappings of in_dist and ood"), ("detectors", "")):
         value = raw.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{where}: {key!r} must be a list of names")
-    body = cast("Mapping[str, list[str]]", raw)
-    return Part(tuple(body["pairs"]), tuple(body["detectors"]))
+        if not isinstance(value, list) or not value:
+            raise ConfigError(f"{where}: {key!r} must be a list of names{also}")
+        named = [own[i].name if also and i in own else v for i, v in enumerate(value)]
+        if not all(isinstance(v, str) for v in named):
+            raise ConfigError(f"{where}: {key!r} must be a list of names{also}")
+        listed[key] = tuple(named)
+    return Part(listed["pairs"], listed["detectors"])
 
 
 def parts_of_layout(name: str) -> tuple[Part, ...]:

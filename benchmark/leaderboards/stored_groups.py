@@ -33,7 +33,7 @@ def asked_groups(
     if suite is None or pairs:
         found = stored_runs(store, pairs, places)
     else:
-        of_suite = [pair for part in suite.parts for pair in part.pairs]
+        of_suite = [suite.pair(name) if name in suite.own else name for name in suite.pairs]
         found = stored_runs(store, of_suite, places, unsearched=built_in_pairs())
     chosen = found.pairs if pairs else ()
     return selected_groups(group_runs(found.runs), chosen, asked or {}, scale, location)

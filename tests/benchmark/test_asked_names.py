@@ -199,3 +199,75 @@ def test_nothing_is_read_beside_runs_where_no_name_is_asked_for(
     monkeypatch.setattr(Store, "get", refuse)
     assert len(stored_runs(store).runs) == 2
     assert os.path.isdir(home)
+
+
+# ---------------------------------------------------------------------- own folders in suites
+SUITE = """
+scale: smoke
+pairs:
+  - {in_dist: lineA/parts, ood: scratch}
+  - {in_dist: lineB/parts, ood: scratch, reading: The second line.}
+  - {in_dist: scratch, ood: digits, name: scratched}
+  - scratch-lineless
+detectors: [mean-intensity, pixel-variance]
+"""
+
+
+def test_a_suite_names_own_folders_in_run_and_leaderboard_alike(tmp_path: Path) -> None:
+    for seed, name in enumerate(("lineA/parts", "lineB/parts", "scratch", "lineless"), start=1):
+        images(tmp_path / name, seed)
+    (tmp_path / "own.yaml").write_text(SUITE)
+    status, out, err = invoke(tmp_path, "run", "--suite", "own.yaml", "--quiet")
+    assert status == 0, err
+    named = ["lineA/parts-scratch", "lineB/parts-scratch", "scratched", "scratch-lineless"]
+    assert [line.split(" (ID")[0].strip() for line in out.splitlines() if " (ID: " in line] == named
+    assert "The second line." in out
+    dry = invoke(tmp_path, "run", "--suite", "own.yaml", "--dry-run")
+    assert dry[:2] == (0, "nothing is missing\n")
+    status, out, err = invoke(
+        tmp_path, "leaderboard", "--suite", "own.yaml", "--format", "csv", "--shape", "tidy"
+    )
+    assert status == 0, err
+    assert list(dict.fromkeys(row["pair"] for row in rows(out))) == named
+    assert {row["detector"] for row in rows(out)} == {"Mean intensity", "Pixel variance"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        frame = oodbench.run(suite="own.yaml", quiet=True)
+    assert list(frame.pair.unique()) == named
+    for name in ("lineA", "lineB"):  # another project's folders of the same names
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+    shutil.move(tmp_path / "lineB" / "parts", tmp_path / "moved")
+    status, out, err = invoke(tmp_path, "leaderboard", "--suite", "own.yaml", "--format", "csv")
+    assert list(dict.fromkeys(row["pair"] for row in rows(out))) == named, "found as it was named"
+
+
+def test_a_suite_whose_folders_are_not_there_names_them(tmp_path: Path) -> None:
+    suite = tmp_path / "own.yaml"
+    suite.write_text("pairs: [{in_dist: gone/, ood: digits}]\ndetectors: [png-length]\n")
+    status, _, err = invoke(tmp_path, "run", "--suite", "own.yaml", "--quiet")
+    assert status == 2
+    assert "gone" in err
+    for pairs, why in (
+        ("[{in_dist: a/}]", "pair 1: the key 'ood' is missing"),
+        ("[{in_dist: a/, ood: b/, nam: c}]", "unknown key in own.yaml: pair 1 'nam'"),
+        ("[{in_dist: a/, ood: b/}, {in_dist: a/, ood: b/}]", "two of its pairs have one name"),
+        ("[a-b, {in_dist: c/, ood: d/, name: a-b}]", "two of its pairs have one name"),
+        ("[3]", "'pairs' must be a list of names or mappings"),
+    ):
+        suite.write_text(f"pairs: {pairs}\ndetectors: [png-length]\n")
+        status, _, err = invoke(tmp_path, "run", "--suite", "own.yaml", "--quiet")
+        assert (status, why in err) == (2, True), err
+
+
+def test_a_printed_pair_of_folders_can_be_typed(tmp_path: Path) -> None:
+    images(tmp_path / "a", 1)
+    images(tmp_path / "b-c", 2)
+    status, out, err = invoke(tmp_path, "run", "--pair", "a-b-c", "--detector", "png-length",
+                              "--quiet")  # fmt: skip
+    assert status == 0, err
+    assert "a-b-c (ID: a, OOD: b-c)" in out
+    images(tmp_path / "a-b", 3)
+    images(tmp_path / "c", 4)
+    status, _, err = invoke(tmp_path, "run", "--pair", "a-b-c", "--detector", "png-length")
+    assert status == 2
+    assert "--in-dist a --ood b-c or --in-dist a-b --ood c" in err

@@ -35,28 +35,32 @@ class StoredRuns:
 
 
 def stored_runs(
-    store: Store, pairs: Sequence[str] = (), places: DataPlaces | None = None,
+    store: Store, pairs: Sequence[str | Pair] = (), places: DataPlaces | None = None,
     unsearched: Container[str] = (),
 ) -> StoredRuns:  # fmt: skip
     """All runs, those on the images of `pairs` under the names of these.
 
     A pair that no run is named after is looked for by its images, where `places` hold them, unless
-    it is one of `unsearched`.
+    it is one of `unsearched`.  One that is given whole is found by its sets alone, not by its name.
     """
     known = _Images(store)
     original = list(store.entries("run"))
     runs = _distinct(original, known)
     names: dict[str, None] = {}
     asked: dict[Images, dict[Pair, None]] = {}
-    for name in dict.fromkeys(pairs):
-        own = [
-            run for run, first in zip(runs, original, strict=True)
-            if name in (run.record["pair"], first.record["pair"])
-        ]  # fmt: skip
-        names |= dict.fromkeys([str(run.record["pair"]) for run in own] or [name])
-        found = {images: _pair_of(run) for run in own if (images := known.of(run))}
-        if not own and name not in unsearched:
-            found = _asked_images(name, places)
+    for wanted in dict.fromkeys(pairs):
+        if isinstance(wanted, Pair):
+            found = _asked_images(wanted, places) or _of_sets(wanted, original, known)
+            names[wanted.name] = None
+        else:
+            own = [
+                run for run, first in zip(runs, original, strict=True)
+                if wanted in (run.record["pair"], first.record["pair"])
+            ]  # fmt: skip
+            names |= dict.fromkeys([str(run.record["pair"]) for run in own] or [wanted])
+            found = {images: _pair_of(run) for run in own if (images := known.of(run))}
+            if not own and wanted not in unsearched:
+                found = _asked_images(wanted, places)
         for images, pair in found.items():
             asked.setdefault(images, {})[pair] = None
     out = []
@@ -108,14 +112,21 @@ class _Images:
         return self._sides[digest]
 
 
-def _asked_images(name: str, places: DataPlaces | None) -> dict[Images, Pair]:
-    """The images of a pair that has a name, where they are found; nothing where they are not."""
+def _of_sets(pair: Pair, runs: Iterable[Entry], known: _Images) -> dict[Images, Pair]:
+    """The images of the runs on two sets as they were named, for sets that are gone by now."""
+    sets = pair.in_dist, pair.ood
+    own = [run for run in runs if (run.record["in_dist"], run.record["ood"]) == sets]
+    return {images: pair for run in own if (images := known.of(run))}
+
+
+def _asked_images(asked: str | Pair, places: DataPlaces | None) -> dict[Images, Pair]:
+    """The images of a pair, where they are found; nothing where they are not."""
     from oodbench.datasets.loading import load
 
     if places is None:
         return {}
     with suppress(OodbenchError):
-        pair = get_pair(name)
+        pair = asked if isinstance(asked, Pair) else get_pair(asked)
         inside = load(pair.in_dist, "test", places, divide=True)
         if pair.in_dist == pair.ood:
             return {(inside.fingerprint, inside.fingerprint): pair}
