@@ -46,9 +46,13 @@ class VIB(ClassifierDetector):
         return statistics["rate"]
 
 
-@register("vib-mixture", category="labels", cite="arXiv 1807.00906", title="VIB (mixture)")
+@register("vib-mixture", category="prior", cite="arXiv 1807.00906", title="VIB (mixture)")
 class MixtureVIB(VIB):
-    """The rate against a trained mixture."""
+    """The rate against a trained mixture.
+
+    Of the category `prior`: the recipes' weight of the rate was chosen with OOD images of no pair
+    (tests/experiments/choose_vib_rate_weight.py).
+    """
 
     recipe_variant = "vib-mixture"
     measure_name = "vib-mixture"
