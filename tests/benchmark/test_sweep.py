@@ -27,7 +27,7 @@ from oodbench.errors import ConfigError
 from oodbench.figures.sweeps import sweep_figure
 from oodbench.flow.bench import Bench, BusyError
 from oodbench.flow.executors.local import in_turn, run_jobs
-from oodbench.flow.keys import run_key
+from oodbench.flow.keys import run_key, score_key
 from oodbench.flow.perform import HeldOut
 from oodbench.flow.plan import DetectorRequest, Job
 from oodbench.flow.resolved_job import ResolvedJob
@@ -435,16 +435,17 @@ def test_a_locked_job_waits_for_last_and_is_then_waited_for(
     order = list[bool]()
 
     def release_after_the_other(locked: threading.Event) -> None:
-        with Store(tmp_path).lock(keys[0].score_key(keys[0].test)):
+        with Store(tmp_path).lock(score_key(keys[0], keys[0].test)):
             locked.set()
-            while store.find(runs[1]) is None:
+            until = time.monotonic() + 60
+            while store.find(runs[1]) is None and time.monotonic() < until:
                 time.sleep(0.02)
             order.append(store.find(runs[0]) is None)
 
     locked = threading.Event()
     thread = threading.Thread(target=release_after_the_other, args=[locked])
     thread.start()
-    locked.wait()
+    assert locked.wait(60)
     outcome = run_jobs(bench, [first, second])
     thread.join()
     assert order == [True]  # the second was done while the first was locked
