@@ -142,13 +142,17 @@ def data_status(data: tuple[str, ...], store: str) -> None:
 @click.option("--into", type=click.Path(file_okay=False), help="Folder; default: the data cache.")
 @store_option
 def data_fetch(names: tuple[str, ...], into: str | None, store: str) -> None:
-    """Download data sets, verified by hash."""
+    """Download data sets, verified by hash; `frost`: what the step of that name takes."""
     from oodbench.datasets.loading import find_places
     from oodbench.datasets.sources.fetching import fetch_published
+    from oodbench.datasets.sources.frost import fetch_photographs
     from oodbench.datasets.spec import get_spec
 
-    specs = [get_spec(name) for name in names]
+    specs = [get_spec(name) for name in names if name != "frost"]
     folder = Path(into) if into else find_places((), store).folders[-1]
+    if "frost" in names:
+        for line in fetch_photographs(folder):
+            click.echo(line)
     for spec in specs:
         for line in fetch_published(spec, folder):
             click.echo(line)

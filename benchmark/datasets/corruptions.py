@@ -7,17 +7,17 @@ corrupted alike whichever other images are present.
     blur(σ)        Gaussian filter of σ pixels, edges mirrored, each channel
     noise(σ)       x + 255 σ ε, ε ~ N(0, 1) at every pixel and channel
     saltpepper(p)  a pixel becomes 0 or 255 (all channels), each with probability p / 2
-    contrast(c)    m + c (x − m), m the image's mean of each channel
-    brightness(b)  x + 255 b
+    contrast_factor(c)   m + c (x − m), m the image's mean of each channel
+    brightness_shift(b)  x + 255 b
     jpeg(q)        written and read again as a JPEG of quality q
     posterize(n)   the n highest bits of every value
     rotate(a)      by a degrees counter-clockwise about the centre, bilinear, corners black
     hflip, vflip   mirrored left to right, top to bottom
     shuffle        the pixels in an order drawn for each image, all channels alike
 
-Blur, noise, salt and pepper ("impulse noise"), contrast, brightness and JPEG are among the
-corruptions of Hendrycks, Dietterich, ICLR 2019 (arXiv 1903.12261), there at fixed severities;
-mirrored sets stand in Morningstar et al. 2021 (arXiv 2006.09273).
+Those of Hendrycks, Dietterich, ICLR 2019 (arXiv 1903.12261), have their names and severities:
+`oodbench.datasets.common_corruptions`.  Mirrored sets stand in Morningstar et al. 2021 (arXiv
+2006.09273).
 """
 
 from __future__ import annotations
@@ -28,17 +28,31 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from oodbench.datasets.naming import CORRUPTIONS, call
+from oodbench.datasets.common_corruptions import Photographs, commonly_corrupted
+from oodbench.datasets.naming import COMMON, CORRUPTIONS, call
+from oodbench.errors import DataError
 from oodbench.seeding import derive_seed
 
 #: Part of the identity of a corrupted split: bump it when pixels change.
 REVISION = 1
 
 
-def corrupt(image: np.ndarray, step: str, index: int, split: str) -> np.ndarray:
-    """(H, W, C) uint8 through one step in canonical form, such as ``blur(2)``."""
+def no_photographs() -> list[np.ndarray]:
+    """DataError: what takes images one by one has no folder of photographs."""
+    raise DataError("frost takes photographs from a folder of --data, which is not known here")
+
+
+def corrupt(
+    image: np.ndarray, step: str, index: int, split: str, photographs: Photographs = no_photographs
+) -> np.ndarray:
+    """(H, W, C) uint8 through one step in canonical form, such as ``blur(2)``.
+
+    `photographs` are those that ``frost`` lays over images.
+    """
     name, argument = call(step)
     generator = np.random.default_rng(derive_seed("corruption", REVISION, step, split, index))
+    if name in COMMON:
+        return commonly_corrupted(image, name, int(argument or 1), generator, photographs)
     return STEPS[name](image, float(argument or 0), generator)
 
 
@@ -71,12 +85,12 @@ def _saltpepper(image: np.ndarray, share: float, generator: np.random.Generator)
     return np.where(drawn < share / 2, 0, np.where(drawn < share, 255, image)).astype(np.uint8)
 
 
-def _contrast(image: np.ndarray, factor: float, _: np.random.Generator) -> np.ndarray:
+def _contrast_factor(image: np.ndarray, factor: float, _: np.random.Generator) -> np.ndarray:
     mean = image.mean(axis=(0, 1))
     return to_uint8(mean + factor * (image - mean))
 
 
-def _brightness(image: np.ndarray, share: float, _: np.random.Generator) -> np.ndarray:
+def _brightness_shift(image: np.ndarray, share: float, _: np.random.Generator) -> np.ndarray:
     return to_uint8(image + 255.0 * share)
 
 
@@ -109,8 +123,8 @@ def _shuffle(image: np.ndarray, _: float, generator: np.random.Generator) -> np.
 
 STEPS: dict[str, Step] = {
     "blur": _blur,
-    "brightness": _brightness,
-    "contrast": _contrast,
+    "brightness_shift": _brightness_shift,
+    "contrast_factor": _contrast_factor,
     "hflip": _hflip,
     "jpeg": _jpeg,
     "noise": _noise,

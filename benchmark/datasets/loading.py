@@ -26,6 +26,7 @@ from oodbench.datasets.reading.contents import Wanted
 from oodbench.datasets.reading.file_identity import in_doubt
 from oodbench.datasets.reading.pixel_values import Asked, parse_range
 from oodbench.datasets.sources.embedded import find_embedded
+from oodbench.datasets.sources.frost import read_photographs
 from oodbench.datasets.sources.published import expected_files, find_published
 from oodbench.datasets.sources.raw_images import Found
 from oodbench.datasets.sources.synthetic import find_generated
@@ -86,6 +87,9 @@ def load(
     sys.audit("oodbench.load", str(wanted), split)
     divide = divide or (beside is not None and cut_alike(wanted, beside))
     source = _source(wanted, split, places, like, count, divide)
+    if "frost" in map(step_name, source.chain):
+        found = read_photographs(places.folders)
+        source = replace(source, photographs=lambda: found)
     # What the name asks for is part of the fingerprint, so that two names are two sets.
     asked = wanted.whole if wanted.generated else wanted.whole.removeprefix(wanted.base)
     chain = (*([asked] if asked else []), *source.chain)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oodbench.datasets.common_corruptions import Photographs
+from oodbench.datasets.corruptions import no_photographs
 from oodbench.datasets.naming import SIZING, step_name
 from oodbench.datasets.reading.image_decoding import grey_if_equal
 from oodbench.datasets.sources.raw_images import Found, Raw
@@ -29,7 +31,8 @@ class Source:
     """Where a split comes from and the steps it goes through.
 
     `default` are the steps that a prepared array has behind it, `target` the shape that sizing
-    steps lead to, `classes` the names of the labels where they are declared.
+    steps lead to, `classes` the names of the labels where they are declared, `photographs` those
+    of the step ``frost``.
     """
 
     found: Found
@@ -38,6 +41,7 @@ class Source:
     default: tuple[str, ...] = ()
     expected: int = 0
     classes: tuple[str, ...] = ()
+    photographs: Photographs = no_photographs
 
 
 def materialise(source: Source, wanted: DatasetName, split: str, progress: Progress) -> Split:
@@ -62,7 +66,7 @@ def materialise(source: Source, wanted: DatasetName, split: str, progress: Progr
     else:
         bar = progress.task(f"read {wanted} {split}", raw.count)
         with bar if raw.count >= SHOWN else nullcontext(Task()) as task:
-            images = _Transforming(raw, steps, wanted, target, split).images(task)
+            images = _Transforming(raw, steps, wanted, source, split).images(task)
     notes = "; ".join(filter(None, (raw.notes(), unknown)))
     return Split(images, raw.labels, notes, raw.groups, raw.unlabelled, raw.reading.values)
 
@@ -98,8 +102,9 @@ class _Transforming:
     """The images of a source through steps, into one array of the first one's size."""
 
     def __init__(
-        self, raw: Raw, steps: Sequence[str], wanted: DatasetName, target: Shape | None, split: str
+        self, raw: Raw, steps: Sequence[str], wanted: DatasetName, source: Source, split: str
     ) -> None:
+        target = source.target
         sizing = [step for step in steps if step in SIZING]
         if target is None and sizing:
             named = str(wanted).replace(f"@{sizing[0]}", f"@{sizing[0]}(32)")
@@ -108,7 +113,7 @@ class _Transforming:
                 f" name the size, as in '{named}'"
             )
         self.raw, self.steps, self.wanted, self.split = raw, steps, wanted, split
-        self.target = target
+        self.target, self.photographs = target, source.photographs
         # Image files say badly whether they are grey; an array has the channels it has.
         self.collapses = (
             wanted.is_path and "rgb" not in steps and not isinstance(raw.images, np.ndarray)
@@ -122,7 +127,8 @@ class _Transforming:
         out: np.ndarray | None = None
         first, colour = 0, not self.collapses
         for place, (index, image) in enumerate(zip(indices, raw.images, strict=True)):
-            done = apply(image, self.steps, size, index, self.split).transpose(2, 0, 1)
+            done = apply(image, self.steps, size, index, self.split, self.photographs)
+            done = done.transpose(2, 0, 1)
             if out is None:
                 _check_room(done.nbytes * raw.count, self.wanted)
                 out, first = np.empty((raw.count, *done.shape), np.uint8), index

@@ -34,15 +34,24 @@ class Parameter:
     high: float
     example: str
     whole: bool = False
+    #: The step that takes any number where this one takes few.
+    other: str = ""
 
 
 SIDE = Parameter("the side in pixels", 1, MAX_SIDE, "32", whole=True)
+#: Those of Hendrycks and Dietterich by their names: `oodbench.datasets.common_corruptions`.
+COMMON = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur",
+    "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate",
+    "jpeg_compression",
+)  # fmt: skip
+_OTHERS = {"brightness": "brightness_shift(0.2)", "contrast": "contrast_factor(0.5)"}
 #: Corruptions by name; None for those without a parameter. `oodbench.datasets.corruptions` does
 #: what they say.
 CORRUPTIONS: dict[str, Parameter | None] = {
     "blur": Parameter("σ in pixels", 0, 100, "2"),
-    "brightness": Parameter("a share of the range", -1, 1, "0.2"),
-    "contrast": Parameter("the factor", 0, 10, "0.5"),
+    "brightness_shift": Parameter("a share of the range", -1, 1, "0.2"),
+    "contrast_factor": Parameter("the factor", 0, 10, "0.5"),
     "hflip": None,
     "jpeg": Parameter("the quality", 1, 95, "10", whole=True),
     "noise": Parameter("σ as a share of the range", 0, 1, "0.1"),
@@ -51,6 +60,7 @@ CORRUPTIONS: dict[str, Parameter | None] = {
     "saltpepper": Parameter("the share of pixels", 0, 1, "0.1"),
     "shuffle": None,
     "vflip": None,
+    **{name: Parameter("the severity", 1, 5, "3", True, _OTHERS.get(name, "")) for name in COMMON},
 }
 #: Sets that are drawn, in the shape and number of the ID test images, with what they hold.
 GENERATED = {
@@ -167,9 +177,10 @@ def _number(text: str, parameter: Parameter, where: str) -> str:
     good = parameter.low <= value <= parameter.high  # not a number is in no range
     if not good or (parameter.whole and not value.is_integer()):
         kind = "a whole number" if parameter.whole else "a number"
+        other = f"; for a number of your own: {parameter.other}" if parameter.other else ""
         raise DataError(
             f"{where}: {parameter.meaning} must be {kind} from {parameter.low:g} to"
-            f" {parameter.high:g}, as in ({parameter.example})"
+            f" {parameter.high:g}, as in ({parameter.example}){other}"
         )
     return _shortest(value)
 

@@ -15,21 +15,27 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from oodbench.datasets.corruptions import corrupt, is_corruption
+from oodbench.datasets.common_corruptions import Photographs
+from oodbench.datasets.corruptions import corrupt, is_corruption, no_photographs
 from oodbench.datasets.naming import call
 from oodbench.seeding import derive_seed
 
 
 def apply(
-    image: np.ndarray, chain: Sequence[str], size: tuple[int, int], index: int, split: str = ""
+    image: np.ndarray,
+    chain: Sequence[str],
+    size: tuple[int, int],
+    index: int,
+    split: str = "",
+    photographs: Photographs = no_photographs,
 ) -> np.ndarray:
     """(H, W, C) uint8 through the named steps; `size` (H, W) is the target of the sizing steps.
 
-    `index` and `split` key what is random in a step.
+    `index` and `split` key what is random in a step; `photographs` are those of the step ``frost``.
     """
     for step in chain:
         if is_corruption(step):
-            image = corrupt(image, step, index, split)
+            image = corrupt(image, step, index, split, photographs)
             continue
         name, side = call(step)
         image = _step(image, name, (int(side), int(side)) if side else size, index)

@@ -46,7 +46,7 @@ def test_the_rate_grows_with_contrast(command: Command) -> None:
 
     Digits against photographs do not show it: there the rate, with the published sign, is reversed.
     """
-    done = command("run", "--in-dist", "digits@contrast(0.3)", "--ood", "digits", "--scale",
+    done = command("run", "--in-dist", "digits@contrast_factor(0.3)", "--ood", "digits", "--scale",
                    "smoke", "--detector", "vib")  # fmt: skip
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(command("leaderboard", "--format", "json").stdout)

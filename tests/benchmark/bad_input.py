@@ -604,7 +604,7 @@ for name, (data_set, message) in {
     "step-no-number": ("digits@blur", "blur takes a number in brackets.*'digits@blur.2.'"),
     "step-word": ("digits@noise(much)", "must be a number from 0 to 1"),
     "step-nan": ("digits@blur(nan)", "must be a number from 0 to 100"),
-    "step-infinite": ("digits@contrast(1e999)", "must be a number from 0 to 10"),
+    "step-infinite": ("digits@contrast_factor(1e999)", "must be a number from 0 to 10"),
     "step-half": ("digits@jpeg(0.5)", "must be a whole number from 1 to 95"),
     "step-needless": ("digits@shuffle(2)", "shuffle takes no number; write digits@shuffle"),
     "step-open": ("digits@blur(2", "unknown variant of digits"),

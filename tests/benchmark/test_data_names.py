@@ -241,11 +241,11 @@ def test_contrast_brightness_and_posterize() -> None:
         values = [int(v) for v in image[..., channel].ravel()]
         mean = sum(values) / len(values)
         expected = [min(255, max(0, round(mean + 2.5 * (v - mean)))) for v in values]
-        assert once("contrast(2.5)", image)[..., channel].ravel().tolist() == expected
+        assert once("contrast_factor(2.5)", image)[..., channel].ravel().tolist() == expected
     np.testing.assert_array_equal(
-        once("brightness(0.2)", image), np.minimum(image.astype(int) + 51, 255)
+        once("brightness_shift(0.2)", image), np.minimum(image.astype(int) + 51, 255)
     )
-    np.testing.assert_array_equal(once("brightness(-1)", image), 0 * image)
+    np.testing.assert_array_equal(once("brightness_shift(-1)", image), 0 * image)
     tensor = torch.from_numpy(image.transpose(2, 0, 1))
     np.testing.assert_array_equal(
         once("posterize(3)", image), F.posterize(tensor, 3).numpy().transpose(1, 2, 0)
@@ -303,16 +303,16 @@ def test_an_image_is_corrupted_alike_in_a_subset(places: DataPlaces) -> None:
 
 def test_steps_apply_in_their_order(places: DataPlaces) -> None:
     raw = load("digits", "test", places).images[:1].transpose(0, 2, 3, 1)[0]
-    for steps in (["invert", "brightness(0.3)"], ["brightness(0.3)", "invert"]):
+    for steps in (["invert", "brightness_shift(0.3)"], ["brightness_shift(0.3)", "invert"]):
         name, expected = "@".join(["digits", *steps]), raw
         for step in steps:
             expected = 255 - expected if step == "invert" else once(step, expected)
         np.testing.assert_array_equal(load(name, "test", places).images[0, 0], expected[..., 0])
     np.savez(places.folders[0] / "omniglot-test.npz", images=(held := pixels(5, 28, 28)))
     # The array went through the default variant, `invert`; `plain` undoes it first.
-    found = load("omniglot@plain@brightness(0.2)@invert", "test", places).images[:, 0]
+    found = load("omniglot@plain@brightness_shift(0.2)@invert", "test", places).images[:, 0]
     np.testing.assert_array_equal(found, 255 - np.minimum(255 - held.astype(int) + 51, 255))
-    found = load("omniglot@plain@brightness(0.2)", "test", places).images[:, 0]
+    found = load("omniglot@plain@brightness_shift(0.2)", "test", places).images[:, 0]
     np.testing.assert_array_equal(found, np.minimum(255 - held.astype(int) + 51, 255))
     with pytest.raises(DataError, match="'plain' and 'plain' are two variants"):
         load("omniglot@plain@blur(1)@plain", "test", places)

@@ -398,16 +398,16 @@ def test_downloads_are_verified_by_hash(served: tuple[str, Path], tmp_path: Path
 
     url, folder = served
     (folder / "a.bin").write_bytes(b"as published")
-    spec, into = get_spec("smallnorb"), tmp_path / "into"
+    into = tmp_path / "into"
     good = hashlib.md5(b"as published").hexdigest()
-    _download(spec, url + "a.bin", f"md5:{good}", into, "a.bin")
+    _download("a", url + "a.bin", f"md5:{good}", into, "a.bin")
     assert (into / "a.bin").read_bytes() == b"as published"
     with pytest.raises(DataError, match="by hand") as caught:
-        _download(spec, url + "a.bin", "md5:" + "0" * 32, into, "b.bin")
+        _download("a", url + "a.bin", "md5:" + "0" * 32, into, "b.bin")
     assert not (into / "b.bin").exists()
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="cannot download"):
-        _download(spec, url + "absent.bin", f"md5:{good}", into, "c.bin")
+        _download("a", url + "absent.bin", f"md5:{good}", into, "c.bin")
 
 
 # ---------------------------------------------------------------------- transforms

@@ -99,7 +99,7 @@ def test_what_is_no_image_is_refused_in_one_line(given: object) -> None:
 
 
 # ---------------------------------------------------------------------- steps of the ID set
-STEPS = ("grey", "resize(8)", "blur(1)", "contrast(0.5)")
+STEPS = ("grey", "resize(8)", "blur(1)", "contrast_factor(0.5)")
 
 
 def files(folder: Path, count: int = 8) -> list[np.ndarray]:

@@ -61,14 +61,14 @@ def fetch_published(spec: DatasetSpec, folder: Path) -> list[str]:
                 there = norb_file(folder, split, part)
                 name = f"{stem}-{part}.mat.gz"
                 known = f"md5:{NORB_MD5[f'{split}-{part}']}"
-                download(spec, NORB_URL + name, known, there.parent if there else folder, name)
+                download(spec.name, NORB_URL + name, known, there.parent if there else folder, name)
                 out.append(str(there or folder / name))
         return out
     if spec.source == "embedded":
         return [f"{spec.name} ships with scikit-learn; there is nothing to fetch"]
     if spec.source in ("arrays", "files"):
         raise DataError(f"{spec.name} is declared by a plug-in or project; put its files there")
-    download(spec, spec.options["url"], spec.options["hash"], folder, spec.options["file"])
+    download(spec.name, spec.options["url"], spec.options["hash"], folder, spec.options["file"])
     return [str(folder / spec.options["file"])]
 
 
@@ -180,8 +180,8 @@ def _blocks(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
         yield block
 
 
-def download(spec: DatasetSpec, url: str, known_hash: str, folder: Path, name: str) -> None:
-    """A file into a folder, unless it is there as its hash says."""
+def download(what: str, url: str, known_hash: str, folder: Path, name: str) -> None:
+    """A file of `what` into a folder, unless it is there as its hash says."""
     import pooch
 
     try:
@@ -189,6 +189,6 @@ def download(spec: DatasetSpec, url: str, known_hash: str, folder: Path, name: s
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0][:120]
         raise DataError(
-            f"{spec.name}: cannot download {url} ({type(error).__name__}: {first}); get it by hand"
+            f"{what}: cannot download {url} ({type(error).__name__}: {first}); get it by hand"
             f" and put it into {folder}"
         ) from error
