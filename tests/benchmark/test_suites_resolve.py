@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
+import yaml
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
+from oodbench.datasets.pairs import registered_pairs
 from oodbench.declare.layout_files import find_layout
 from oodbench.declare.recipes import SCALES
 from oodbench.detect.detector import DETECTORS
@@ -99,3 +102,25 @@ def planned(bench: Bench, job: Job) -> list[Group]:
         }  # fmt: skip
         found.append(Group(record, [cast(Entry, SimpleNamespace(record=record))]))
     return found
+
+
+def test_a_pair_names_the_tables_that_hold_it() -> None:
+    """`tables` of pairs.yaml is what the layouts of the paper's tables select."""
+    held: dict[str, list[int]] = {}
+
+    def walk(part: object, number: int) -> None:
+        if isinstance(part, dict):
+            pair = (part.get("select") or {}).get("pair")
+            if pair and number not in held.setdefault(str(pair), []):
+                held[str(pair)].append(number)
+            for value in part.values():
+                walk(value, number)
+        elif isinstance(part, list):
+            for value in part:
+                walk(value, number)
+
+    for number in range(1, 17):
+        text = files("oodbench.declare") / "layouts" / f"table{number}.yaml"
+        walk(yaml.safe_load(text.read_text(encoding="utf-8")), number)
+    found = {name: list(pair.tables) for name, pair in registered_pairs().items() if pair.tables}
+    assert found == held
