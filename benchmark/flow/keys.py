@@ -123,10 +123,12 @@ def run_key(job: ResolvedJob, ood: ImageSet) -> Key:
 def _dependent(job: ResolvedJob, ood: ImageSet) -> dict[str, JSON]:
     """The part of a key that holds the groups of dependent images; none where none are declared."""
     from oodbench.datasets.imageset import label_fingerprint
+    from oodbench.rank.dependent_images import REVISION
 
     if job.test.groups is None and ood.groups is None:
         return {}
-    return {"groups": [label_fingerprint(job.test.groups), label_fingerprint(ood.groups)]}
+    prints: list[JSON] = [label_fingerprint(job.test.groups), label_fingerprint(ood.groups)]
+    return {"groups": prints, "over_groups": REVISION}
 
 
 def configuration(job: ResolvedJob, ood: ImageSet) -> str:

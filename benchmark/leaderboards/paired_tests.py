@@ -3,7 +3,7 @@
 `compare` speaks of the test images, for the one trained model of each run; `seed_difference` of
 what training again would change; `over_seeds_and_images` of both at once.  Where two runs measured
 different subsets of a set, or the equal-size rule drew different images, those common to both are
-compared.
+compared.  Where images of a set depend on each other in groups, the groups are what varies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from oodbench.leaderboards.compared_images import Compared
     from oodbench.rank.seeds_and_images import Difference, Matched
-    from oodbench.rank.significance import PairedComparison
+    from oodbench.rank.significance import Groups, PairedComparison
 
     #: Scores of the compared ID and OOD images, (n,) each, after the equal-size rule.
     Sides: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -60,7 +60,8 @@ class PairedScores:
         """
         from oodbench.rank.significance import paired_delong
 
-        return paired_delong(*self.matched(a, score_a, b, score_b))
+        matched, groups = self._pairing(a, score_a, b, score_b)
+        return paired_delong(*matched, groups)
 
     def over_seeds_and_images(self, a: Group, score_a: str, b: Group, score_b: str) -> Difference:
         """The difference of two AUROCs over the seeds that both have; StoreError as `compare`."""
@@ -69,7 +70,8 @@ class PairedScores:
         shared = self.paired_seeds(a, b)
         if not shared:
             raise StoreError("no seed in common")
-        return difference_of_areas([self.matched(x, score_a, y, score_b) for _, x, y in shared])
+        pairings = [self._pairing(x, score_a, y, score_b) for _, x, y in shared]
+        return difference_of_areas([matched for matched, _ in pairings], pairings[0][1])
 
     def paired_seeds(self, a: Group, b: Group) -> list[tuple[int, Entry, Entry]]:
         """(seed, run of a, run of b) of the seeds both have.
@@ -99,6 +101,12 @@ class PairedScores:
 
         StoreError as `compare`.
         """
+        return self._pairing(a, score_a, b, score_b)[0]
+
+    def _pairing(
+        self, a: Entry, score_a: str, b: Entry, score_b: str
+    ) -> tuple[Matched, tuple[Groups, Groups]]:
+        """What `matched` gives, and the groups of dependent ID and OOD images among them."""
         measured = [[self._measured(run, side) for side in SIDES] for run in (a, b)]
         if [m.parts["images"] for m in measured[0]] != [m.parts["images"] for m in measured[1]]:
             raise StoreError(
@@ -119,10 +127,24 @@ class PairedScores:
             )
         ]
         (id_a, id_b), (ood_a, ood_b) = sides
-        return (
+        matched = (
             left.id_scores[id_a], left.ood_scores[ood_a],
             right.id_scores[id_b], right.ood_scores[ood_b],
         )  # fmt: skip
+        groups = self._groups(a) if left.members == 1 else {}
+        id_groups, ood_groups = groups.get("id"), groups.get("ood")
+        return matched, (
+            None if id_groups is None else id_groups[id_a],
+            None if ood_groups is None else ood_groups[ood_a],
+        )
+
+    def _groups(self, run: Entry) -> dict[str, np.ndarray]:
+        """(n,) the groups of the compared images of a run by side, where any are declared."""
+        from oodbench.store.payload import unpack_table
+
+        if "groups" not in run.parts:
+            return {}
+        return unpack_table(run.read("groups.parquet"))
 
     def _in_common(
         self, a: Entry, rows_a: np.ndarray, b: Entry, rows_b: np.ndarray, members: int

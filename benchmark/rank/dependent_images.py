@@ -1,8 +1,10 @@
 """Intervals where images depend on each other: groups are drawn, not images.
 
 Frames of one video say little more than one of them.  A stratified cluster bootstrap draws as many
-groups as there are, with replacement, each with all its images (Field, Welsh, JRSS B 69, 2007); the
-ends are percentiles.  It needs some tens of groups a side to hold what it promises.
+groups as there are, with replacement, each with all its images (Field, Welsh, JRSS B 69, 2007).
+AUROC takes DeLong's components added up within groups (Obuchowski, Biometrics 53, 1997).  From
+these the intervals are made as those of images are (`oodbench.rank.intervals`), groups counted
+where images are: near the ceiling too they have a width.  They need some tens of groups a side.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from oodbench.rank.metrics import RATES, Interval, Metrics
+from oodbench.rank.intervals import auprc_interval, auroc_interval, fpr_interval, order_of
+from oodbench.rank.metrics import RATES, Interval, Metrics, average_precision
+from oodbench.rank.significance import Groups, components, covariance_of_means
 from oodbench.seeding import derive_seed
 
-METHOD = "bootstrap over groups"
-Groups = np.ndarray | None
+METHOD = "over groups"
+#: Part of the key of a run with groups: raise it where these intervals change.
+REVISION = 2
 
 
 def over_groups(
@@ -32,17 +37,31 @@ def over_groups(
 
     Scores are (n,) as `oodbench.rank.metrics.evaluate` had them.
     """
-    draws = drawn(id_scores, ood_scores, groups, resamples=resamples, seed=seed)
-    tails = [(1 - metrics.level) / 2, (1 + metrics.level) / 2]
-    changed: dict[str, Interval] = {}
-    for name, values in draws.items():
-        value = getattr(metrics, name).value
-        low, high = (float(end) for end in np.quantile(values, tails))
-        changed[name] = Interval(value, min(low, value), max(high, value), METHOD)
+    sides, level = (id_scores, ood_scores), metrics.level
+    draws = drawn(*sides, groups, resamples=resamples, seed=seed)
+    counts = [
+        s.size if g is None else np.unique(g).size for s, g in zip(sides, groups, strict=True)
+    ]
+    order, smaller = order_of(*sides), min(counts)
+    value, v_ood, v_id = components(*sides)
+    variance = math.fsum(
+        covariance_of_means(v, v, g) for v, g in ((v_id, groups[0]), (v_ood, groups[1]))
+    )
+    ends = {
+        "auroc": auroc_interval(value, variance, order, smaller, level),
+        "auprc": auprc_interval(
+            metrics.auprc.value, average_precision(*sides, itself=0.5), draws["auprc"], order,
+            id_scores.size, ood_scores.size, level, observed=smaller,
+        ),
+    }  # fmt: skip
+    for name in RATES:
+        ends[name] = fpr_interval(getattr(metrics, name).value, draws[name], *counts, level)
     return replace(
-        metrics, auroc=changed["auroc"], auprc=changed["auprc"], fpr80=changed["fpr80"],
-        fpr95=changed["fpr95"],
-    )  # fmt: skip
+        metrics,
+        **{
+            name: Interval(getattr(metrics, name).value, *end, METHOD) for name, end in ends.items()
+        },
+    )
 
 
 def drawn(

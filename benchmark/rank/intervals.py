@@ -73,14 +73,15 @@ def auprc_floor(odds: float) -> float:
 
 def auprc_interval(
     value: float, centred: float, draws: np.ndarray, order: Order, n_id: int, n_ood: int,
-    level: float = 0.95,
+    level: float = 0.95, observed: int = 0,
 ) -> tuple[float, float]:  # fmt: skip
     """(low, high) from the standard deviation of bootstrap `draws` (B,) on the logit scale.
 
     Average precision lies above that of many images, for every OOD image counts itself;
     `centred` counts it half.  The lower end is taken from there, the upper from `value`.
+    `observed`: how many of the smaller side say something of their own, where not every image does.
     """
-    odds, smaller = n_id / n_ood, min(n_id, n_ood)
+    odds, smaller = n_id / n_ood, observed or min(n_id, n_ood)
     share = excluded_share(smaller, level)
     if order == "separated":
         missed = odds * (1.0 - share)

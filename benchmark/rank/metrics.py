@@ -87,10 +87,15 @@ def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
     return float((ranks.sum() - b.size * (b.size + 1) / 2) / (a.size * b.size))
 
 
-def average_precision(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
-    """Σ (R_n − R_(n−1)) P_n over the distinct thresholds, from high to low."""
+def average_precision(
+    id_scores: np.ndarray, ood_scores: np.ndarray, *, itself: float = 1.0
+) -> float:
+    """Σ (R_n − R_(n−1)) P_n over the distinct thresholds, from high to low.
+
+    An OOD image counts as `itself` in its own precision.
+    """
     curve = _Curve(checked(id_scores, "ID"), checked(ood_scores, "OOD"))
-    return float(curve.average_precision(*curve.counts())[0])
+    return float(curve.average_precision(*curve.counts(), itself)[0])
 
 
 def fpr_at_tpr(id_scores: np.ndarray, ood_scores: np.ndarray, tpr: float) -> float:

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from oodbench.rank.significance import components, paired_delong
+from oodbench.rank.significance import Groups, components, covariance_of_means, paired_delong
 
 #: ID and OOD scores of A, ID and OOD scores of B: (n_id,), (n_ood,), (n_id,), (n_ood,).
 Matched: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -36,12 +36,15 @@ class Difference:
     seeds: int
 
 
-def difference_of_areas(seeds: Sequence[Matched]) -> Difference:
+def difference_of_areas(
+    seeds: Sequence[Matched], groups: tuple[Groups, Groups] = (None, None)
+) -> Difference:
     """The comparison over one seed or more; ValueError where seeds hold other images.
 
+    `groups` are those of dependent ID and OOD images, as `paired_delong` takes them.
     Where neither seeds nor images let the difference vary, the exact test of `paired_delong`.
     """
-    first = paired_delong(*seeds[0])
+    first = paired_delong(*seeds[0], groups)
     if len(seeds) == 1:
         return Difference(first.difference, first.standard_error, first.p_value, 1)
     found = [_differences(*matched) for matched in seeds]
@@ -49,8 +52,8 @@ def difference_of_areas(seeds: Sequence[Matched]) -> Difference:
         raise ValueError("every seed must be scored on the same images")
     count, differences = len(seeds), np.array([difference for difference, _, _ in found])
     between = float(differences.var(ddof=1)) / count
-    common = max(0.0, _shared_covariance([ood for _, ood, _ in found])
-                 + _shared_covariance([id_ for _, _, id_ in found]))  # fmt: skip
+    common = max(0.0, _shared_covariance([ood for _, ood, _ in found], groups[1])
+                 + _shared_covariance([id_ for _, _, id_ in found], groups[0]))  # fmt: skip
     mean, error = float(differences.mean()), math.sqrt(between + common)
     if error == 0:
         return Difference(mean, 0.0, first.p_value, count)
@@ -66,17 +69,16 @@ def _differences(
     return auc_a - auc_b, ood_va - ood_vb, id_va - id_vb
 
 
-def _shared_covariance(parts: Sequence[np.ndarray]) -> float:
+def _shared_covariance(parts: Sequence[np.ndarray], groups: Groups) -> float:
     """The mean covariance, over pairs of seeds, of the means of components (n,) of one side.
 
     The variance of a sum holds every covariance of two seeds twice: no pair is formed.
     """
-    count, size = len(parts), parts[0].size
-    if size < 2:
-        return math.inf
-    whole = float(np.sum(parts, axis=0).var(ddof=1))
-    own = math.fsum(float(part.var(ddof=1)) for part in parts)
-    return (whole - own) / (count * (count - 1)) / size
+    count, total = len(parts), np.sum(parts, axis=0)
+    whole = covariance_of_means(total, total, groups)
+    own = math.fsum(covariance_of_means(part, part, groups) for part in parts)
+    shared = (whole - own) / (count * (count - 1))
+    return math.inf if math.isnan(shared) else shared
 
 
 def _two_sided(t: float, between: float, common: float, count: int) -> float:

@@ -1,7 +1,8 @@
 """DeLong's variance of the AUROC, its interval, the paired comparison of two detectors, Holm.
 
 DeLong, DeLong and Clarke-Pearson 1988; computed by midranks as Sun and Xu 2014 (O(n log n)).
-The sampling it describes is that of test images; it says nothing about training seeds.
+The sampling it describes is that of test images; it says nothing about training seeds.  Where
+images depend on each other in groups, components are added up within one first (Obuchowski 1997).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 
 from oodbench.rank import intervals
 from oodbench.rank.intervals import excluded_share, order_of
+
+#: (n,) the group of every image, None where every image stands alone.
+Groups = np.ndarray | None
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
@@ -55,6 +59,22 @@ def auroc_interval(
     return (value, *intervals.auroc_interval(value, variance, order, smaller, level))
 
 
+def covariance_of_means(a: np.ndarray, b: np.ndarray, groups: Groups) -> float:
+    """The covariance of the means of two components (n,), estimated over images or groups (n,).
+
+    Over G groups, with S the sums of a group's deviations from the mean: G / (G − 1) Σ S_a S_b / n²
+    (Obuchowski 1997).  NaN where there is one image or one group.
+    """
+    deviations = a - a.mean(), b - b.mean()
+    if groups is not None:
+        place = np.unique(groups, return_inverse=True)[1]
+        deviations = tuple(np.bincount(place, weights=d) for d in deviations)  # type: ignore[assignment]
+    count = deviations[0].size
+    if count < 2:
+        return math.nan
+    return float(deviations[0] @ deviations[1]) * count / (count - 1) / a.size**2
+
+
 @dataclass(frozen=True)
 class PairedComparison:
     """Difference of two AUROCs on the same images, with DeLong's paired interval and test."""
@@ -71,10 +91,16 @@ class PairedComparison:
 
 
 def paired_delong(
-    id_a: np.ndarray, ood_a: np.ndarray, id_b: np.ndarray, ood_b: np.ndarray, level: float = 0.95
+    id_a: np.ndarray,
+    ood_a: np.ndarray,
+    id_b: np.ndarray,
+    ood_b: np.ndarray,
+    groups: tuple[Groups, Groups] = (None, None),
+    level: float = 0.95,
 ) -> PairedComparison:
     """Compare two detectors scored on the same images in the same order; ValueError if not.
 
+    `groups` (n_id,), (n_ood,) are those of images that depend on each other; None: each alone.
     Where DeLong's standard error is 0 or undefined, the test and the interval are exact
     (`_without_variance`).
     """
@@ -84,16 +110,15 @@ def paired_delong(
     auc_b, ood_vb, id_vb = components(id_b, ood_b)
     ood_d, id_d = ood_va - ood_vb, id_va - id_vb
     difference = auc_a - auc_b
-    error = math.nan
-    if min(ood_d.size, id_d.size) > 1:
-        error = math.sqrt(ood_d.var(ddof=1) / ood_d.size + id_d.var(ddof=1) / id_d.size)
+    sides = (id_d, groups[0]), (ood_d, groups[1])
+    error = math.sqrt(math.fsum(covariance_of_means(d, d, group) for d, group in sides))
     if error > 0:
         half = NormalDist().inv_cdf((1.0 + level) / 2.0) * error
         ends = difference - half, difference + half
         p_value = math.erfc(abs(difference) / error / math.sqrt(2.0))
     else:
         same = _same_in_every_pair((id_a, ood_a), (id_b, ood_b))
-        smaller = min(ood_d.size, id_d.size)
+        smaller = min(d.size if group is None else np.unique(group).size for d, group in sides)
         ends, p_value = _without_variance(difference, smaller if same else 0, level)
     return PairedComparison(
         auc_a, auc_b, difference, error, *ends, p_value, id_a.size, ood_a.size

@@ -11,8 +11,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.errors import DataError
+from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.rank.dependent_images import METHOD, drawn, over_groups
 from oodbench.rank.metrics import evaluate
+from oodbench.rank.seeds_and_images import difference_of_areas
+from oodbench.rank.significance import paired_delong
 
 RNG = np.random.default_rng(5)
 
@@ -111,6 +114,51 @@ def test_copies_of_an_image_are_one_observation() -> None:
     assert width[1] < one_side.auroc.high - one_side.auroc.low < width[2]
 
 
+def test_groups_that_are_apart_have_intervals_of_some_width() -> None:
+    """As of 12 images a side that are apart, however many images a group holds."""
+    groups = np.repeat(np.arange(12), 10)
+    low, high = np.arange(120.0), np.arange(120.0) + 200
+    found = over_groups(evaluate(low, high), low, high, (groups, groups))
+    alone = evaluate(low[:12], high[:12])
+    for name in ("auroc", "auprc", "fpr80", "fpr95"):
+        one, other = getattr(found, name), getattr(alone, name)
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-9), name
+        assert one.high - one.low > 0.1
+
+
+def test_a_paired_test_counts_groups_and_not_their_copies() -> None:
+    """Of copies of every image the tests find what they find of the images alone, exactly."""
+    seeds = [
+        tuple(RNG.normal(mean, 1, 40) for mean in (0.0, 0.5, 0.0, 0.8)) for _ in range(3)
+    ]  # fmt: skip
+    copied = [tuple(np.repeat(scores, 15) for scores in matched) for matched in seeds]
+    groups = np.repeat(np.arange(40), 15)
+    once, twice = (paired_delong(*seeds[0]), paired_delong(*copied[0], (groups, groups)))
+    assert twice.difference == pytest.approx(once.difference, abs=1e-12)
+    assert twice.standard_error == pytest.approx(once.standard_error, rel=1e-9)
+    assert paired_delong(*copied[0]).standard_error < 0.4 * once.standard_error
+    both = difference_of_areas(seeds), difference_of_areas(copied, (groups, groups))
+    assert both[1].error == pytest.approx(both[0].error, rel=1e-9)
+    assert both[1].p_value == pytest.approx(both[0].p_value, rel=1e-6)
+    alone = paired_delong(*copied[0], (np.zeros(600), np.zeros(600)))  # one group says nothing
+    assert alone.p_value == 1
+
+
+def test_dependent_images_make_no_difference_significant() -> None:
+    """Two detectors equal but for noise that a group shares: 5 % of tests say otherwise."""
+    rng, counts = np.random.default_rng(8), np.zeros(2)
+    groups = np.repeat(np.arange(30), 10)
+    for _ in range(300):
+        sides = [rng.normal(mean, 1, 30) for mean in (0, 1)]
+        matched = [np.repeat(s + rng.normal(0, 1, 30), 10) for _ in range(2) for s in sides]
+        counts += [
+            paired_delong(*matched, (groups, groups)).p_value < 0.05,
+            paired_delong(*matched).p_value < 0.05,
+        ]
+    assert counts[0] / 300 < 0.1
+    assert counts[1] / 300 > 0.4
+
+
 def test_a_run_takes_its_intervals_over_groups(tmp_path: Path) -> None:
     import oodbench
     from oodbench.datasets.pairs import make_pair
@@ -131,8 +179,9 @@ def test_a_run_takes_its_intervals_over_groups(tmp_path: Path) -> None:
     pairs = [make_pair(f"{tmp_path}/id.npz", f"{tmp_path}/ood.npz"),
              make_pair(f"{tmp_path}/plain_id.npz", f"{tmp_path}/plain.npz")]  # fmt: skip
     for pair in pairs:
-        oodbench.run(pair, "mean-intensity", store=str(store), quiet=True)
-    runs = {str(e.record["pair"]): e for e in Store(store).entries("run")}
+        oodbench.run(pair, ["mean-intensity", "pixel-variance"], store=str(store), quiet=True)
+    entries = list(Store(store).entries("run"))
+    runs = {str(e.record["pair"]): e for e in entries if e.record["detector"] == "mean-intensity"}
     assert len(runs) == 2
     grouped, plain = (runs[pair.name] for pair in pairs)
     scores = [r.record["scores"]["score"]["auroc"] for r in (grouped, plain)]  # type: ignore[index, call-overload]
@@ -144,3 +193,10 @@ def test_a_run_takes_its_intervals_over_groups(tmp_path: Path) -> None:
     assert held["ood"].tolist() == groups.tolist()
     assert "groups" in grouped.parts
     assert "groups" not in plain.parts
+    scores_of = PairedScores(Store(store))
+    others = {str(e.record["pair"]): e for e in entries if e.record["detector"] != "mean-intensity"}
+    error = [
+        scores_of.compare(runs[p.name], "score", others[p.name], "score").standard_error
+        for p in pairs
+    ]
+    assert error[0] > 2 * error[1] > 0
