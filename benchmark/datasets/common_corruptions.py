@@ -110,7 +110,8 @@ def snow(x: np.ndarray, severity: int, generator: np.random.Generator) -> np.nda
     fallen = move(seen, radius, sigma, generator.uniform(-135, -45))
     luma = x @ np.array(LUMA)[:, None] if x.shape[2] == 3 else x
     paler = kept * x + (1 - kept) * np.maximum(x, 1.5 * luma + 0.5)
-    return paler + fallen + np.rot90(fallen, k=2)
+    covered: np.ndarray = paler + fallen + np.rot90(fallen, k=2)
+    return covered
 
 
 def frost(
@@ -138,7 +139,8 @@ def fog(x: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndar
     high, (height, width) = x.max(), x.shape[:2]
     side = 2 ** math.ceil(math.log2(max(height, width, 2)))
     cloud = plasma(side, decay, generator)[:height, :width, None]
-    return (x + amount * cloud) * high / (high + amount)
+    hazy: np.ndarray = (x + amount * cloud) * high / (high + amount)
+    return hazy
 
 
 def brightness(x: np.ndarray, severity: int, _: np.random.Generator) -> np.ndarray:
@@ -150,14 +152,16 @@ def brightness(x: np.ndarray, severity: int, _: np.random.Generator) -> np.ndarr
     raised = (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]
     value = x.max(axis=2, keepdims=True)
     wanted = np.clip(value + raised, 0, 1)
-    return np.where(value > 0, x * wanted / np.where(value > 0, value, 1), wanted)
+    brighter: np.ndarray = np.where(value > 0, x * wanted / np.where(value > 0, value, 1), wanted)
+    return brighter
 
 
 def contrast(x: np.ndarray, severity: int, _: np.random.Generator) -> np.ndarray:
     """m + c (x − m), m the mean of each channel."""
     factor = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
     mean = x.mean(axis=(0, 1), keepdims=True)
-    return (x - mean) * factor + mean
+    flat: np.ndarray = (x - mean) * factor + mean
+    return flat
 
 
 def elastic_transform(x: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:

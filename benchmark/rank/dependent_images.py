@@ -39,28 +39,32 @@ def over_groups(
     """
     sides, level = (id_scores, ood_scores), metrics.level
     draws = drawn(*sides, groups, resamples=resamples, seed=seed)
-    counts = [
+    n_id, n_ood = (
         s.size if g is None else np.unique(g).size for s, g in zip(sides, groups, strict=True)
-    ]
-    order, smaller = order_of(*sides), min(counts)
+    )
+    order, smaller = order_of(*sides), min(n_id, n_ood)
     value, v_ood, v_id = components(*sides)
     variance = math.fsum(
         covariance_of_means(v, v, g) for v, g in ((v_id, groups[0]), (v_ood, groups[1]))
     )
-    ends = {
-        "auroc": auroc_interval(value, variance, order, smaller, level),
-        "auprc": auprc_interval(
-            metrics.auprc.value, average_precision(*sides, itself=0.5), draws["auprc"], order,
-            id_scores.size, ood_scores.size, level, observed=smaller,
-        ),
-    }  # fmt: skip
-    for name in RATES:
-        ends[name] = fpr_interval(getattr(metrics, name).value, draws[name], *counts, level)
+    auprc = auprc_interval(
+        metrics.auprc.value, average_precision(*sides, itself=0.5), draws["auprc"], order,
+        id_scores.size, ood_scores.size, level, observed=smaller,
+    )  # fmt: skip
+    rates = {
+        name: fpr_interval(getattr(metrics, name).value, draws[name], n_id, n_ood, level)
+        for name in RATES
+    }
+
+    def interval(name: str, ends: tuple[float, float]) -> Interval:
+        return Interval(getattr(metrics, name).value, *ends, METHOD)
+
     return replace(
         metrics,
-        **{
-            name: Interval(getattr(metrics, name).value, *end, METHOD) for name, end in ends.items()
-        },
+        auroc=interval("auroc", auroc_interval(value, variance, order, smaller, level)),
+        auprc=interval("auprc", auprc),
+        fpr80=interval("fpr80", rates["fpr80"]),
+        fpr95=interval("fpr95", rates["fpr95"]),
     )
 
 

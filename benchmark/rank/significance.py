@@ -65,14 +65,14 @@ def covariance_of_means(a: np.ndarray, b: np.ndarray, groups: Groups) -> float:
     Over G groups, with S the sums of a group's deviations from the mean: G / (G − 1) Σ S_a S_b / n²
     (Obuchowski 1997).  NaN where there is one image or one group.
     """
-    deviations = a - a.mean(), b - b.mean()
+    first, second = a - a.mean(), b - b.mean()
     if groups is not None:
         place = np.unique(groups, return_inverse=True)[1]
-        deviations = tuple(np.bincount(place, weights=d) for d in deviations)  # type: ignore[assignment]
-    count = deviations[0].size
+        first, second = (np.bincount(place, weights=d) for d in (first, second))
+    count, images = int(first.size), float(a.size)
     if count < 2:
         return math.nan
-    return float(deviations[0] @ deviations[1]) * count / (count - 1) / a.size**2
+    return float((first * second).sum()) * count / (count - 1) / (images * images)
 
 
 @dataclass(frozen=True)
