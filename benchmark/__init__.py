@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oodbench.detect.detector import Detector, FitContext, Statistics, register
     from oodbench.detect.score_functions import score_function
     from oodbench.errors import OodbenchError
+    from oodbench.products import diagnose, export, figure, publish, report, sweep
 
 __all__ = [
     "Detector",
@@ -31,13 +32,19 @@ __all__ = [
     "Statistics",
     "TrainedDetector",
     "compare",
+    "diagnose",
+    "export",
+    "figure",
     "leaderboard",
     "load_detector",
     "load_pair",
+    "publish",
     "register",
     "register_model",
+    "report",
     "run",
     "score_function",
+    "sweep",
 ]
 
 _HOMES = {
@@ -49,13 +56,19 @@ _HOMES = {
     "Statistics": "oodbench.detect.detector",
     "compare": "oodbench.api",
     "TrainedDetector": "oodbench.deploy.scoring",
+    "diagnose": "oodbench.products",
+    "export": "oodbench.products",
+    "figure": "oodbench.products",
     "leaderboard": "oodbench.api",
     "load_detector": "oodbench.deploy.scoring",
     "load_pair": "oodbench.api",
+    "publish": "oodbench.products",
     "register": "oodbench.detect.detector",
     "register_model": "oodbench.declare.recipes",
+    "report": "oodbench.products",
     "run": "oodbench.api",
     "score_function": "oodbench.detect.score_functions",
+    "sweep": "oodbench.products",
 }
 
 follow_renames()

@@ -119,7 +119,7 @@ def run(
     from oodbench.store.maintenance import needed
     from oodbench.store.store import Store
 
-    _load(plugins, project)
+    load_plugins(plugins, project)
     chosen = choose(
         arguments.pairs(pairs), arguments.optional("in_dist", in_dist), arguments.texts("ood", ood),
         arguments.optional("suite", suite), arguments.detectors(detectors), scale,
@@ -148,7 +148,7 @@ def run(
         return pd.DataFrame(rows, columns=["step", "images", "seconds"])
     outcome = run_jobs(bench, jobs)
     frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
-    _warn_of_changes(needed(bench.store, outcome.entries).values())
+    warn_of_changes(needed(bench.store, outcome.entries).values())
     raise_failures(outcome)
     return frame
 
@@ -191,7 +191,7 @@ def leaderboard(
     from oodbench.tables.extra_columns import parse_columns
     from oodbench.tables.request import TableRequest, suite_groups, table_rows
 
-    _load(plugins, project)
+    load_plugins(plugins, project)
     if compare not in (None, "paper"):
         raise ConfigError(f"compare={compare!r}: 'paper' is all that there is")
     check_scale(scale)
@@ -212,7 +212,7 @@ def leaderboard(
     groups = asked_groups(opened, location, arguments.texts("pairs", pairs), asked, scale, chosen)
     groups = suite_groups(groups, chosen) if chosen else groups
     rows, names = table_rows(groups, opened, request)
-    _warn_of_changes(entry for group in groups for entry in group.entries)
+    warn_of_changes(entry for group in groups for entry in group.entries)
     for line in left_out_notes(groups):
         warnings.warn(line, UserWarning, stacklevel=2)
     return pd.DataFrame(rows, columns=list(names))
@@ -255,7 +255,7 @@ def compare(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _load(plugins: str | Path | Sequence[str | Path], project: str | Path | None) -> None:
+def load_plugins(plugins: arguments.Several, project: str | Path | None) -> None:
     """Take up a project and plug-ins, in this order, as the command line does."""
     from oodbench.declare.declarations import use_project
     from oodbench.declare.registry import load_plugin
@@ -288,7 +288,8 @@ def _runs_frame(
     return pd.DataFrame(tidy(rows), columns=list(COLUMNS))
 
 
-def _warn_of_changes(entries: Iterable[Entry]) -> None:
+def warn_of_changes(entries: Iterable[Entry]) -> None:
+    """A warning where sources changed since results were stored, at whoever called the API."""
     from oodbench.detect.source_fingerprints import changed_sources
 
     for line in changed_sources(entries):

@@ -38,12 +38,20 @@ LATEX = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "≤": r"$\leq$", "†": r"$\dagger$",
-    "·": r"$\cdot$", "‖": r"$\Vert$", "μ": r"$\mu$", "–": "--", "—": "---", "…": r"\dots{}",
+    "·": r"$\cdot$", "‖": r"$\Vert$", "–": "--", "—": "---", "…": r"\dots{}",
     "√": r"$\surd$", "→": r"$\to$", "∞": r"$\infty$", "½": r"$\frac12$", "⁻": "$^-$",
-    "α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$",
-    "Σ": r"$\Sigma$", "Φ": r"$\Phi$", "¹": "$^1$", "²": "$^2$", "³": "$^3$", "’": "'",
+    "¹": "$^1$", "²": "$^2$", "³": "$^3$", "’": "'",
     "“": "``", "”": "''", "\u00a0": "~", "\u202f": r"\,",
 }  # fmt: skip
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta",
+    "θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi",
+    "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi",
+    "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi",
+    "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega", "µ": "mu",
+}  # fmt: skip
+LATEX |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
+LATEX |= {below: f"$_{number}$" for number, below in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 
 
 def terminal(text: str) -> str:

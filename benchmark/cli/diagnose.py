@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from oodbench.cli.options import console, data_option, store_option
-from oodbench.errors import ConfigError
+from oodbench.cli.options import console, data_option, plugin_option, store_option
 from oodbench.media import rich_text, terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oodbench.datasets.loading import DataPlaces
-    from oodbench.store.store import Entry, Store
 
 IMAGES = 2000
 
@@ -27,7 +18,8 @@ IMAGES = 2000
 @click.option("--images", type=click.IntRange(2), default=IMAGES, show_default=True,
               help="Test images to judge, and as many training images to learn from.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "json"]), default="table",
-              show_default=True)  # fmt: skip
+              show_default=True, help="A table and a sentence, or every number.")  # fmt: skip
+@plugin_option
 @data_option
 @store_option
 def diagnose(
@@ -41,11 +33,12 @@ def diagnose(
     """
     from oodbench.datasets.loading import find_places
     from oodbench.diagnosis import diagnose as diagnose_fits
+    from oodbench.figures.stored import diagnosed_fits
     from oodbench.store.store import Store
     from oodbench.tables.diagnoses import diagnosis_csv, diagnosis_json, diagnosis_table, sentence
 
     opened, places = Store(store), find_places(data, store)
-    fits = _fits(opened, places, run, pair, scale, seed)
+    fits = diagnosed_fits(opened, places, run, pair, scale, seed)
 
     def say(message: str) -> None:
         click.echo(terminal(message), err=True)
@@ -60,25 +53,3 @@ def diagnose(
         for entry in found:
             printer.print(diagnosis_table(entry))
             printer.print(rich_text(sentence(entry)))
-
-
-def _fits(
-    store: Store, places: DataPlaces, run: str, pair: str | None, scale: str, seed: int | None
-) -> Sequence[Entry]:
-    """The fits that RUN names; ConfigError on a detector without a pair."""
-    from oodbench.figures.chosen_runs import Runs, Selection
-    from oodbench.figures.stored import Stored
-
-    stored = Stored(store, places)
-    if pair is not None:
-        chosen = Runs(store, Selection((pair,), (run,), scale, seed)).choose(pair)[0]
-        return _of_models(stored.fits(chosen.run))
-    if any(c not in "0123456789abcdef" for c in run):
-        raise ConfigError(f"{run!r} is no key of a run; to name a detector, add --pair NAME")
-    entry = store.resolve(run, ("run", "fit"))
-    return [entry] if entry.stage == "fit" else _of_models(stored.fits(entry))
-
-
-def _of_models(fits: Sequence[Entry]) -> Sequence[Entry]:
-    """Without what a detector learned on its models."""
-    return [fit for fit in fits if "model" in fit.parts] or fits

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from oodbench.cli.options import data_option, plugin_option, store_option
-from oodbench.errors import OodbenchError
 from oodbench.media import csv_cell, terminal_lines
 from oodbench.store.outputs import write_output
 
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 @click.option("--pair", metavar="NAME", help="A pair; only its ID set matters.")
 @click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
 @click.option("--score", default="", metavar="SCORE", help="The score, where there are several.")
-@click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke",
+              help="Size of the recipe.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Training seed.")  # fmt: skip
 @click.option(
     "--accept", "--tpr", "tpr", type=float, metavar="PERCENT",
     help="Share of ID images that the threshold accepts as in; the others are false alarms.  [95]"
@@ -45,34 +46,18 @@ def export(
     What the store lacks (the fit, the scores of the ID test images) is made first, as by
     `oodbench run`. No OOD image is looked at.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from oodbench.datasets.loading import find_places
-    from oodbench.datasets.pairs import get_pair
-    from oodbench.declare.recipes import SCALES
+    from oodbench.deploy.exporting import export_detector, export_job, read_export
     from oodbench.flow.bench import Bench
-    from oodbench.flow.plan import Job, parse_detector
     from oodbench.progress import Progress
     from oodbench.store.store import Store
 
-    if (pair is None) == (in_dist is None):
-        raise OodbenchError("name the ID set with one of --pair and --in-dist")
-    if scale not in SCALES:
-        raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
-    request = parse_detector(detector)
-    if score and request.scores:
-        raise OodbenchError(f"{detector} names a score already; leave out --score {score}")
-    if score:
-        request = replace(request, scores=(score,))
-    if pair is not None:
-        in_dist = get_pair(pair).in_dist
-    overrides = {"training": {"precision": precision}} if precision else {}
-    job = Job(request, str(in_dist), (), scale, seed, overrides)
+    overrides: dict[str, JSON] = {"training": {"precision": precision}} if precision else {}
+    job = export_job(detector, pair, in_dist, score, scale, seed, overrides)
     progress = Progress("quiet" if quiet else None)
     bench = Bench(Store(store), find_places(data, store), progress, device)
-
-    from oodbench.deploy.exporting import export_detector, read_export
 
     folder = export_detector(bench, job, Path(out), tpr)
     click.echo(terminal_lines(summary(read_export(folder)[0], str(folder))))

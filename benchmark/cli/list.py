@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
 
 from oodbench.cli.options import (
     Commands,
+    broken_plugins,
     data_option,
     note_problems,
     plugin_option,
     print_columns,
     store_option,
 )
+from oodbench.errors import PluginError
+from oodbench.media import terminal
+
+#: A list is printed whole, whatever plug-in is broken; that is said below it, with status 2.
+listing = partial(plugin_option, lenient=True)
+
+
+def _finish(problems: Mapping[str, str]) -> None:
+    note_problems(problems)
+    if broken := broken_plugins():
+        raise PluginError("; ".join(broken.values()))
 
 
 @click.group("list", cls=Commands)
@@ -22,7 +36,7 @@ def list_() -> None:
 
 
 @list_.command("pairs")
-@plugin_option
+@listing
 def list_pairs() -> None:
     """Registered pairs; any ID-OOD of two data sets works as well."""
     from oodbench.datasets.pairs import pair_declarations, registered_pairs
@@ -34,11 +48,11 @@ def list_pairs() -> None:
             for p in registered_pairs().values()
         ]
     )
-    note_problems(pair_declarations().problems)
+    _finish(pair_declarations().problems)
 
 
 @list_.command("datasets")
-@plugin_option
+@listing
 def list_datasets() -> None:
     """Registered data sets with their shape, splits, variants and licence; generated ones last."""
     from oodbench.datasets.naming import GENERATED
@@ -59,11 +73,11 @@ def list_datasets() -> None:
         ]
         + [(name, "the ID set's", "drawn", "", "", what) for name, what in GENERATED.items()]
     )
-    note_problems(dataset_declarations().problems)
+    _finish(dataset_declarations().problems)
 
 
 @list_.command("detectors")
-@plugin_option
+@listing
 def list_detectors() -> None:
     """Registered detectors, their scores and citation; broken plug-ins are named at the end."""
     from oodbench.detect.detector import DETECTORS
@@ -85,11 +99,11 @@ def list_detectors() -> None:
     families = [f"{family}.CLASS[,KEY=VALUE…]" for family in DETECTORS.families()]
     rows += [(family, "unsupervised", "-", "0", "by class") for family in families]
     print_columns(rows)
-    note_problems(broken)
+    _finish(broken)
 
 
 @list_.command("suites")
-@plugin_option
+@listing
 def list_suites() -> None:
     """Suites: named sets of pairs and detectors."""
     from oodbench.flow.suites import suite_declarations, suites
@@ -98,11 +112,11 @@ def list_suites() -> None:
         [("SUITE", "PAIRS", "TITLE")]
         + [(s.name, " ".join(s.pairs), s.title) for s in suites().values()]
     )
-    note_problems(suite_declarations().problems)
+    _finish(suite_declarations().problems)
 
 
 @list_.command("recipes")
-@plugin_option
+@listing
 def list_recipes() -> None:
     """Recipes with the image shape they are made for, scales and variants."""
     from oodbench.declare.recipes import recipe_declarations, recipe_files
@@ -114,7 +128,7 @@ def list_recipes() -> None:
             for r in recipe_files().values()
         ]
     )
-    note_problems(recipe_declarations().problems)
+    _finish(recipe_declarations().problems)
 
 
 @click.group("data", cls=Commands)
@@ -127,14 +141,31 @@ def data_() -> None:
 @data_option
 @store_option
 def data_status(data: tuple[str, ...], store: str) -> None:
-    """Where each split of each data set was found."""
+    """Where each split of each data set was found, and how many images its files hold."""
     from oodbench.datasets.dataset_status import status
     from oodbench.datasets.loading import find_places
 
     rows = [("DATA SET", "SPLIT", "STATE", "IMAGES", "WHERE")]
-    rows += [(s.name, s.split, s.state, f"{s.expected:,}", s.where) for s in
+    rows += [(s.name, s.split, s.state, s.count, s.where) for s in
              status(find_places(data, store))]  # fmt: skip
     print_columns(rows)
+
+
+@data_.command("info")
+@click.argument("name")
+@plugin_option
+@store_option
+def data_info(name: str, store: str) -> None:
+    """Source, licence, files with their hashes, and where they go, to get a data set by hand."""
+    from oodbench.datasets.loading import find_places
+    from oodbench.datasets.sources.by_hand import described
+    from oodbench.datasets.spec import get_spec
+
+    folder = find_places((), store).folders[-1]
+    for head, lines in described(get_spec(name), str(folder)):
+        click.echo(terminal(head))
+        for line in lines:
+            click.echo(f"  {terminal(line)}")
 
 
 @data_.command("fetch")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from oodbench.flow.bench import Bench
 
 
+#: Where a command keeps the plug-ins that could not be loaded.
+BROKEN = "oodbench.broken_plugins"
+
+
 class Commands(click.Group):
     """Unknown commands name the nearest valid one."""
 
@@ -72,7 +76,7 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
         click.option("--batch-size", type=click.IntRange(1),
                      help="Images per batch while measuring."),
         click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0,
-                     show_default=True),
+                     show_default=True, help="Seconds between checkpoints of training."),
         click.option("--quiet", is_flag=True, help="No progress, only the table."),
     )  # fmt: skip
     for option in reversed(options):
@@ -84,7 +88,8 @@ def seed_options(function: click.decorators.FC, count: int = 1) -> click.decorat
     """--seeds and --first-seed, shared by the commands that plan runs; `count` seeds unasked."""
     seeds = click.option("--seeds", type=click.IntRange(1, 100), default=count,
                          show_default=True, help="Number of training seeds.")  # fmt: skip
-    first = click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+    first = click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True,
+                         help="The first of them.")  # fmt: skip
     return seeds(first(function))
 
 
@@ -111,11 +116,15 @@ def make_bench(options: BenchOptions) -> Bench:
     )
 
 
-def plugin_option(function: click.decorators.FC) -> click.decorators.FC:
-    """--plugin and --project, shared by all commands that look names up; both act when parsed."""
+def plugin_option(function: click.decorators.FC, *, lenient: bool = False) -> click.decorators.FC:
+    """--plugin and --project, shared by all commands that look names up; both act when parsed.
+
+    `lenient`: a plug-in that cannot be loaded is kept for `broken_plugins`.
+    """
     plugin = click.option(
         "--plugin", multiple=True, metavar="FILE|MODULE", expose_value=False,
-        callback=_load_plugins, help="Load a plug-in; may be repeated.",
+        callback=_try_plugins if lenient else _load_plugins,
+        help="Load a plug-in; may be repeated.",
     )  # fmt: skip
     project = click.option(
         "--project", metavar="FOLDER", expose_value=False, callback=_use_project, is_eager=True,
@@ -130,6 +139,23 @@ def _load_plugins(_: click.Context, __: click.Parameter, plugins: Sequence[str])
 
     for plugin in plugins:
         load_plugin(plugin)
+
+
+def _try_plugins(context: click.Context, _: click.Parameter, plugins: Sequence[str]) -> None:
+    from oodbench.declare.registry import load_plugin
+
+    broken: dict[str, str] = context.meta.setdefault(BROKEN, {})
+    for plugin in plugins:
+        try:
+            load_plugin(plugin)
+        except OodbenchError as error:
+            broken[plugin] = str(error)
+
+
+def broken_plugins() -> dict[str, str]:
+    """What `plugin_option(lenient=True)` could not load in this command, with the reason."""
+    found: dict[str, str] = click.get_current_context().meta.get(BROKEN, {})
+    return found
 
 
 def _use_project(_: click.Context, __: click.Parameter, folder: str | None) -> None:

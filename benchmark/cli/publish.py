@@ -14,7 +14,7 @@ from oodbench.media import terminal
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--suite", "suites", multiple=True, required=True, metavar="NAME",
               help="May be repeated.")  # fmt: skip
-@click.option("--scale", default="", metavar="paper|small|smoke")
+@click.option("--scale", default="", metavar="paper|small|smoke", help="Only runs of this scale.")
 @plugin_option
 @store_option
 def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> None:

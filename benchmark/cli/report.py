@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from oodbench.cli.options import collector_paused, data_option, plugin_option, store_option
-from oodbench.errors import OodbenchError, StoreError
+from oodbench.errors import StoreError
 from oodbench.media import terminal
-from oodbench.store.outputs import write_output
 
 
 @click.command()
 @click.option("--out", default="report", show_default=True, metavar="FOLDER|FILE.html",
               help="Where to write: index.html in a folder, or a file.")  # fmt: skip
-@click.option("--pair", "pairs", multiple=True, metavar="NAME")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]")
-@click.option("--scale", metavar="paper|small|smoke")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only this pair.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]",
+              help="Only this detector.")  # fmt: skip
+@click.option("--scale", metavar="paper|small|smoke", help="Only runs of this scale.")
 @click.option("--all-scores", is_flag=True, help="Also L>k, KL<=k and LLR_ada_eq11.")
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="Paired tests against the best and the best trivial one of a pair.")  # fmt: skip
 @click.option("--pictures", type=click.IntRange(0, 50), default=8, show_default=True,
               help="Most and least OOD images shown of each set; 0 for none.")  # fmt: skip
-@click.option("--title", default="oodbench report", show_default=True)
+@click.option("--title", default="oodbench report", show_default=True, help="Of the page.")
 @plugin_option
 @data_option
 @store_option
@@ -40,23 +38,16 @@ def report(
     from oodbench.datasets.loading import find_places
     from oodbench.flow.selection import asked_scores, check_scale
     from oodbench.leaderboards.stored_groups import asked_groups
-    from oodbench.report.page import ReportRequest, report_page
+    from oodbench.reports.page import ReportRequest, write_report
     from oodbench.store.store import Store
 
     check_scale(scale)
     asked = asked_scores(detectors)
     opened, places = Store(store), find_places(data, store)
-    target = Path(out) if out.endswith((".html", ".htm")) else Path(out) / "index.html"
     with collector_paused():
         groups = asked_groups(opened, store, pairs, asked, scale, data=data)
         if not groups:
             raise StoreError(f"no finished run in {store}; `oodbench run` makes some")
         request = ReportRequest(title, all_scores, asked, significance, pictures)
-        text = report_page(groups, opened, places, request)
-    page = text.encode()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OodbenchError(f"cannot write to {target.parent}: {error.strerror}") from error
-    write_output(target, page)
-    click.echo(f"{terminal(str(target))}: {len(page) / 1e6:.1f} MB, open it in a browser")
+        path, size = write_report(groups, opened, places, request, out)
+    click.echo(f"{terminal(str(path))}: {size / 1e6:.1f} MB, open it in a browser")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oodbench.cli.options import plugin_option
+from oodbench.cli.options import Commands, plugin_option
 from oodbench.errors import StoreError
 from oodbench.media import terminal
 from oodbench.store.storage import DEFAULT_STORE
@@ -22,7 +22,7 @@ _store = click.option(
 )  # fmt: skip
 
 
-@click.group("store")
+@click.group("store", cls=Commands)
 def store_() -> None:
     """The store of results: verify it, tidy it up, move results between machines."""
 

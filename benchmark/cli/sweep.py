@@ -25,7 +25,6 @@ from oodbench.store.outputs import write_output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oodbench.datasets.pairs import Pair
     from oodbench.flow.bench import Bench
     from oodbench.flow.missing_steps import Step
     from oodbench.store.store import Store
@@ -88,7 +87,14 @@ def sweep() -> None:
     help="Recipe of every model that names none.  [one with latents of one kind]",
 )
 @precision_option
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="Of the table.",
+)
 @click.option(
     "--shape",
     type=click.Choice(["tidy", "table"]),
@@ -120,7 +126,13 @@ def allocation(
     several processes on one store share the work.
     """
     from oodbench.flow.selection import check_scale
-    from oodbench.sweeps.allocation import MODELS_SWEPT, RATIOS, parse_ratios, plan_allocation
+    from oodbench.sweeps.allocation import (
+        MODELS_SWEPT,
+        RATIOS,
+        parse_ratios,
+        plan_allocation,
+        swept_pairs,
+    )
 
     check_scale(scale)
     if figure is not None:
@@ -129,7 +141,7 @@ def allocation(
         file_format(figure)
     values = parse_ratios(ratios) if ratios is not None else RATIOS
     bench = make_bench(how)
-    pairs, size = _pairs(bench, in_dist, oods)
+    pairs, size = swept_pairs(bench.places, in_dist, oods)
     overrides = {"training": {"precision": precision}} if precision else {}
     planned = [
         plan_allocation(
@@ -146,27 +158,6 @@ def allocation(
 
     found = run_sweeps(bench, sweeps)
     _finish(found, bench.store, "allocation", format_, shape, out, figure)
-
-
-def _pairs(
-    bench: Bench, in_dist: str, oods: Sequence[str]
-) -> tuple[list[Pair], tuple[int, int, int]]:
-    """The pairs of the ID set, and the shape (C, H, W) of its images.
-
-    DataError where a set is missing or does not fit, before anything is trained.
-    """
-    from oodbench.datasets.loading import check_compatible, load
-    from oodbench.datasets.pairs import make_pair
-
-    pairs = list(dict.fromkeys(make_pair(in_dist, ood) for ood in oods))
-    test = load(pairs[0].in_dist, "test", bench.places, divide=True)
-    for pair in pairs:
-        ood = load(
-            pair.ood, "test", bench.places, like=test.shape, count=len(test),
-            beside=pairs[0].in_dist,
-        )  # fmt: skip
-        check_compatible(test, ood)
-    return pairs, test.shape
 
 
 def _print_plan(bench: Bench, sweeps: Sequence[Sweep]) -> None:

@@ -23,11 +23,12 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.command()
 @click.option("--suite", metavar="NAME", help="The runs of a suite, in its layout.")
 @click.option("--layout", metavar="NAME", help="A published table (table1 …, rst), or general.")
-@click.option("--pair", "pairs", multiple=True, metavar="NAME")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]")
-@click.option("--scale", metavar="paper|small|smoke")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only this pair.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]",
+              help="Only this detector.")  # fmt: skip
+@click.option("--scale", metavar="paper|small|smoke", help="Only runs of this scale.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table",
-              show_default=True)  # fmt: skip
+              show_default=True, help="Of the table.")  # fmt: skip
 @click.option("--shape", type=click.Choice(["tidy", "table"]), default="tidy", show_default=True,
               help="CSV: one line per number, or as the table is printed.")  # fmt: skip
 @click.option("--compare", "paper", type=click.Choice(["paper"]),
@@ -127,9 +128,9 @@ def _plain(
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--pair", required=True, metavar="NAME", help="The pair both ran on.")
-@click.option("--scale", metavar="paper|small|smoke")
+@click.option("--scale", metavar="paper|small|smoke", help="Only runs of this scale.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table",
-              show_default=True)  # fmt: skip
+              show_default=True, help="Sentences, or every number.")  # fmt: skip
 @plugin_option
 @store_option
 def compare(a: str, b: str, pair: str, scale: str | None, format_: str, store: str) -> None:

@@ -1,28 +1,44 @@
-"""Where each split of each registered data set was found on this machine; reads no image."""
+"""Where each split of each registered data set was found on this machine, and how many images.
+
+Images are counted where a header says how many there are; none is read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.reading.contents import Wanted
-from oodbench.datasets.sources.published import find_arrays, find_published
-from oodbench.datasets.sources.raw_images import Found
+from oodbench.datasets.sources.published import array_files, find_published
+from oodbench.datasets.sources.raw_images import Found, open_npz
 from oodbench.datasets.sources.user_files import find_user_data
-from oodbench.datasets.spec import catalogue
+from oodbench.datasets.spec import DatasetSpec, catalogue
 from oodbench.errors import OodbenchError
 
 
 @dataclass(frozen=True)
 class SplitStatus:
-    """Whether a split can be loaded here; `state` is embedded, arrays, native or missing."""
+    """Whether a split can be loaded here; `state` is embedded, arrays, native, damaged or missing.
+
+    `expected` images are in the set as published, `held` in the files that are here: None where
+    only reading them would tell.
+    """
 
     name: str
     split: str
     state: str
     where: str
     expected: int
+    held: int | None = None
+
+    @property
+    def count(self) -> str:
+        """``10,000``; ``10,000 of 18,724`` where the files hold others than the published set."""
+        if self.held is None or self.held == self.expected:
+            return f"{self.expected:,}"
+        return f"{self.held:,} of {self.expected:,}"
 
 
 def status(places: DataPlaces) -> list[SplitStatus]:
@@ -45,10 +61,19 @@ def status(places: DataPlaces) -> list[SplitStatus]:
             if found is None:
                 rows.append(SplitStatus(spec.name, split, "missing", "", expected))
             else:
-                kind = (
-                    "arrays"
-                    if any(find_arrays(spec, split, f) for f in places.folders)
-                    else "native"
-                )
-                rows.append(SplitStatus(spec.name, split, kind, found.where, expected))
+                rows.append(_found(spec, split, places.folders, found))
     return rows
+
+
+def _found(spec: DatasetSpec, split: str, folders: Sequence[Path], found: Found) -> SplitStatus:
+    expected = spec.splits[split]
+    stored = next(filter(None, (array_files(spec, split, folder) for folder in folders)), [])
+    kind = "arrays" if stored else "native"
+    try:
+        held = sum(open_npz(path)["images"].shape[0] for path in stored) if stored else None
+    except KeyError:
+        why = f"{stored[0]}: no array 'images'"
+        return SplitStatus(spec.name, split, "damaged", why, expected)
+    except OodbenchError as error:
+        return SplitStatus(spec.name, split, "damaged", str(error), expected)
+    return SplitStatus(spec.name, split, kind, found.where, expected, held)

@@ -228,6 +228,12 @@ def _chain(spec: DatasetSpec, wanted: DatasetName) -> tuple[str, ...]:
     return (*base, *rest)
 
 
+def _how_to_get(spec: DatasetSpec) -> str:
+    if spec.source == "arrays":
+        return ""
+    return f"run `oodbench data fetch {spec.name}` (`oodbench data info {spec.name}`: by hand), or "
+
+
 def _find(spec: DatasetSpec, split: str, places: DataPlaces, values: Asked | None) -> Found:
     if split not in spec.splits:
         raise DataError(f"{spec.name} has no {split} split; it has {', '.join(spec.splits)}")
@@ -240,7 +246,7 @@ def _find(spec: DatasetSpec, split: str, places: DataPlaces, values: Asked | Non
         looked = ", ".join(map(str, places.folders)) or "no folder"
         raise DataError(
             f"{spec.name} {split}: {expected_files(spec, split, places.folders)} not found (looked"
-            f" in: {looked}); run `oodbench data fetch {spec.name}`, or point --data or"
-            " OODBENCH_DATA to a folder that holds it"
+            f" in: {looked}); {_how_to_get(spec)}point --data or OODBENCH_DATA to a folder that"
+            " holds it"
         )
     return found

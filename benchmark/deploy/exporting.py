@@ -20,14 +20,22 @@ import math
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from oodbench.canonical_json import JSON, canonical_json, digest
-from oodbench.errors import ConfigError, StoreError
-from oodbench.flow.plan import DetectorRequest, Job, column_name, select_scores, simplified
+from oodbench.errors import ConfigError, OodbenchError, StoreError
+from oodbench.flow.plan import (
+    DetectorRequest,
+    Job,
+    column_name,
+    parse_detector,
+    select_scores,
+    simplified,
+)
 from oodbench.seeding import NOISE_REVISION
 
 if TYPE_CHECKING:
@@ -41,6 +49,26 @@ SCHEMA = 1
 DEFAULT_ACCEPT, LEAST_ACCEPT = 95.0, 90.0
 log = logging.getLogger("oodbench.deploy.exporting")
 MANIFEST = "detector.json"
+
+
+def export_job(
+    detector: str, pair: str | None, in_dist: str | None, score: str, scale: str, seed: int,
+    overrides: Mapping[str, JSON],
+) -> Job:  # fmt: skip
+    """The job of an export; OodbenchError where ID set or score are named twice or not at all."""
+    from oodbench.datasets.pairs import get_pair
+    from oodbench.flow.selection import check_scale
+
+    if (pair is None) == (in_dist is None):
+        raise OodbenchError("name the ID set with one of --pair and --in-dist")
+    check_scale(scale)
+    request = parse_detector(detector)
+    if score and request.scores:
+        raise OodbenchError(f"{detector} names a score already; leave out --score {score}")
+    if score:
+        request = replace(request, scores=(score,))
+    chosen = get_pair(pair).in_dist if pair is not None else in_dist
+    return Job(request, str(chosen), (), scale, seed, dict(overrides))
 
 
 def export_detector(bench: Bench, job: Job, target: Path, accept: float | None = None) -> Path:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from oodbench.canonical_json import JSON
-from oodbench.errors import DataError
-from oodbench.figures.chosen_runs import MissingRunError
+from oodbench.errors import ConfigError, DataError
+from oodbench.figures.chosen_runs import MissingRunError, Runs, Selection
 from oodbench.leaderboards.compared_images import Compared, compared
 from oodbench.store.payload import unpack_table
 
@@ -111,3 +111,22 @@ def _again(run: Entry) -> str:
     words += ["--scale", str(record["scale"])] if record["scale"] else []
     words += ["--first-seed", str(record["seed"])] if record["seed"] else []
     return shlex.join(["oodbench", "run", *words])
+
+
+def diagnosed_fits(
+    store: Store, places: DataPlaces, run: str, pair: str | None, scale: str, seed: int | None
+) -> Sequence[Entry]:
+    """The fits of a run, by its key or by detector and pair; ConfigError without a pair."""
+    stored = Stored(store, places)
+    if pair is not None:
+        chosen = Runs(store, Selection((pair,), (run,), scale, seed)).choose(pair)[0]
+        return _of_models(stored.fits(chosen.run))
+    if any(c not in "0123456789abcdef" for c in run):
+        raise ConfigError(f"{run!r} is no key of a run; to name a detector, add --pair NAME")
+    entry = store.resolve(run, ("run", "fit"))
+    return [entry] if entry.stage == "fit" else _of_models(stored.fits(entry))
+
+
+def _of_models(fits: Sequence[Entry]) -> Sequence[Entry]:
+    """Without what a detector learned on its models."""
+    return [fit for fit in fits if "model" in fit.parts] or fits

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart
-from oodbench.declare.recipes import SCALES
+from oodbench.declare.recipes import SCALES, find_recipe
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import (
     DEFAULT_DETECTORS,
@@ -82,9 +82,14 @@ def choose(
 
     def request(name: str) -> DetectorRequest:
         asked = parse_detector(name)
-        if not (recipe and asked.detector.recipe_variant):
-            return asked
-        return DetectorRequest(asked.name, asked.recipe or recipe, asked.scores)
+        if recipe and asked.detector.recipe_variant:
+            asked = DetectorRequest(asked.name, asked.recipe or recipe, asked.scores)
+        if asked.recipe:
+            find_recipe(asked.recipe)
+        return asked
+
+    if recipe:
+        find_recipe(recipe)
 
     out = []
     for listed, part in parts:

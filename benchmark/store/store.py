@@ -4,7 +4,7 @@ Layout: ``<stage>/<first two digits>/<digest>/`` with the payload files and ``re
 payload is written first and the record last, each atomically, so that an entry without its record
 does not exist.  The record holds the key's parts and the SHA-256 of every file; both are checked
 when read, the key against the parts and the folder, and an entry that fails is set aside as
-``<digest>.damaged-<n>`` for the caller to rebuild.  Nothing that cannot change a result (device,
+``<digest>.damaged-<n>``; what needs it makes it anew.  Nothing that cannot change a result (device,
 paths, progress) is in a key; all of it is in the record.
 """
 
@@ -272,7 +272,12 @@ class Store:
         except StoreError as error:
             log.warning("%s: %s; passed over (%s)", path, reason, error)
             return
-        log.warning("%s: %s; set aside as %s and rebuilt", path, reason, target.rsplit("/", 1)[-1])
+        log.warning(
+            "%s: %s; set aside as %s; what needs it makes it again",
+            path,
+            reason,
+            target.rsplit("/", 1)[-1],
+        )
 
     def inspect(self, path: str) -> Entry | Unsound:
         """What stands at an entry's path; reads it and changes nothing."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.canonical_json import JSON
-from oodbench.datasets.pairs import Pair
+from oodbench.datasets.loading import DataPlaces, check_compatible, load
+from oodbench.datasets.pairs import Pair, make_pair
 from oodbench.declare.declarations import built_in
 from oodbench.declare.recipes import Recipe, RecipeFile, find_recipe, recipe_files, resolve
 from oodbench.detect.detector import DETECTORS, Detector
@@ -49,6 +50,23 @@ def parse_ratios(text: str) -> tuple[float, ...]:
             )
         found.add(ratio)
     return tuple(sorted(found))
+
+
+def swept_pairs(
+    places: DataPlaces, in_dist: str, oods: Sequence[str]
+) -> tuple[list[Pair], tuple[int, int, int]]:
+    """The pairs of the ID set, and the shape (C, H, W) of its images.
+
+    DataError where a set is missing or does not fit, before anything is trained.
+    """
+    pairs = list(dict.fromkeys(make_pair(in_dist, ood) for ood in oods))
+    test = load(pairs[0].in_dist, "test", places, divide=True)
+    for pair in pairs:
+        ood = load(
+            pair.ood, "test", places, like=test.shape, count=len(test), beside=pairs[0].in_dist
+        )
+        check_compatible(test, ood)
+    return pairs, test.shape
 
 
 def plan_allocation(

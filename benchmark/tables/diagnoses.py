@@ -88,12 +88,17 @@ def sentence(entry: Entry) -> str:
 
 def diagnosis_csv(entries: Iterable[Entry]) -> str:
     """One line per model and layer, every number in full."""
-    rows = [_identity(entry) | dict(row) for entry in entries for row in rows_of(entry)]
+    rows = diagnosis_rows(entries)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(csv_row, rows))
     return out.getvalue()
+
+
+def diagnosis_rows(entries: Iterable[Entry]) -> list[dict[str, JSON]]:
+    """One mapping per model and layer."""
+    return [_identity(entry) | dict(row) for entry in entries for row in rows_of(entry)]
 
 
 def diagnosis_json(entries: Iterable[Entry]) -> str:

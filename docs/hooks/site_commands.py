@@ -21,7 +21,8 @@ standard error.
 |---|---|
 | `OODBENCH_DATA` | folders with data sets, separated as in `PATH`; as `--data` |
 | `OODBENCH_STORE` | the store; as `--store` |
-| `OODBENCH_CACHE` | where downloads go; default: `data` beside the store |
+| `OODBENCH_CACHE` | prepared splits, and `downloads`; default: `data` beside the store |
+| `OODBENCH_PROJECT` | a folder of recipes, pairs, suites, layouts and data sets; as `--project` |
 """
 
 

@@ -11,14 +11,18 @@ from types import ModuleType
 
 from site_text import cell, cited, doc_of, escaped, markdown, table
 
-from oodbench.datasets.pairs import get_pair
+from oodbench.datasets.pairs import get_pair, registered_pairs
+from oodbench.datasets.spec import get_spec
 from oodbench.declare.layout_files import find_layout, layout_names
 from oodbench.declare.layouts import Layout, Select
-from oodbench.declare.recipes import recipe_files
+from oodbench.declare.recipes import recipe_files, resolve
 from oodbench.detect.detector import CATEGORIES, DETECTORS, Detector, is_deterministic
+from oodbench.errors import OodbenchError
+from oodbench.flow.default_recipe import default_recipe
 from oodbench.tables.sources.numbers import Number
 from oodbench.tables.sources.reported_tables import Published, base_name
 
+PARADOX, SCALE = "china-flower", "smoke"
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 MEANING = {
     "unsupervised": "ID training images alone",
@@ -96,8 +100,23 @@ def _cite(cls: type[Detector]) -> str:
 
 def _command(cls: type[Detector]) -> str:
     scale = " --scale smoke" if cls.recipe_variant else ""
-    command = f"oodbench run --pair china-flower --detector {cls.name}{scale}"
+    command = f"oodbench run --pair {embedded_pair(cls)} --detector {cls.name}{scale}"
     return f"```console\n$ {command}\n```\n"
+
+
+def embedded_pair(cls: type[Detector]) -> str:
+    """The pair of the paradox where a recipe fits its images, else another embedded one."""
+    pairs = [pair for pair in registered_pairs().values() if pair.embedded]
+    pairs.sort(key=lambda pair: pair.name != PARADOX)
+    for pair in pairs:
+        try:
+            for variant in filter(None, (cls.recipe_variant, *cls.companions)):
+                shape = get_spec(pair.in_dist).shape
+                resolve(default_recipe(pair.in_dist, shape, variant, SCALE), SCALE, variant)
+        except OodbenchError:
+            continue
+        return pair.name
+    raise OodbenchError(f"{cls.name} runs on no embedded pair; give it a recipe for one")
 
 
 # ---------------------------------------------------------------------- numbers

@@ -22,6 +22,7 @@ MADE_FROM: Mapping[str, str] = {
     "CHANGELOG.md": "changelog.md",
     "baselines": "detectors/index.md",
     "benchmark/cli": "reference/cli.md",
+    "benchmark/declare/datasets.yaml": "datasets/index.md",
     "benchmark/declare/recipes": "recipes.md",
 }
 

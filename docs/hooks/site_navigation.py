@@ -7,8 +7,8 @@ from typing import Any
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Use": (
-        "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md", "sweeps.md",
-        "report.md", "practical.md",
+        "questions.md", "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md",
+        "sweeps.md", "report.md", "practical.md", "datasets/index.md",
     ),
     "Extend": ("adding.md", "plugins.md", "check.md", "data.md"),
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
@@ -17,7 +17,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Project": ("contributing.md", "changelog.md"),
 }  # fmt: skip
 HOME = "index.md"
-DETECTORS = "detectors/"
+#: Folders of generated pages: the title of their first page, which stands in a section.
+FOLDERS = {"detectors": ("Detectors", "All detectors"), "datasets": ("Data sets", "All data sets")}
 PAGES = {HOME, *(page for pages in SECTIONS.values() for page in pages)}
 
 
@@ -26,11 +27,18 @@ def navigation(there: Iterable[str]) -> list[Any]:
     found = set(there)
     nav: list[Any] = [{"Quick start": HOME}]
     for title, pages in SECTIONS.items():
-        listed: list[Any] = [page for page in pages if page in found]
-        if title == "Methods":
-            members = sorted(p for p in found if p.startswith(DETECTORS) and p not in pages)
-            listed[0] = {"Detectors": [{"All detectors": pages[0]}, *members]}
+        listed = [_with_members(page, found) for page in pages if page in found]
         if listed:
             nav.append({title: listed})
-    known = PAGES | {page for page in found if page.startswith(DETECTORS)}
+    known = PAGES | {page for page in found if page.partition("/")[0] in FOLDERS}
     return [*nav, *sorted(found - known)]
+
+
+def _with_members(page: str, found: set[str]) -> Any:
+    """A page, or the first of a folder with the others below it."""
+    folder = page.partition("/")[0]
+    if folder not in FOLDERS:
+        return page
+    title, first = FOLDERS[folder]
+    members = sorted(p for p in found if p.startswith(f"{folder}/") and p != page)
+    return {title: [{first: page}, *members]}

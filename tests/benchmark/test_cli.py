@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import invoke
 
 from oodbench.cli import main
 
@@ -227,6 +228,17 @@ def make_bad_input(folder: Path) -> None:
         "      layers: [{stage: {kind: mlp}, latent: d4}]\n"
         "    training: {epochs: 1, batchsize: 4}\n    variants: {vanilla: {}}\n"
     )
+
+
+def test_a_recipe_that_does_not_exist_is_refused_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    words = "run --pair digits-photos --detector mean-intensity --detector vanilla-hvae --recipe F9"
+    status, out, err = invoke(tmp_path, *words.split())
+    assert status == 2
+    assert "unknown recipe 'F9'; nearest: F" in err
+    assert not out
+    assert not (tmp_path / "results").exists()
 
 
 OWN = ("run", "--detector", "mean-intensity", "--in-dist", "grey.npz", "--ood")

@@ -382,6 +382,23 @@ def test_torchvision_root(places: DataPlaces) -> None:
     assert states["digits", "train"] == "embedded"
 
 
+def test_status_counts_what_the_files_hold(places: DataPlaces) -> None:
+    folder = places.folders[0]
+    np.savez(folder / "notmnist-test.npz", images=np.zeros((7, 28, 28), np.uint8))
+    for part, count in ((1, 3), (2, 4)):
+        images = np.zeros((count, 32, 32, 3), np.uint8)
+        np.savez(folder / f"cifar10-train-{part}.npz", images=images)
+    np.savez(folder / "mnist-test.npz", pictures=np.zeros((2, 28, 28), np.uint8))
+    (folder / "mnist-train.npz").write_bytes(b"no archive")
+    found = {(s.name, s.split): s for s in status(places)}
+    assert found["notmnist", "test"].count == "7 of 18,724"
+    assert found["cifar10", "train"].count == "7 of 50,000"
+    assert found["digits", "test"].count == "500"
+    for split in ("train", "test"):
+        assert found["mnist", split].state == "damaged"
+        assert f"mnist-{split}.npz" in found["mnist", split].where
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> tuple[str, Path]:
     """A real HTTP server over a folder."""

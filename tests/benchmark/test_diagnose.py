@@ -14,8 +14,8 @@ import pytest
 import oodbench
 from oodbench.cli import main
 from oodbench.diagnosis import StoredDiagnoses
-from oodbench.report.details import Details
-from oodbench.report.thumbnails import Thumbnails
+from oodbench.reports.details import Details
+from oodbench.reports.thumbnails import Thumbnails
 from oodbench.share.transfer import export_store, import_store
 from oodbench.store.garbage import collect
 from oodbench.store.maintenance import verify

@@ -25,7 +25,7 @@ from oodbench.leaderboards.significance_marks import (
     verdict,
 )
 from oodbench.rank.metrics import equal_size, evaluate, group_members
-from oodbench.report.rows import board_rows
+from oodbench.reports.rows import board_rows
 from oodbench.store.payload import pack_table
 from oodbench.store.store import Key, Store
 from oodbench.tables.after_run import caption

@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_process import invoke
 
+import oodbench
 from oodbench.cli.options import console
 from oodbench.datasets.imageset import ImageSet
+from oodbench.detect.detector import DETECTORS
 from oodbench.media import (
     LATEX,
     csv_cell,
@@ -159,6 +161,22 @@ def test_latex_sets_hostile_names_as_text(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
     assert "secret.tex" not in (tmp_path / "all.log").read_text(errors="replace")
     assert not (tmp_path / "written").exists()
+
+
+def test_every_character_of_our_tables_has_a_form_in_latex() -> None:
+    """Titles, scores, notes and labels; accents are part of LaTeX's own UTF-8."""
+    detectors = [DETECTORS.get(name) for name in DETECTORS.names()]
+    texts = [text for cls in detectors for text in (cls.title, cls.cite, *cls.score_patterns)]
+    for folder in ("layouts", "recipes", "suites"):
+        files = (Path(oodbench.__file__).parent / "declare" / folder).glob("*.yaml")
+        texts += [path.read_text("utf-8") for path in files]
+    for name in ("head_to_head", "rows", "significance_marks"):
+        module = Path(oodbench.__file__).parent / "leaderboards" / f"{name}.py"
+        texts.append(module.read_text("utf-8"))
+    used = {char for text in texts for char in text if ord(char) > 127}
+    assert "λ" in used
+    latin = {char for char in used if char.isalpha() and ord(char) < 0x180}
+    assert sorted(used - set(LATEX) - latin) == []
 
 
 @given(TEXTS)

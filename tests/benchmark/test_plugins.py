@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from in_process import invoke
 from plugin_examples import examples, write_examples
 
 import oodbench
@@ -325,6 +326,17 @@ def test_list_detectors_names_what_is_broken(glass: Path) -> None:
     assert any("shards" in line and "no_such_module" in line for line in broken)
     assert any("two detectors are named 'glow'" in line and "glass" in line for line in broken)
     assert len(broken) == 2
+
+
+@pytest.mark.parametrize("what", ["detectors", "pairs", "suites", "recipes", "datasets"])
+def test_a_list_is_whole_beside_a_plug_in_that_is_broken(what: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    whole = invoke(tmp_path, "list", what)[1]
+    status, out, err = invoke(tmp_path, "list", what, "--plugin", "broken.py")
+    assert status == 2
+    assert out == whole
+    assert "no_such_module" in err
+    assert err.count("error") == 1
 
 
 def test_asking_for_what_is_broken_ends_with_2(glass: Path) -> None:

@@ -25,9 +25,9 @@ from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.rounding import as_shown
 from oodbench.leaderboards.rows import group_runs, make_rows
 from oodbench.rank.metrics import auroc
-from oodbench.report.curves import BINS, area, histogram, roc_curve, simplified
-from oodbench.report.page import ReportRequest, report_page
-from oodbench.report.thumbnails import Thumbnails, png, shown_name
+from oodbench.reports.curves import BINS, area, histogram, roc_curve, simplified
+from oodbench.reports.page import ReportRequest, report_page
+from oodbench.reports.thumbnails import Thumbnails, png, shown_name
 from oodbench.store.payload import unpack_table
 from oodbench.store.store import Store
 

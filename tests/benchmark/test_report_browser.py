@@ -15,7 +15,7 @@ from needs import lacking, needed_module
 
 from oodbench.datasets.loading import find_places
 from oodbench.leaderboards.rows import group_runs
-from oodbench.report.page import ReportRequest, report_page
+from oodbench.reports.page import ReportRequest, report_page
 from oodbench.store.store import Store
 
 playwright = needed_module("playwright.sync_api", "Playwright is not installed")

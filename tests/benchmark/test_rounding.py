@@ -17,7 +17,7 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import find_places
 from oodbench.leaderboards.rounding import as_shown, in_full, mean_percent, percent, shown
 from oodbench.leaderboards.rows import group_runs
-from oodbench.report.page import ReportRequest, report_page
+from oodbench.reports.page import ReportRequest, report_page
 from oodbench.store.store import Store
 from oodbench.tables.request import TableRequest, table_text
 from oodbench.tables.tidy import rows_to_csv

@@ -4,8 +4,11 @@ A fence says what becomes of it:
 
     ```python title="mine.py"     any language with a title: the file is written, not run
     ```python                     runs in the one Python process of the page
-    ```console                    lines after "$ " are commands of bash, the rest is their output
+    ```console                    lines after "$ " are commands of bash, the rest is their output,
+                                  which is compared; "…" stands for anything
+    ```console moving             numbers of the output may differ
     ```console data               as above, only where OODBENCH_DATA names real image sets
+    ```console long               takes long, or a network: names and options are checked alone
     anything else                 is shown only
 """
 
@@ -17,13 +20,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from advice import commands_in, refusal
+from shown_output import agrees
+
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)$")
 TITLE = re.compile(r'\btitle="(?P<title>[^"]+)"')
-RUN = ("python", "console")
+RUN = {"python": {"data"}, "console": {"data", "moving", "long"}}
 #: Runs blocks sent as lines of JSON in one namespace, and answers each with what it raised.
 DRIVER = """
 import json, linecache, os, sys, traceback
@@ -45,6 +51,15 @@ for line in sys.stdin:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A command of a console; the output that is shown stands below line `last` of the page."""
+
+    command: str
+    shown: str
+    last: int
+
+
+@dataclass(frozen=True)
 class Snippet:
     """One fence: `kind` is "file", "python" or "console"; `line` is where it stands."""
 
@@ -52,20 +67,21 @@ class Snippet:
     text: str
     line: int
     title: str = ""
-    data: bool = False
+    words: frozenset[str] = field(default_factory=frozenset)
 
     @property
-    def commands(self) -> list[str]:
+    def steps(self) -> list[Step]:
         """The commands of a console; a line that ends with a backslash goes on in the next."""
-        found: list[str] = []
+        found: list[tuple[list[str], list[str], int]] = []
         more = False
-        for line in self.text.splitlines():
-            if line.startswith("$ "):
-                found.append(line[2:])
-            elif more:
-                found[-1] += "\n" + line
-            more = bool(found) and line.endswith("\\") and (more or line.startswith("$ "))
-        return found
+        for number, line in enumerate(self.text.splitlines(), start=self.line + 1):
+            if more or line.startswith("$ "):
+                before = found.pop()[0] if more else []
+                found.append(([*before, line if more else line[2:]], [], number))
+                more = line.endswith("\\")
+            elif found:
+                found[-1][1].append(line)
+        return [Step("\n".join(c), "\n".join(shown), last) for c, shown, last in found]
 
 
 def snippets(markdown: str) -> list[Snippet]:
@@ -82,9 +98,22 @@ def snippets(markdown: str) -> list[Snippet]:
         if title is not None:
             found.append(Snippet("file", body, number, title["title"]))
         elif words and words[0] in RUN:
-            if unknown := set(words[1:]) - {"data"}:
+            if unknown := set(words[1:]) - RUN[words[0]]:
                 raise ValueError(f"line {number}: a fence does not know {', '.join(unknown)}")
-            found.append(Snippet(words[0], body, number, data="data" in words))
+            found.append(Snippet(words[0], body, number, words=frozenset(words[1:])))
+    return found
+
+
+def shown_only(markdown: str) -> list[str]:
+    """The blocks that are neither written nor run."""
+    found = []
+    lines = iter(enumerate(markdown.splitlines(), start=1))
+    for number, line in lines:
+        opening = FENCE.match(line)
+        if opening is not None:
+            body = _body(lines, opening, number)
+            if not TITLE.search(opening["info"]) and opening["info"].split()[:1] in ([], ["text"]):
+                found.append(body)
     return found
 
 
@@ -98,16 +127,16 @@ def _body(lines: Iterator[tuple[int, str]], opening: re.Match[str], number: int)
 
 
 class Page:
-    """Runs the snippets of one page in `folder`; use as a context manager."""
+    """Runs the snippets of one page in `folder`; use as a context manager.
 
-    def __init__(self, folder: Path, timeout: float = 300.0) -> None:
+    `tools` is a folder with an `oodbench` and a `page-python` that go before those of the
+    environment (see `warm`).
+    """
+
+    def __init__(self, folder: Path, tools: Path | None = None, timeout: float = 300.0) -> None:
         self.folder, self.timeout = folder, timeout
-        names = ("OODBENCH_STORE", "OODBENCH_CACHE", "PYTEST_CURRENT_TEST")
-        self.environment = {k: v for k, v in os.environ.items() if k not in names} | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "COLUMNS": "120",
-            "OMP_NUM_THREADS": "1",
-        }
+        self.environment = page_environment(tools)
+        self.python = [str(tools / "page-python")] if tools else [sys.executable, "-c"]
         self.with_data = bool(os.environ.get("OODBENCH_DATA"))
         self.process: subprocess.Popen[str] | None = None
         self.log: IO[str] = (folder / ".python.log").open("w+", encoding="utf-8")
@@ -123,30 +152,44 @@ class Page:
 
     def run(self, snippet: Snippet) -> None:
         """AssertionError with the line of the page and the output where it fails."""
-        if snippet.data and not self.with_data:
+        if "data" in snippet.words and not self.with_data:
             return
         if snippet.kind == "file":
             path = self.folder / snippet.title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(snippet.text, encoding="utf-8")
-        elif snippet.kind == "console":
-            for command in snippet.commands:
-                self._command(command, snippet.line)
-        else:
+        elif snippet.kind == "python":
             self._python(snippet)
+        elif "long" in snippet.words:
+            for asked in commands_in(snippet.text):
+                assert not (why := refusal(asked)), f"line {snippet.line}: {' '.join(asked)}\n{why}"
+        else:
+            for step in snippet.steps:
+                out, notes = self.printed(step)
+                if not step.shown.strip():
+                    continue
+                moving = "moving" in snippet.words
+                assert agrees(step.shown, out, notes, moving=moving), (
+                    f"line {step.last}: $ {step.command}\nthe page shows\n{step.shown}\n"
+                    f"it printed\n{out}\nand on standard error\n{notes}"
+                )
 
-    def _command(self, command: str, line: int) -> None:
+    def printed(self, step: Step) -> tuple[str, str]:
+        """Standard output and error of a command, which must end with status 0."""
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command], cwd=self.folder, env=self.environment,
+            ["bash", "-o", "pipefail", "-c", step.command], cwd=self.folder, env=self.environment,
             capture_output=True, text=True, timeout=self.timeout, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         output = f"{done.stdout[-4000:]}{done.stderr[-4000:]}"
-        assert done.returncode == 0, f"line {line}: $ {command}\nstatus {done.returncode}\n{output}"
+        assert done.returncode == 0, (
+            f"line {step.last}: $ {step.command}\nstatus {done.returncode}\n{output}"
+        )
+        return done.stdout, done.stderr
 
     def _python(self, snippet: Snippet) -> None:
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", DRIVER], cwd=self.folder, env=self.environment, text=True,
+                [*self.python, DRIVER], cwd=self.folder, env=self.environment, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
             )  # fmt: skip
         assert self.process.stdin is not None
@@ -158,3 +201,14 @@ class Page:
         assert answer, f"line {snippet.line}: the process of the page ended"
         failure = json.loads(answer)
         assert not failure, f"line {snippet.line}:\n{failure}"
+
+
+def page_environment(tools: Path | None = None) -> dict[str, str]:
+    """That of a reader who has set nothing, on a terminal of 120 columns."""
+    names = ("OODBENCH_STORE", "OODBENCH_CACHE", "OODBENCH_PROJECT", "PYTEST_CURRENT_TEST")
+    folders = [*([str(tools)] if tools else []), str(Path(sys.executable).parent)]
+    return {k: v for k, v in os.environ.items() if k not in names} | {
+        "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
+        "COLUMNS": "120",
+        "OMP_NUM_THREADS": "1",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -9,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import invoke
 from needs import needed_module
 
 from oodbench.cli import oodbench as command_line
+from oodbench.datasets.sources.by_hand import downloads
+from oodbench.datasets.spec import catalogue
 from oodbench.detect.detector import DETECTORS
 
 needed_module("material", "mkdocs-material is not installed")
@@ -65,6 +69,17 @@ def test_every_detector_has_a_page_with_source_cost_and_direction(name: str, sit
     assert ("Recipes" in rows) == bool(cls.recipe_variant)
 
 
+@pytest.mark.parametrize("name", DETECTORS.names())
+def test_the_command_of_a_detectors_page_runs(name: str, site: Path, tmp_path: Path) -> None:
+    text = (site / "detectors" / f"{name}.html").read_text("utf-8")
+    plain = html.unescape(re.sub(r"<[^>]+>", "", text))
+    (command,) = re.findall(r"^\$ oodbench (run .*)$", plain, re.M)
+    assert f"--detector {name}" in command
+    status, out, notes = invoke(tmp_path, *command.split(), "--dry-run")
+    assert status == 0, notes
+    assert f"rank {name}" in out
+
+
 def test_papers_and_our_numbers_stand_on_a_page(site: Path) -> None:
     text = (site / "detectors" / "informative-hvae.html").read_text("utf-8")
     published, *ours = text.split('id="our-numbers"')
@@ -103,13 +118,29 @@ def test_the_map_shows_every_room_and_follows_the_scheme(site: Path) -> None:
     assert not re.search(r"(?:fill|stroke)=", svg)  # every colour stands in the style
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_of_the_front_pages_lead_somewhere(name: str) -> None:
-    sys.path.insert(0, str(ROOT / "docs" / "hooks"))
-    try:
-        from site_navigation import PAGES
-    finally:
-        sys.path.pop(0)
-    text = (ROOT / name).read_text("utf-8")
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (ROOT / link).exists() or link.removeprefix("docs/") in PAGES, link
+def test_links_of_the_site_lead_somewhere(site: Path) -> None:
+    pages = {page: page.read_text("utf-8") for page in site.rglob("*.html")}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    for page, text in pages.items():
+        if page.name == "404.html":  # its links stand for whatever address was asked for
+            continue
+        for link in re.findall(r'\b(?:href|src)="(?!https?:|data:|mailto:)([^"]+)"', text):
+            path, _, anchor = html.unescape(link).partition("#")
+            target = (page.parent / path).resolve() if path else page
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor and target in anchors:
+                assert anchor in anchors[target] or anchor == "__skip", f"{page.name}: {link}"
+
+
+def test_every_data_set_has_a_page_with_source_licence_files_and_sums(site: Path) -> None:
+    for spec in catalogue().values():
+        text = html.unescape((site / "datasets" / f"{spec.name}.html").read_text("utf-8"))
+        assert spec.licence in text
+        assert f'href="{spec.homepage}"' in text
+        for one in downloads(spec):
+            assert one.file in text
+            assert one.md5 in text
+    assert "MD5 c9890a473a9769fda4bdf314aaf500dd" in (
+        site / "datasets" / "notmnist.html"
+    ).read_text("utf-8")

@@ -1,11 +1,14 @@
-"""Every command and every snippet of every page runs; one test per page."""
+"""Every command and every snippet of every page runs and prints what is shown; a test per page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pagerunner import Page, snippets
+from pagerunner import Page, page_environment, snippets
+from shown_output import agrees
+from warm import Warm
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -15,9 +18,16 @@ PAGES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def tools() -> Iterator[Path]:
+    """An `oodbench` that need not import torch each time."""
+    with Warm(page_environment()) as warm:
+        yield warm.bin
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    with Page(tmp_path) as running:
+def test_the_snippets_of_a_page_run(page: Path, tools: Path, tmp_path: Path) -> None:
+    with Page(tmp_path, tools) as running:
         for snippet in snippets(page.read_text(encoding="utf-8")):
             running.run(snippet)
 
@@ -36,8 +46,8 @@ $ false
     ```console
     $ python -c "import sys; sys.path.insert(0, 'sub'); import made; \\
     print(made.value)" > said.txt
-    3
     $ cat said.txt
+    3
     ```
 
 ```python
@@ -50,6 +60,9 @@ raise RuntimeError("needs data")
 ````console data
 $ exit 7
 ````
+```console long
+$ oodbench run --pair fashionmnist-mnist --seeds 5
+```
 ```python
 open("kept.txt", "w").write(first)
 ```
@@ -61,31 +74,54 @@ def test_snippets_are_found_and_run_in_order(
 ) -> None:
     monkeypatch.delenv("OODBENCH_DATA", raising=False)
     found = snippets(EXAMPLE)
-    assert [(s.kind, s.data) for s in found] == [
-        ("file", False), ("console", False), ("python", False), ("python", True),
-        ("console", True), ("python", False),
+    assert [(s.kind, sorted(s.words)) for s in found] == [
+        ("file", []), ("console", []), ("python", []), ("python", ["data"]),
+        ("console", ["data"]), ("console", ["long"]), ("python", []),
     ]  # fmt: skip
-    assert len(found[1].commands) == 2
+    assert [(step.shown, step.last) for step in found[1].steps] == [("", 14), ("3", 15)]
     with Page(tmp_path) as page:
         for snippet in found:
             page.run(snippet)
-        with pytest.raises(AssertionError, match=r"line 1: \$ false"):
-            page.run(snippets("```console\n$ false\n```")[0])
-        with pytest.raises(AssertionError, match="NameError"):
-            page.run(snippets("```python\nabsent\n```")[0])
+        for text, why in (
+            ("```console\n$ false\n```", r"line 2: \$ false"),
+            ("```console\n$ echo 1\n2\n```", "the page shows"),
+            ("```console long\n$ oodbench run --sead 1\n```", "no option --sead"),
+            ("```python\nabsent\n```", "NameError"),
+        ):
+            with pytest.raises(AssertionError, match=why):
+                page.run(snippets(text)[0])
     assert (tmp_path / "kept.txt").read_text() == "3\n"
 
 
-def test_a_data_snippet_runs_where_there_are_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("shown", "printed", "moving", "right"),
+    [
+        ("AUROC 51.5", "AUROC  51.5\n", False, True),
+        ("AUROC 51.5", "AUROC 51.6", False, False),
+        ("AUROC 51.5 [1, 2]", "AUROC 7.25 [-3, 1e-9]", True, True),
+        ("AUROC 51.5 [1, 2]", "AUROC 7.25", True, False),
+        ("┃a ┃ b┃\n│1│ 2│", "│ a │ b │\n├───┼───┤\n│ 1 │ 2 │", False, True),
+        ("first\n…", "first\nsecond\nthird", False, True),
+        ("first\n…\nthird", "first\nsecond\nfourth", False, False),
+        ("a\n…\nc\n…\ne", "a b c d e", False, True),
+        ("a\n…\nd\n…\nc\n…", "a b c d e", False, False),
+        ("key 3f…", "key 3fab12", False, True),
+        ("key 3f…", "key 4fab12", False, False),
+        ("shown", "", False, False),
+    ],
+)
+def test_shown_output_is_held_against_what_was_printed(
+    shown: str, printed: str, moving: bool, right: bool
 ) -> None:
-    monkeypatch.setenv("OODBENCH_DATA", str(tmp_path))
-    with Page(tmp_path) as page:
-        page.run(snippets("```console data\n$ touch ran\n```")[0])
-    assert (tmp_path / "ran").exists()
+    assert agrees(shown, printed, moving=moving) is right
 
 
-@pytest.mark.parametrize("text", ["```python\nx = 1\n", "```console dta\n$ true\n```"])
-def test_a_wrong_fence_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="line 1"):
-        snippets(text)
+def test_the_warm_process_is_a_process_for_every_command(tools: Path, tmp_path: Path) -> None:
+    with Page(tmp_path, tools) as page:
+        for text in (
+            "```console\n$ oodbench list pairs | grep PAIR\nPAIR ID OOD TABLES\n```",
+            "```console\n$ oodbench run --pair china || test $? = 2\noodbench: error: …\n```",
+            "```python\nimport os; os.chdir('/'); os.environ['OODBENCH_STORE'] = 'gone'\n```",
+            "```console\n$ oodbench leaderboard\nno finished run in results/store; …\n```",
+        ):
+            page.run(snippets(text)[0])

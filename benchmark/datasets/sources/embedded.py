@@ -15,8 +15,7 @@ is about textured ID images and smooth OOD ones.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import metadata
+from importlib.metadata import version
 
 import numpy as np
 
@@ -37,14 +36,9 @@ def find_embedded(spec: DatasetSpec, split: str) -> Found:
     identity: dict[str, JSON] = {
         "revision": DIGITS_REVISION if spec.name == "digits" else REVISION,
         "first_row": FIRST_ROW.get(spec.name.partition("-")[0], 0),
-        "scikit-learn": _version(),
+        "scikit-learn": version("scikit-learn"),
     }
     return Found("scikit-learn", identity, lambda: read_embedded(spec.name, split))
-
-
-@cache
-def _version() -> str:
-    return metadata.version("scikit-learn")
 
 
 def read_embedded(name: str, split: str) -> Raw:

@@ -61,14 +61,16 @@ def fetch_published(spec: DatasetSpec, folder: Path) -> list[str]:
                 there = norb_file(folder, split, part)
                 name = f"{stem}-{part}.mat.gz"
                 known = f"md5:{NORB_MD5[f'{split}-{part}']}"
-                download(spec.name, NORB_URL + name, known, there.parent if there else folder, name)
+                home, hint = there.parent if there else folder, f" ({_info(spec)})"
+                download(spec.name, NORB_URL + name, known, home, name, hint)
                 out.append(str(there or folder / name))
         return out
     if spec.source == "embedded":
         return [f"{spec.name} ships with scikit-learn; there is nothing to fetch"]
     if spec.source in ("arrays", "files"):
         raise DataError(f"{spec.name} is declared by a plug-in or project; put its files there")
-    download(spec.name, spec.options["url"], spec.options["hash"], folder, spec.options["file"])
+    url, known, name = (spec.options[part] for part in ("url", "hash", "file"))
+    download(spec.name, url, known, folder, name, f" ({_info(spec)})")
     return [str(folder / spec.options["file"])]
 
 
@@ -81,17 +83,17 @@ def _fetch_root(spec: DatasetSpec, split: str, folder: Path) -> str:
         raise DataError(
             f"{where}: it is not offered for download any more; put lfw-funneled.tgz (unpacked"
             f" there too), lfw-names.txt and peopleDev{split.capitalize()}.txt into"
-            f" {folder / 'lfw-py'} by hand"
+            f" {folder / 'lfw-py'} by hand ({_info(spec)})"
         )
     if spec.name == "places365" and split == "train":
-        return f"{where}: 24 GB, not downloaded for you; get it from {spec.homepage}"
+        return f"{where}: 24 GB, not downloaded for you; {_info(spec)} says how to get it by hand"
     try:
         open_root(spec, split, folder, download=True)
     except Exception as error:  # torchvision's downloads raise anything
         first = (str(error).strip().splitlines() or [""])[0][:120]
         raise DataError(
             f"{where}: torchvision could not download it ({type(error).__name__}: {first}); get it"
-            f" from {spec.homepage} by hand and put it into {folder}"
+            f" by hand and put it into {folder} ({_info(spec)} says which files)"
         ) from error
     return f"{where}: downloaded by torchvision into {folder}; {verify_root(spec, split, folder)}"
 
@@ -162,9 +164,13 @@ def _verify_food(spec: DatasetSpec, split: str, folder: Path) -> str:
 
 def _wrong(spec: DatasetSpec, path: Path) -> DataError:
     return DataError(
-        f"{spec.name}: {path} is not as published (by its MD5 sum); remove it and run `oodbench"
-        f" data fetch {spec.name}`"
+        f"{spec.name}: {path} is not as published (by its MD5 sum); remove it and fetch it again"
+        f" ({_info(spec)} has the sums)"
     )
+
+
+def _info(spec: DatasetSpec) -> str:
+    return f"`oodbench data info {spec.name}`"
 
 
 def _md5(path: Path, *, unpacked: bool = False) -> str:
@@ -180,8 +186,11 @@ def _blocks(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
         yield block
 
 
-def download(what: str, url: str, known_hash: str, folder: Path, name: str) -> None:
-    """A file of `what` into a folder, unless it is there as its hash says."""
+def download(what: str, url: str, known_hash: str, folder: Path, name: str, hint: str = "") -> None:
+    """A file of `what` into a folder, unless it is there as its hash says.
+
+    `hint` stands behind the advice to get it by hand.
+    """
     import pooch
 
     try:
@@ -189,6 +198,6 @@ def download(what: str, url: str, known_hash: str, folder: Path, name: str) -> N
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0][:120]
         raise DataError(
-            f"{what}: cannot download {url} ({type(error).__name__}: {first}); get it by hand"
-            f" and put it into {folder}"
+            f"{what}: cannot download {url} ({type(error).__name__}: {first}); get it by hand, with"
+            f" {known_hash}, and put it into {folder}{hint}"
         ) from error

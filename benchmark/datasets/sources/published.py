@@ -47,26 +47,31 @@ def expected_files(spec: DatasetSpec, split: str, folders: Sequence[Path] = ()) 
 
 
 # ---------------------------------------------------------------------- prepared arrays
-def find_arrays(spec: DatasetSpec, split: str, folder: Path) -> Found | None:
-    """``<dataset>-<split>.npz``, or its parts ``-1``, ``-2``, … in order."""
+def array_files(spec: DatasetSpec, split: str, folder: Path) -> list[Path]:
+    """``<dataset>-<split>.npz``, or its parts ``-1``, ``-2``, … in order; none where there is none.
+
+    DataError where a part is missing.
+    """
     stem = f"{spec.name}-{split}"
     whole = folder / f"{stem}.npz"
     if whole.is_file():
-        paths = [whole]
-    else:
-        numbers = sorted(
-            int(p.stem.removeprefix(f"{stem}-"))
-            for p in folder.glob(f"{stem}-*.npz")
-            if p.stem.removeprefix(f"{stem}-").isdigit()
-        )
-        if not numbers:
-            return None
-        if numbers != list(range(1, len(numbers) + 1)):
-            missing = next(i for i in range(1, numbers[-1]) if i not in numbers)
-            raise DataError(
-                f"{folder}: {stem}-{missing}.npz is missing ({len(numbers)} parts found)"
-            )
-        paths = [folder / f"{stem}-{number}.npz" for number in numbers]
+        return [whole]
+    numbers = sorted(
+        int(p.stem.removeprefix(f"{stem}-"))
+        for p in folder.glob(f"{stem}-*.npz")
+        if p.stem.removeprefix(f"{stem}-").isdigit()
+    )
+    if numbers != list(range(1, len(numbers) + 1)):
+        missing = next(i for i in range(1, numbers[-1]) if i not in numbers)
+        raise DataError(f"{folder}: {stem}-{missing}.npz is missing ({len(numbers)} parts found)")
+    return [folder / f"{stem}-{number}.npz" for number in numbers]
+
+
+def find_arrays(spec: DatasetSpec, split: str, folder: Path) -> Found | None:
+    """The prepared arrays of a split in a folder, None where there are none."""
+    paths = array_files(spec, split, folder)
+    if not paths:
+        return None
     identity: JSON = {"arrays": [file_identity(p) for p in paths]}
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
     return Found(where, identity, lambda: _read_arrays(spec, split, paths), changed_ns(paths))

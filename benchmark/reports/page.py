@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import registered_pairs
+from oodbench.errors import OodbenchError
 from oodbench.flow.plan import DetectorRequest
 from oodbench.flow.run_records import shown_notes
 from oodbench.leaderboards.board import TRIVIAL, Place, make_board
@@ -23,9 +24,10 @@ from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.rows import Group
 from oodbench.leaderboards.significance_marks import Family, above_trivial, as_good_as_best
 from oodbench.media import displayed, terminal_lines
-from oodbench.report.details import Details
-from oodbench.report.rows import BoardRow, board_rows, table_json
-from oodbench.report.thumbnails import Thumbnails, shown_name
+from oodbench.reports.details import Details
+from oodbench.reports.rows import BoardRow, board_rows, table_json
+from oodbench.reports.thumbnails import Thumbnails, shown_name
+from oodbench.store.outputs import write_output
 from oodbench.store.store import Store
 from oodbench.tables.images import compared_row, sizes
 
@@ -95,8 +97,25 @@ def report_page(
     )  # fmt: skip
 
 
+def write_report(
+    groups: Sequence[Group], store: Store, places: DataPlaces, request: ReportRequest, out: str
+) -> tuple[Path, int]:
+    """Write the page of runs into a folder or a file, whose folder is made; its path and bytes.
+
+    OodbenchError where it cannot be written.
+    """
+    target = Path(out) if out.endswith((".html", ".htm")) else Path(out) / "index.html"
+    page = report_page(groups, store, places, request).encode()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OodbenchError(f"cannot write to {target.parent}: {error.strerror}") from error
+    write_output(target, page)
+    return target, len(page)
+
+
 def _environment() -> Environment:
-    folder = str(files("oodbench.report"))
+    folder = str(files("oodbench.reports"))
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_printable,
@@ -116,7 +135,7 @@ def _printable(value: object) -> object:
 def _joined(names: Sequence[str]) -> str:
     """Files of this folder, one after the other."""
     return "".join(
-        Path(str(files("oodbench.report") / name)).read_text(encoding="utf-8") for name in names
+        Path(str(files("oodbench.reports") / name)).read_text(encoding="utf-8") for name in names
     )
 
 

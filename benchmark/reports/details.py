@@ -18,9 +18,9 @@ from oodbench.leaderboards.compared_images import Compared
 from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.rounding import as_shown, cleaned, percent
 from oodbench.leaderboards.rows import Group
-from oodbench.report.curves import area, histogram, roc_curve, simplified
-from oodbench.report.steps import Steps
-from oodbench.report.thumbnails import Found, Thumbnails, shown_name
+from oodbench.reports.curves import area, histogram, roc_curve, simplified
+from oodbench.reports.steps import Steps
+from oodbench.reports.thumbnails import Found, Thumbnails, shown_name
 from oodbench.store.store import Entry, Store
 
 #: What a record says of all its scores, copied as it stands.
