@@ -9,6 +9,7 @@ from pathlib import Path
 import bad_input as table
 import numpy as np
 import pytest
+from advice import quoted_in, refusal
 from in_process import invoke
 
 #: What a case may take beside what was there already; the bombs would take gigabytes.
@@ -51,6 +52,8 @@ def check(status: int, out: str, err: str, message: str) -> None:
     assert len(lines) == 1, err
     assert lines[0] == err.splitlines()[-1]
     assert re.search(message, lines[0]), lines[0]
+    for advised in quoted_in(lines[0]):
+        assert refusal(advised) == "", lines[0]
     assert len(lines[0]) < 700 + 5000 * ("a" * 5000 in lines[0])
 
 
@@ -73,6 +76,7 @@ def test_bad_input_of_a_run(name: str, shared: Path, here: Path) -> None:
         DETECTORS._objects.clear()
         DETECTORS._objects.update(known)
     check(*result, message)
+    assert ["run", *arguments] not in list(quoted_in(result[2]))  # that has just been tried
     made = [row for row in contents(shared) if row not in before]
     assert all("/fit/" in row[0] or "/measure/" in row[0] for row in made)  # sound steps, kept
     assert [row for row in before if row not in contents(shared)] == []
