@@ -88,10 +88,10 @@ def test_a_sweep_gives_the_rows_of_the_csv(place: Path) -> None:
 
 def test_a_diagnosis_gives_the_rows_of_the_csv(place: Path) -> None:
     status, out, _ = invoke(
-        place, "diagnose", "vanilla-hvae", "--pair", PAIR, "--images", "120", "--format", "csv"
+        place, "diagnose", "vanilla-hvae@D2", "--pair", PAIR, "--images", "120", "--format", "csv"
     )
     assert status == 0
-    frame = oodbench.diagnose("vanilla-hvae", pair=PAIR, images=120, quiet=True)
+    frame = oodbench.diagnose("vanilla-hvae@D2", pair=PAIR, images=120, quiet=True)
     rows = list(csv.DictReader(io.StringIO(out)))
     assert list(frame.columns) == list(rows[0])
     assert [str(value) for value in frame["kl_nats"]] == [row["kl_nats"] for row in rows]
