@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, cast
 from oodbench.canonical_json import JSON
 from oodbench.declare.registry import Registry
 from oodbench.errors import ConfigError, DataError
-from oodbench.seeding import NOISE_REVISION, derive_seed
+from oodbench.seeding import NOISE_REVISION, SUBSET_REVISION, derive_seed
 from oodbench.store.store import Entry, Key, Store
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class _Subject:
                 "images": self.test.fingerprint,
                 "train": self.train.fingerprint,
                 "subset": self.count,
+                "subset_revision": SUBSET_REVISION,
                 "noise": NOISE_REVISION,
             },
         )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Which draws `KeyedNoise` gives; part of the key of everything that is measured with them.
 NOISE_REVISION = 2
+#: Which images a seeded subset of a split holds; part of the key of what was measured on one.
+SUBSET_REVISION = 2
 #: Numbers of one name that `KeyedNoise.scopes` makes at once.
 DRAWN_TOGETHER = {"cpu": 1 << 16}
 DRAWN_TOGETHER_ELSEWHERE = 1 << 24

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from oodbench.canonical_json import JSON, digest
 from oodbench.detect.attributes import own_attributes
 from oodbench.detect.entitlement import WITH_LABELS, labels_for
-from oodbench.seeding import NOISE_REVISION
+from oodbench.seeding import NOISE_REVISION, SUBSET_REVISION
 from oodbench.store.store import Key
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def measure_key(job: ResolvedJob, images: ImageSet, subset: int = 0) -> Key:
         "subset": subset,
         "fits": [key.digest for key in fit_keys(job)] if job.has_fit else [],
     }
+    if subset:
+        parts["subset_revision"] = SUBSET_REVISION
     if job.recipe is not None:
         settings = job.recipe.measure.model_dump(mode="json")
         # It decides on scores, not on what is measured.

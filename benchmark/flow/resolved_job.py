@@ -247,10 +247,13 @@ class ResolvedJob:
 
 
 def subset_indices(count: int, size: int) -> np.ndarray:
-    """Sorted indices of a seeded subset."""
+    """Sorted indices of a seeded subset; a smaller one is part of a larger one.
+
+    `oodbench.seeding.SUBSET_REVISION` says which draw this is.
+    """
     import numpy as np
 
     from oodbench.seeding import derive_seed
 
-    order = np.random.default_rng(derive_seed("diagnose", count, size)).permutation(count)
+    order = np.random.default_rng(derive_seed("measured images", count)).permutation(count)
     return np.sort(order[:size])

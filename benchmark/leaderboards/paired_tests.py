@@ -152,7 +152,7 @@ class PairedScores:
         """Where two selections of rows of measurements hold the same images, in the same order."""
         import numpy as np
 
-        if a.parts.get("subset", 0) != b.parts.get("subset", 0):
+        if _subset(a) != _subset(b):
             if members > 1:
                 raise StoreError(
                     f"groups of {members} images were drawn from different subsets; no paired"
@@ -194,6 +194,10 @@ class PairedScores:
         from oodbench.store.payload import unpack_table
 
         return unpack_table(self._entry("score", digest).read("scores.parquet"))
+
+
+def _subset(measured: Entry) -> tuple[JSON, JSON]:
+    return measured.parts.get("subset", 0), measured.parts.get("subset_revision", 1)
 
 
 def _judged(members: int) -> str:
