@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what is being written is finished, a loop stops at its next step.
+"""SIGINT, SIGTERM and a time limit: a write is finished, a loop stops at its next step.
 
 Inside `held` a first signal waits; a loop asks `pending` after each step, saves, and calls
 `stop`.  Elsewhere, and on a second signal, the interruption comes at once: every write is atomic,
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Exit status where the time is over: EX_TEMPFAIL of sysexits.h, "try again".
+TIME_IS_OVER = 75
 
 
 class Interrupted(BaseException):
@@ -24,9 +26,14 @@ class Interrupted(BaseException):
         self.number, self.where = number, where
 
     @property
+    def by_time(self) -> bool:
+        """Whether `stop_after` asked, not somebody's signal."""
+        return self.number == signal.SIGALRM
+
+    @property
     def status(self) -> int:
-        """Exit status by convention: 128 + number of the signal (130, 143)."""
-        return 128 + self.number
+        """Exit status by convention: 128 + number of the signal (130, 143); 75 by `stop_after`."""
+        return TIME_IS_OVER if self.by_time else 128 + self.number
 
 
 class _Signals:
@@ -57,17 +64,24 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     try:
+        signal.signal(signal.SIGALRM, _signals.arrived)
         for number, handler in before.items():
-            if handler not in (signal.SIG_IGN, None):
+            if number != signal.SIGALRM and handler not in (signal.SIG_IGN, None):
                 signal.signal(number, _signals.arrived)
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             if handler is not None:  # None: installed from C, and so left alone above
                 signal.signal(number, handler)
         _signals.waiting = None
+
+
+def stop_after(seconds: float) -> None:
+    """Ask to stop once this time is over, as a signal would; needs `listening`."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,11 +78,35 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
                      help="Images per batch while measuring."),
         click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0,
                      show_default=True, help="Seconds between checkpoints of training."),
+        click.option("--stop-after", expose_value=False, metavar="TIME",
+                     callback=_stop_after, help="Save and stop once this time is over, such as"
+                     " 3h50m, with status 75; the same command goes on."),
         click.option("--quiet", is_flag=True, help="No progress, only the table."),
     )  # fmt: skip
     for option in reversed(options):
         function = option(function)
     return function
+
+
+#: Seconds of the units of a time.
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def parse_time(text: str) -> float:
+    """Seconds of ``3h50m``, ``90s``, ``1d12h`` or ``2.5h``; BadParameter elsewhere."""
+    plain = text.replace(" ", "").lower()
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([dhms])", plain)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != plain or not 0 < seconds < 1e8:
+        raise click.BadParameter(f"{text!r} is no time; write 3h50m, 45m or 90s")
+    return seconds
+
+
+def _stop_after(_: click.Context, __: click.Parameter, text: str | None) -> None:
+    from oodbench.interruption import stop_after
+
+    if text is not None:
+        stop_after(parse_time(text))
 
 
 def seed_options(function: click.decorators.FC, count: int = 1) -> click.decorators.FC:

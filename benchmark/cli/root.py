@@ -97,7 +97,7 @@ class _PrintableFormatter(logging.Formatter):
 
 
 def main() -> None:
-    """Entry point: user errors in one line with status 2, interruption with 130 or 143."""
+    """Entry point: errors in one line with status 2, interruption with 130, 143 or 75."""
     from oodbench.interruption import Interrupted, listening
 
     logging.basicConfig(level=logging.WARNING)
@@ -108,7 +108,8 @@ def main() -> None:
             oodbench.main(standalone_mode=False)
     except Interrupted as stopped:
         where = f" while {stopped.where}" if stopped.where else ""
-        click.echo(f"oodbench: interrupted{where}; the same command goes on from here", err=True)
+        how = "stopped by --stop-after" if stopped.by_time else "interrupted"
+        click.echo(f"oodbench: {how}{where}; the same command goes on from here", err=True)
         sys.exit(stopped.status)
     except OodbenchError as error:
         _fail(str(error))

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import invoke
 
+from oodbench.cli.options import parse_time
+from oodbench.interruption import Interrupted, listening, stop_after
 from oodbench.store.payload import unpack_table
 from oodbench.store.store import Store
 
@@ -110,6 +113,56 @@ def test_killed_and_run_again(
     if prelude == SLOW_FIT:
         (fit,) = Store(tmp_path / "results" / "store").entries("fit")
         assert fit.record["resumed"] == 1
+
+
+def test_the_end_of_the_time_saves_and_stops_with_a_status_of_its_own(
+    uninterrupted: tuple[Path, str], tmp_path: Path
+) -> None:
+    process = start(tmp_path, SLOW_FIT, "--stop-after", "1h")
+    work = tmp_path / "results" / "store" / "work"
+    wait_for(lambda: any(work.rglob("checkpoint.safetensors")), process)
+    process.send_signal(signal.SIGALRM)  # what its timer sends after the hour
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    said = err.splitlines()[-1]
+    assert re.fullmatch(
+        r"oodbench: stopped by --stop-after while training: step \d+ of 16 is saved; the same"
+        " command goes on from here", said,
+    ), err  # fmt: skip
+    finish(start(tmp_path, "", "--stop-after", "1h"))
+    assert_same_bits(uninterrupted[0], tmp_path)
+    (fit,) = Store(tmp_path / "results" / "store").entries("fit")
+    assert fit.record["resumed"] == 1
+
+
+def test_a_time_limit_is_a_timer_that_ends_with_the_command() -> None:
+    def wait() -> None:
+        with listening():
+            stop_after(0.02)
+            time.sleep(5)
+
+    with pytest.raises(Interrupted) as caught:
+        wait()
+    assert caught.value.by_time
+    assert caught.value.status == 75
+    with listening():
+        stop_after(30)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("45m", 2700), ("3h50m", 13800), ("1d 12h", 129600), ("2.5h", 9000)],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "h", "3h50", "-1h", "0s", "1w", "99999999d"])
+def test_what_is_no_time_is_one_line(text: str, tmp_path: Path) -> None:
+    status, _, err = invoke(tmp_path, "run", "--stop-after", text, "--quiet")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is no time; write 3h50m, 45m or 90s" in err
 
 
 @pytest.mark.parametrize(
