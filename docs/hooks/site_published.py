@@ -10,6 +10,7 @@ The site is built with what the files hold now, and a test fails where the page 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -105,6 +106,12 @@ def _spread(row: Mapping[str, str]) -> str:
     return f"{float(row['value']):.1f} ± {float(row['sd']):.1f}"
 
 
+def _swept() -> list[float]:
+    """Seconds of every fit of the sweep."""
+    fits = json.loads((PUBLISHED / "models.json").read_text("utf-8"))["fits"]
+    return [fit["seconds"] for fit in fits if fit["recipe"].startswith("F3-dense")]
+
+
 FIGURES: Mapping[str, Callable[[], str]] = {
     "dvp-nll": partial(_dvp, "S = 100", OURS),
     "lvae-nll": partial(_dvp, "S = 100", THEIRS),
@@ -115,6 +122,8 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "dvp-7x7-difference": partial(_dvp, "u of 7×7", r"images: \+([\d.]+) nats"),
     "certificates": _certificates,
     "allocation": _allocation,
+    "sweep-fits": lambda: str(len(_swept())),
+    "sweep-seconds": lambda: f"{sum(_swept()):,.0f}",
 }
 
 
