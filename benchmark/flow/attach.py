@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 
 def learn(job: ResolvedJob, context: FitContext) -> None:
-    """The detector's own `fit`, on the images that it is given."""
+    """The detector's own `fit`, on the images that it is given, in the float32 of measuring."""
+    from oodbench.train.devices import tensor_float_32
+
     images = handed(job.detector, job.train)
     if job.fit_subset:
         generator = np.random.default_rng(derive_seed("fit", context.seed, len(images)))
         images = images.subset(np.sort(generator.permutation(len(images))[: job.fit_subset]))
-    with plugin_contract(job.detector, "fit"):
+    with plugin_contract(job.detector, "fit"), tensor_float_32(False):
         job.detector.fit(images, context)
 
 

@@ -43,7 +43,7 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     """Train a recipe's model, or let the detector learn; the entry of what came out."""
     from oodbench.store.payload import pack_tensors
     from oodbench.store.provenance import machine_record, peak_memory_mb
-    from oodbench.train.devices import pick_device
+    from oodbench.train.devices import arithmetic, pick_device
     from oodbench.train.training import Runtime, log_csv, train
 
     bench, store = job.bench, job.store
@@ -56,7 +56,10 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     if recipe is None:
         learn(job, FitContext(device, fit.seed, progress.say, scratch))
         files = {"state.safetensors": pack_tensors(learned_state(job.detector))}
-        record: dict[str, JSON] = {"seconds": time.monotonic() - started}
+        record: dict[str, JSON] = {
+            "seconds": time.monotonic() - started,
+            "arithmetic": arithmetic(device),
+        }
     else:
         runtime = Runtime(device, bench.compile, bench.checkpoint_seconds)
         with plugin_contract(recipe.config, "training", kind="model"):
@@ -81,6 +84,9 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
             "parameters": sum(p.numel() for p in model.parameters()),
             "recipe": recipe.label,
             "variant": recipe.variant,
+            "arithmetic": arithmetic(
+                device, recipe.training.precision, tf32=True, compiled=bench.compile
+            ),
         }
     record |= {
         "name": fit.label,

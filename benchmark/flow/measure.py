@@ -51,7 +51,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
     from oodbench.flow.measuring import blocks
     from oodbench.store.payload import pack_table, pack_tensors
     from oodbench.store.provenance import machine_record, peak_memory_mb
-    from oodbench.train.devices import pick_device, tune_allocator
+    from oodbench.train.devices import arithmetic, pick_device, tune_allocator
 
     tune_allocator()
     images.verify()
@@ -82,6 +82,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
         "ms_per_image": 1000 * seconds / max(1, len(indices)),
         "peak_memory_mb": peak_memory_mb(device),
         "machine": machine_record(device),
+        "arithmetic": arithmetic(device),
         "source": source_record(job.detector, job.recipe),
     }
     entry = job.store.write(key, files, record)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from oodbench.canonical_json import JSON
 from oodbench.errors import ConfigError
 
 
@@ -64,6 +65,14 @@ def tensor_float_32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
+
+
+def arithmetic(
+    device: str, precision: str = "fp32", *, tf32: bool = False, compiled: bool = False
+) -> dict[str, JSON]:
+    """What a record says of how numbers were multiplied; TF32 is a GPU's alone."""
+    on_gpu = torch.device(device).type == "cuda"
+    return {"precision": precision, "tf32": tf32 and on_gpu, "compiled": compiled}
 
 
 def memory_error(error: BaseException) -> bool:

@@ -43,10 +43,3 @@ class Preparable(Protocol):
 
         ValueError where the images do not do.
         """
-
-
-class Compilable(Protocol):
-    """A model that can compile its parts with torch.compile."""
-
-    def compile_parts(self) -> None:
-        """Compile in place."""

@@ -32,12 +32,13 @@ from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_s
 from oodbench.store.payload import pack_tensors, unpack_tensors
 from oodbench.store.storage import atomic_file
 from oodbench.train.batches import NOTHING, Feed, Supervision
+from oodbench.train.compiling import compile_networks
 from oodbench.train.devices import channels_last, memory_error, tensor_float_32, tune_allocator
 from oodbench.train.early_stopping import Watch
 from oodbench.train.optimisation import learning_rate, make_optimiser
 from oodbench.train.run_state import TrainingRun
 from oodbench.train.running_sums import RunningSums
-from oodbench.train.trainable import Classifying, Compilable, Completable, Preparable, Trainable
+from oodbench.train.trainable import Classifying, Completable, Preparable, Trainable
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -184,8 +185,8 @@ class _Loop:
     # ------------------------------------------------------------------ the loop
     def run(self, progress: Progress) -> nn.Module:
         """Train to the end, checkpointing on the way."""
-        if self.runtime.compile and hasattr(self.model, "compile_parts"):
-            cast(Compilable, self.model).compile_parts()
+        if self.runtime.compile:
+            compile_networks(self.model)
         self.model.train()
         started = saved_at = time.monotonic()
         before = self.state.seconds
