@@ -24,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_part_runs_and_writes_as_it_goes(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--out", str(out), "--data", str(data), "--device", "cpu", "--tiny"]
