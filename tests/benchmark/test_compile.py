@@ -9,6 +9,7 @@ import pytest
 import torch
 from recipe_structures import Structure, structures
 from torch import nn
+from torch._dynamo.utils import counters
 
 from oodbench.train.batches import Supervision
 from oodbench.train.compiling import compile_networks, networks
@@ -53,9 +54,12 @@ def losses(training: _Loop) -> list[float]:
 
 def agree(structure: Structure, folder: Path, backend: str) -> None:
     """The losses of the first steps and the weights after them, to float32's rounding."""
+    torch._dynamo.reset()
+    counters.clear()
     eager, compiled = loop(structure, folder), loop(structure, folder)
     compile_networks(compiled.model, backend)
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-5)
+    assert counters["stats"]["unique_graphs"] >= 1
     ours = compiled.model.state_dict()
     for name, value in eager.model.state_dict().items():
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=2e-4, msg=name)
