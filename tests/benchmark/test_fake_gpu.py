@@ -29,10 +29,17 @@ BUILT_IN = [
 COMPRESSING = {
     "input-complexity-glow", "input-complexity-hvae", "input-complexity-pixelcnn", "png-length",
 }  # fmt: skip
-#: Detectors that ask in every batch which classes had training images.
-ASKING = {
-    "mahalanobis", "mahalanobis-densenet", "mahalanobis-tuned", "mahalanobis-validated",
-    "relative-mahalanobis",
+#: What other detectors wait for, once in every batch.
+WAITING = {
+    **{
+        name: {"__bool__", "mask"}  # which classes had training images
+        for name in (
+            "mahalanobis", "mahalanobis-densenet", "mahalanobis-tuned", "mahalanobis-validated",
+            "relative-mahalanobis",
+        )
+    },
+    "flow-group": {"cpu → cuda"},  # its directions
+    **dict.fromkeys(COMPRESSING, {"cuda → cpu"}),
 }  # fmt: skip
 STRUCTURES = structures()
 
@@ -193,7 +200,6 @@ def test_every_detector_measures_on_its_device(name: str, tmp_path: Path) -> Non
         waits.clear()
         found = measured(job.detector, job.test.shape)
         assert all(len(value) == COUNT for value in found.values())
-        assert set(waits) == ({"cuda → cpu"} if name in COMPRESSING else
-                              {"__bool__", "mask"} if name in ASKING else set())  # fmt: skip
+        assert set(waits) == WAITING.get(name, set())
         left = {key for key, value in found.items() if value.device != GPU}
         assert not left or name in COMPRESSING
