@@ -39,7 +39,7 @@ WAITING = {
         )
     },
     "flow-group": {"cpu → cuda"},  # its directions
-    **dict.fromkeys(COMPRESSING, {"cuda → cpu"}),
+    **{name: {"cuda → cpu"} for name in COMPRESSING},
 }  # fmt: skip
 STRUCTURES = structures()
 
