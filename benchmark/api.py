@@ -88,6 +88,7 @@ def run(
     all_scores: bool = True,
     dry_run: bool = False,
     quiet: bool = False,
+    trust_imported: bool = False,
 ) -> pandas.DataFrame:
     """Train what is missing, measure, score and rank; the rows of `leaderboard` for these runs.
 
@@ -106,6 +107,8 @@ def run(
     - `store`: folder or URL; by default OODBENCH_STORE, else ``results/store``.  `device`,
       `compile`, `batch_size` and `checkpoint_seconds` change no result on the CPU.
     - `all_scores`: with L>k, KL<=k, KL>k and LLR_ada_eq11, which printed tables leave out.
+    - `trust_imported`: build on what `oodbench store import` added; by default one's own is
+      computed instead, and a warning says so.
     - `dry_run`: makes nothing and returns what is missing, columns step, images, seconds.
 
     Progress goes to a bar in a notebook or on a terminal, to lines elsewhere, nowhere when
@@ -128,7 +131,7 @@ def run(
     jobs = chosen.jobs(arguments.seeds(seeds), overrides)
     location = store_location(store)
     bench = Bench(
-        store=Store(location),
+        store=Store(location, trust_imported=trust_imported),
         places=find_places(arguments.texts("data", data), location),
         progress=Progress("quiet" if quiet else None),
         device=str(device),
@@ -149,6 +152,8 @@ def run(
     outcome = run_jobs(bench, jobs)
     frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
     warn_of_changes(needed(bench.store, outcome.entries).values())
+    if line := bench.store.untrusted_note():
+        warnings.warn(line, UserWarning, stacklevel=2)
     raise_failures(outcome)
     return frame
 

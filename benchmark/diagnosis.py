@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, cast
 
 from oodbench.canonical_json import JSON
+from oodbench.datasets.spec import is_plainly_registered
 from oodbench.declare.registry import Registry
 from oodbench.errors import ConfigError, DataError
 from oodbench.seeding import NOISE_REVISION, SUBSET_REVISION, derive_seed
@@ -99,6 +100,11 @@ class _Subject:
         from oodbench.datasets.loading import load
 
         self.fit, name = fit, str(fit.record["in_dist"])
+        if fit.imported and not is_plainly_registered(name):
+            raise DataError(
+                f"the images {name!r} are named by the imported fit {fit.digest[:12]}, and only"
+                " those of sets that are registered here are opened for it"
+            )
         self.test = load(name, "test", places, divide=True)
         self.train = load(name, "train", places, divide=True)
         if self.train.fingerprint != fit.parts["train"]:

@@ -51,12 +51,14 @@ def export(
     store: Text | None = None,
     device: str | torch.device = "auto",
     quiet: bool = False,
+    trust_imported: bool = False,
 ) -> Path:
     """Write a trained detector to the new folder `out`, for `load_detector`.
 
     What was not trained is trained first.  `detector`: ``name[@recipe][:score]``; the ID set is
     that of `pair`, or `in_dist`.  `accept`: the share of ID images, in percent, that the threshold
-    accepts as "in" (95).  `overrides` as for `run`.  No OOD image is looked at.  Raises
+    accepts as "in" (95).  `overrides` as for `run`.  No OOD image is looked at.
+    `trust_imported` as for `run`.  Raises
     OodbenchError where no single score is named, or `out` is there.
     """
     from oodbench.deploy.exporting import export_detector, export_job
@@ -67,7 +69,7 @@ def export(
     )
     location = store_location(store)
     bench = Bench(
-        Store(location),
+        Store(location, trust_imported=trust_imported),
         find_places(arguments.texts("data", data), location),
         Progress("quiet" if quiet else None),
         str(device),
@@ -97,14 +99,15 @@ def sweep(
     device: str | torch.device = "auto",
     batch_size: int | None = None,
     quiet: bool = False,
+    trust_imported: bool = False,
 ) -> pandas.DataFrame:
     """Vary one setting of a recipe and run every value; the rows that ``--format csv`` writes.
 
     The one `kind` is ``"allocation"``, the sizes of a hierarchy's latents under a `budget`.
     `models`: hierarchical VAEs, by default two; `ratios`: of adjacent layers, 0.5 always among
     them.  A row per model, OOD set, score and value, and one per choice (column `choice`).  With
-    `figure`, a file, it is drawn too.  Raises OodbenchError on bad input, before anything is
-    trained.
+    `figure`, a file, it is drawn too.  `trust_imported` as for `run`.  Raises OodbenchError on bad
+    input, before anything is trained.
     """
     import pandas as pd
 
@@ -131,7 +134,7 @@ def sweep(
     values = RATIOS if ratios is None else parse_ratios(",".join(map(str, ratios)))
     location = store_location(store)
     bench = Bench(
-        Store(location),
+        Store(location, trust_imported=trust_imported),
         find_places(arguments.texts("data", data), location),
         Progress("quiet" if quiet else None),
         str(device),

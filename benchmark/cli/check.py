@@ -10,6 +10,7 @@ import click
 
 from oodbench.cli.options import console, plugin_option
 from oodbench.errors import OodbenchError
+from oodbench.store.places import shown
 
 if TYPE_CHECKING:
     from oodbench.conformance.outcome import Result
@@ -56,7 +57,7 @@ def _existing(store: str) -> Store:
     from oodbench.store.store import Store
 
     if "://" not in store and not Path(store).is_dir():
-        raise OodbenchError(f"--store {store}: there is no such folder; leave --store out")
+        raise OodbenchError(f"--store {shown(store)}: there is no such folder; leave --store out")
     return Store(store)
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from oodbench.cli.options import data_option, plugin_option, store_option
+from oodbench.cli.options import (
+    data_option,
+    note_untrusted,
+    plugin_option,
+    store_option,
+    trust_option,
+)
 from oodbench.media import csv_cell, terminal_lines
 from oodbench.store.outputs import write_output
 
@@ -36,10 +42,11 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @plugin_option
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def export(
     detector: str, pair: str | None, in_dist: str | None, score: str, scale: str, seed: int,
     tpr: float | None, out: str, precision: str | None, data: tuple[str, ...], store: str,
-    device: str, quiet: bool,
+    device: str, quiet: bool, trust_imported: bool,
 ) -> None:  # fmt: skip
     """Write a trained detector to a folder, for `oodbench score`.
 
@@ -57,9 +64,11 @@ def export(
     overrides: dict[str, JSON] = {"training": {"precision": precision}} if precision else {}
     job = export_job(detector, pair, in_dist, score, scale, seed, overrides)
     progress = Progress("quiet" if quiet else None)
-    bench = Bench(Store(store), find_places(data, store), progress, device)
+    opened = Store(store, trust_imported=trust_imported)
+    bench = Bench(opened, find_places(data, store), progress, device)
 
     folder = export_detector(bench, job, Path(out), tpr)
+    note_untrusted(opened)
     click.echo(terminal_lines(summary(read_export(folder)[0], str(folder))))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oodbench.flow.bench import Bench
+    from oodbench.store.store import Store
 
 
 #: Where a command keeps the plug-ins that could not be loaded.
@@ -54,6 +55,14 @@ def data_option(function: click.decorators.FC) -> click.decorators.FC:
     )(function)  # fmt: skip
 
 
+def trust_option(function: click.decorators.FC) -> click.decorators.FC:
+    """--trust-imported, shared by all commands that make results."""
+    return click.option(
+        "--trust-imported", is_flag=True, envvar="OODBENCH_TRUST_IMPORTED",
+        help="Build on imported entries instead of computing one's own.",
+    )(function)  # fmt: skip
+
+
 class BenchOptions(TypedDict):
     """What `bench_options` hands to a command."""
 
@@ -64,6 +73,7 @@ class BenchOptions(TypedDict):
     batch_size: int | None
     checkpoint_seconds: float
     quiet: bool
+    trust_imported: bool
 
 
 def bench_options(function: click.decorators.FC) -> click.decorators.FC:
@@ -82,6 +92,7 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
                      callback=_stop_after, help="Save and stop once this time is over, such as"
                      " 3h50m, with status 75; the same command goes on."),
         click.option("--quiet", is_flag=True, help="No progress, only the table."),
+        trust_option,
     )  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -131,7 +142,7 @@ def make_bench(options: BenchOptions) -> Bench:
     from oodbench.store.store import Store
 
     return Bench(
-        store=Store(options["store"]),
+        store=Store(options["store"], trust_imported=options["trust_imported"]),
         places=find_places(options["data"], options["store"]),
         progress=Progress("quiet" if options["quiet"] else None),
         device=options["device"],
@@ -188,6 +199,13 @@ def _use_project(_: click.Context, __: click.Parameter, folder: str | None) -> N
 
     if folder is not None:
         use_project(folder)
+
+
+def note_untrusted(store: Store) -> None:
+    """One line where imported entries were passed over."""
+    line = store.untrusted_note()
+    if line:
+        click.echo(f"oodbench: note: {line}", err=True)
 
 
 def note_problems(problems: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ import click
 from oodbench.cli.options import collector_paused, data_option, plugin_option, store_option
 from oodbench.errors import StoreError
 from oodbench.media import terminal
+from oodbench.store.places import shown
 
 
 @click.command()
@@ -47,7 +48,7 @@ def report(
     with collector_paused():
         groups = asked_groups(opened, store, pairs, asked, scale, data=data)
         if not groups:
-            raise StoreError(f"no finished run in {store}; `oodbench run` makes some")
+            raise StoreError(f"no finished run in {shown(store)}; `oodbench run` makes some")
         request = ReportRequest(title, all_scores, asked, significance, pictures)
         path, size = write_report(groups, opened, places, request, out)
     click.echo(f"{terminal(str(path))}: {size / 1e6:.1f} MB, open it in a browser")

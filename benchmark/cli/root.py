@@ -71,13 +71,13 @@ def show(key: str, store: str) -> None:
 @store_option
 def why(a: str, b: str, store: str) -> None:
     """Which part of two keys differs, down to the recipe, the data and the seed."""
-    from oodbench.store.key_differences import expand_parts, explain
+    from oodbench.store.key_differences import explain
     from oodbench.store.store import Store
 
     opened = Store(store)
     entries = [opened.resolve(key) for key in (a, b)]
-    left, right = (expand_parts(opened, dict(entry.parts)) for entry in entries)
-    rows = explain(left, right)
+    left, right = (dict(entry.parts) for entry in entries)
+    rows = explain(left, right, opened)
     if entries[0].stage != entries[1].stage:
         rows.insert(0, ("stage", entries[0].stage, entries[1].stage))
     if not rows:

@@ -12,6 +12,7 @@ from oodbench.cli.options import (
     bench_options,
     console,
     make_bench,
+    note_untrusted,
     plugin_option,
     precision_option,
     seed_options,
@@ -68,6 +69,7 @@ def run(
     bench = make_bench(how)
     if dry_run:
         _print_missing(bench, jobs)
+        note_untrusted(bench.store)
         return
     from oodbench.flow.executors.local import raise_failures, run_jobs
     from oodbench.store.maintenance import needed
@@ -75,6 +77,7 @@ def run(
     outcome = run_jobs(bench, jobs)
     _print_tables(chosen, outcome.entries, all_scores=all_scores)
     note_changes(needed(bench.store, outcome.entries).values())
+    note_untrusted(bench.store)
     raise_failures(outcome)
 
 

@@ -1,4 +1,4 @@
-"""The commands of `oodbench store`: verify, gc, export and import."""
+"""The commands of `oodbench store`: list, verify, gc, remove, export and import."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oodbench.cli.options import Commands, plugin_option
+from oodbench.cli.options import Commands, plugin_option, print_columns
 from oodbench.errors import StoreError
 from oodbench.media import terminal
 from oodbench.store.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from oodbench.store.store import Entry
+    from oodbench.store.store import Entry, Store
 
 _store = click.option(
     "--store", default=DEFAULT_STORE, show_default=True, envvar="OODBENCH_STORE",
@@ -24,20 +24,25 @@ _store = click.option(
 
 @click.group("store", cls=Commands)
 def store_() -> None:
-    """The store of results: verify it, tidy it up, move results between machines."""
+    """The store of results: what is in it, verify it, tidy it up, move results."""
 
 
 @store_.command("verify")
 @plugin_option
 @_store
 def verify(store: str) -> None:
-    """Read every file against its checksum and key; set aside what fails."""
+    """Read every file against its checksum and key; set aside what fails.
+
+    The metrics of runs are computed again from their scores, where these are there.
+    """
     from oodbench.store.maintenance import verify
     from oodbench.store.store import Store
 
-    verdict = verify(Store(store))
+    opened = Store(store)
+    verdict = verify(opened)
     note_changes(verdict.sound)
     note_lines(verdict.notes)
+    wrong = _recomputed(opened, verdict.sound)
     counts = ", ".join(f"{stage} {count}" for stage, count in verdict.entries.items())
     click.echo(f"sound: {counts} ({verdict.bytes / 2**20:,.1f} MiB)")
     if verdict.damaged:
@@ -45,6 +50,23 @@ def verify(store: str) -> None:
             f"{len(verdict.damaged)} damaged: {', '.join(verdict.damaged)}; the `oodbench run` that"
             " made them makes them again"
         )
+    if wrong:
+        raise StoreError("; ".join(wrong))
+
+
+def _recomputed(store: Store, entries: Iterable[Entry]) -> list[str]:
+    """A line for every run whose metrics are not those of its scores."""
+    from oodbench.share.recomputed import recomputed
+
+    with recomputed(store) as metrics:
+        for entry in entries:
+            if entry.stage == "run":
+                metrics.add(entry, {})
+        return [
+            f"the metrics of run {run.digest[:12]} ({run.record['detector']} on"
+            f" {run.record['pair']}) are not those of its scores ({seen})"
+            for run, seen in metrics.wrong()
+        ]
 
 
 @store_.command("gc")
@@ -77,6 +99,49 @@ def gc(store: str, keep_days: float, dry_run: bool) -> None:
     note_lines(found.notes)
     done = "would be removed" if dry_run else "removed"
     click.echo(f"{len(gone)} {done}, {sum(one.bytes for one in gone) / 2**20:,.1f} MiB")
+
+
+@store_.command("list")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only runs of these pairs.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][#MARK]")
+@_store
+def list_runs(pairs: tuple[str, ...], detectors: tuple[str, ...], store: str) -> None:
+    """Every finished run, the latest last: when it was made, its key and its name.
+
+    Keys and names may be typed wherever a stored run is asked for. Runs by older revisions, which
+    tables leave out, are listed too.
+    """
+    from oodbench.leaderboards.stored_list import listed
+    from oodbench.store.store import Store
+
+    rows = listed(Store(store), pairs, detectors)
+    print_columns([("MADE", "KEY", "RUN", "PAIR", "SEED", "NOTE"), *rows])
+
+
+@store_.command("remove")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Where RUN is a detector.")
+@click.option("--yes", is_flag=True, help="Remove it; otherwise only say what would go.")
+@_store
+def remove_runs(runs: tuple[str, ...], pairs: tuple[str, ...], yes: bool, store: str) -> None:
+    """Remove runs, and what only they rest on; says what would go unless --yes is given.
+
+    RUN is the key of a run, or DETECTOR[@RECIPE][#MARK] as `oodbench store list` prints it; all
+    runs of that name are meant, on --pair where it is given.
+    """
+    from oodbench.leaderboards.stored_list import named_entries
+    from oodbench.store.garbage import remove
+    from oodbench.store.removal import removable
+    from oodbench.store.store import Store
+
+    opened = Store(store)
+    found = removable(opened, named_entries(opened, runs, pairs))
+    gone = remove(opened, found) if yes else found
+    for one in gone:
+        click.echo(f"{one.reason}: {terminal(str(one.path))} ({one.bytes:,} bytes)")
+    done = "removed" if yes else "would be removed; --yes removes them"
+    size = sum(one.bytes for one in gone) / 2**20
+    click.echo(f"{len(gone)} entries, {size:,.1f} MiB {done}")
 
 
 @store_.command("export")

@@ -13,6 +13,7 @@ from oodbench.cli.options import (
     Commands,
     bench_options,
     make_bench,
+    note_untrusted,
     plugin_option,
     precision_option,
     seed_options,
@@ -218,3 +219,4 @@ def _finish(
     settings = [setting for one in found for setting in one.settings]
     groups = [group for setting in settings for group in setting.groups.values()]
     note_changes({e.digest: e for group in groups for e in group.entries}.values())
+    note_untrusted(store)

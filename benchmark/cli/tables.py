@@ -12,6 +12,7 @@ from oodbench.cli.options import collector_paused, console, plugin_option, store
 from oodbench.cli.store import note_changes, note_lines
 from oodbench.media import terminal_lines
 from oodbench.store.outputs import write_output
+from oodbench.store.places import shown
 
 if TYPE_CHECKING:
     from oodbench.flow.plan import DetectorRequest
@@ -96,20 +97,18 @@ def _plain(
 ) -> str:  # fmt: skip
     """Every run with every score: a table per pair and one of models, tidy CSV or JSON."""
     from oodbench.leaderboards.board import shown_scores
+    from oodbench.leaderboards.named_runs import request_for
     from oodbench.leaderboards.row_formats import to_csv, to_json
     from oodbench.leaderboards.rows import make_rows
 
-    tables = [
-        (g, make_rows(g, shown_scores(g, asked.get(str(g.first["detector"])), True)))
-        for g in groups
-    ]
+    tables = [(g, make_rows(g, shown_scores(g, request_for(g, asked), True))) for g in groups]
     rows = [row for _, part in tables for row in part]
     if format_ == "csv":
         return to_csv(rows)
     if format_ == "json":
         return to_json(rows) + "\n"
     if not rows:
-        return f"no finished run in {store}; `oodbench run` makes some\n"
+        return f"no finished run in {shown(store)}; `oodbench run` makes some\n"
     from oodbench.tables.after_run import caption, diagnostics_table, score_table
     from oodbench.tables.classifiers import classifiers_table
 

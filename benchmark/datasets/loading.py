@@ -22,6 +22,7 @@ from oodbench.datasets.corruptions import is_corruption
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.materialise import Shape, Source, materialise
 from oodbench.datasets.naming import GENERIC, SIZING, call, classes_apart, step_name
+from oodbench.datasets.outside_paths import check_path
 from oodbench.datasets.reading.contents import Wanted
 from oodbench.datasets.reading.file_identity import in_doubt
 from oodbench.datasets.reading.pixel_values import Asked, parse_range
@@ -35,6 +36,7 @@ from oodbench.datasets.spec import DatasetName, DatasetSpec, get_spec, parse_nam
 from oodbench.datasets.split_cache import Slot
 from oodbench.errors import DataError
 from oodbench.progress import Progress
+from oodbench.store.places import is_url, local_folder
 
 CACHE_VERSION = 3
 
@@ -59,9 +61,14 @@ def find_places(data: Sequence[str | Path], store: str) -> DataPlaces:
     named = [
         Path(p).expanduser() for p in os.environ.get("OODBENCH_DATA", "").split(os.pathsep) if p
     ]
-    local = Path(store).parent if "://" not in store else Path("results")
+    local = Path("results") if is_url(store) else _beside(store)
     cache = Path(os.environ.get("OODBENCH_CACHE") or local / "data")
     return DataPlaces((*given, *named, cache / "downloads"), cache)
+
+
+def _beside(store: str) -> Path:
+    """The folder that a store of this machine stands in, as it is written."""
+    return (local_folder(store) if store.startswith("file://") else Path(store)).parent
 
 
 def load(
@@ -148,6 +155,7 @@ def _source(
     values = asked_range(wanted.variants)
     if wanted.is_path:
         asked = Wanted(split, divide, bool(wanted.classes), values)
+        check_path(wanted.base, places.folders)
         return Source(find_user_data(Path(wanted.base), asked), wanted.variants, like)
     spec = get_spec(wanted.base)
     if values is not None and spec.source != "files":
@@ -240,6 +248,7 @@ def _find(spec: DatasetSpec, split: str, places: DataPlaces, values: Asked | Non
     if spec.source == "embedded":
         return find_embedded(spec, split)
     if spec.source == "files":
+        check_path(spec.options[split], places.folders)
         return find_user_data(Path(spec.options[split]), Wanted(split, values=values))
     found = find_published(spec, split, places.folders)
     if found is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.datasets.naming import SIZING, exists, step_name
+from oodbench.datasets.outside_paths import note_path
 from oodbench.datasets.spec import DatasetName, get_spec, parse_name, same_set
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import OodbenchError
@@ -61,6 +62,8 @@ def _pair(source: Source, name: str, value: object) -> Pair:
     body = checked_entry(
         value, f"pair {name!r}", {"in_dist": str, "ood": str}, {"reading": str, **more}
     )
+    for side in ("in_dist", "ood"):
+        note_path(source, str(body[side]))
     return Pair(
         name=name,
         in_dist=str(body["in_dist"]),

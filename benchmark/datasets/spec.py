@@ -21,8 +21,9 @@ from oodbench.datasets.naming import (
     split_name,
     step_name,
 )
+from oodbench.datasets.outside_paths import note_path
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
-from oodbench.errors import ConfigError, DataError, UnknownNameError
+from oodbench.errors import ConfigError, DataError, OodbenchError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def _declared(source: Source, name: str, body: object) -> DatasetSpec:
     if paths and sorted(paths) != sorted(splits):
         raise ConfigError(f"{where}: 'files' must name a file or folder for {', '.join(splits)}")
     options = {split: str(source.path / str(path)) for split, path in paths.items()}
+    for named in options.values():
+        note_path(source, named)
     kind = "files" if paths else "arrays"
     return _spec(name, {"cite": "", "licence": "", **entry, "source": kind, "options": options})
 
@@ -220,6 +223,15 @@ def same_set(one: DatasetName, other: DatasetName, shape: tuple[int, int, int] |
         return replace(name, variants=name.variants[1:]) if default else name
 
     return plain(one) == plain(other)
+
+
+def is_plainly_registered(name: str) -> bool:
+    """Whether a name is that of a declared set with at most steps: no path, nothing drawn."""
+    try:
+        found = parse_name(name)
+    except OodbenchError:
+        return False
+    return not found.is_path and not found.generated
 
 
 def _is_registered(name: str) -> bool:

@@ -19,6 +19,7 @@ No code of a plug-in is imported here.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from oodbench.errors import ConfigError, OodbenchError, PluginError, UnknownName
 
 T = TypeVar("T")
 PROJECT = "oodbench-project"
+log = logging.getLogger("oodbench.declare")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Source:
     def is_built_in(self) -> bool:
         """Whether it is oodbench's own."""
         return self.origin == "oodbench"
+
+    @property
+    def is_project(self) -> bool:
+        """Whether it is a folder of declarations without code, which may be a stranger's."""
+        return self.origin.startswith("project ")
 
 
 _added: dict[str, Source] = {}
@@ -98,7 +105,11 @@ def _installed() -> tuple[Source, ...]:
     found = {}
     for point in entry_points(group="oodbench.resources"):
         top, *below = point.value.split(".")
-        spec = importlib.util.find_spec(top)
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ValueError, ImportError) as error:  # ``__main__`` is no package
+            log.warning("resources of %s cannot be found: %s", point.value, error)
+            continue
         for home in (spec.submodule_search_locations or []) if spec is not None else []:
             path = Path(home, *below)
             if path.is_dir():

@@ -20,6 +20,7 @@ from typing import Generic, TypeVar, cast
 
 from oodbench.declare.family_names import ParametrisedName
 from oodbench.errors import OodbenchError, PluginError, UnknownNameError
+from oodbench.interruption import Interrupted
 
 T = TypeVar("T")
 
@@ -122,7 +123,9 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"{self.kind} {point.name!r} ({point.value}) cannot be loaded: {_one_line(error)}"
             ) from error
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, Interrupted):
+            raise
+        except BaseException as error:  # whatever it raises disables it alone
             raise PluginError(
                 f"{self.kind} {point.name!r} ({point.value}) cannot be loaded:"
                 f" {type(error).__name__}: {_one_line(error)}"
@@ -152,9 +155,9 @@ def load_plugin(source: str) -> None:
             file: str | None = str(run_file(source))
         else:
             file = _import_module(source).__file__
-    except OodbenchError:
+    except (OodbenchError, KeyboardInterrupt, Interrupted):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PluginError(
             f"plug-in {source!r} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         ) from error

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.datasets.shown_names import shown_name
 from oodbench.errors import ConfigError, OodbenchError, StoreError
 from oodbench.flow.plan import (
     DetectorRequest,
@@ -37,6 +38,7 @@ from oodbench.flow.plan import (
     simplified,
 )
 from oodbench.seeding import NOISE_REVISION
+from oodbench.store.plain_files import read_plain
 
 if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
@@ -49,6 +51,8 @@ SCHEMA = 1
 DEFAULT_ACCEPT, LEAST_ACCEPT = 95.0, 90.0
 log = logging.getLogger("oodbench.deploy.exporting")
 MANIFEST = "detector.json"
+#: Bytes; that of an ensemble of a hundred is a hundredth of it.
+LARGEST_MANIFEST = 64 << 20
 
 
 def export_job(
@@ -218,7 +222,7 @@ def _manifest(
         "environment": dict(detector.environment()),
         "noise": NOISE_REVISION if found.noisy else 0,
         "in_dist": {
-            "name": found.test.name,
+            "name": shown_name(found.test.name),
             "steps": list(steps_of(found.name)),
             "train": found.train.fingerprint if found.has_fit else None,
             "train_images": len(found.train) if found.has_fit else None,
@@ -279,7 +283,7 @@ def read_export(folder: Path) -> tuple[dict[str, JSON], dict[str, bytes]]:
     """Manifest and files of an exported detector; StoreError where anything is not as written."""
     where = folder / MANIFEST
     try:
-        wrapped = json.loads(where.read_bytes())
+        wrapped = json.loads(read_plain(where, LARGEST_MANIFEST))
         body = cast("dict[str, JSON]", wrapped["export"])
         sound = isinstance(body, Mapping) and digest(body) == wrapped["sha256"]
     except FileNotFoundError as error:
@@ -301,7 +305,8 @@ def read_export(folder: Path) -> tuple[dict[str, JSON], dict[str, bytes]]:
         if "/" in name or name in ("", ".", ".."):
             raise StoreError(f"{where} names a file {name!r} outside its folder")
         try:
-            files[name] = (folder / name).read_bytes()
+            size = file.get("bytes")
+            files[name] = read_plain(folder / name, size if isinstance(size, int) else 0)
         except OSError as error:
             raise StoreError(f"{folder / name}: {error.strerror}; export it again") from error
         if hashlib.sha256(files[name]).hexdigest() != file.get("sha256"):

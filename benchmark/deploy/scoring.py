@@ -28,6 +28,7 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.duplicates import SIZE, image_hashes
 from oodbench.datasets.naming import step_name
 from oodbench.datasets.single_images import Loose
+from oodbench.deploy.bounded_building import building_within
 from oodbench.deploy.exporting import read_export, threshold_at
 from oodbench.deploy.given_images import Preparation
 from oodbench.detect.detector import DETECTORS, Detector, wants_noise
@@ -239,10 +240,13 @@ def _attached(
         detector.recipe, detector.companion_recipes = recipes[0], recipes[members:]
         detector.members = members
         shape = cast("tuple[int, int, int]", tuple(cast("list[int]", manifest["shape"])))
-        detector.attach([
-            trained(recipe, shape, state, device)
-            for recipe, state in zip(recipes, weights[: len(recipes)], strict=True)
-        ])  # fmt: skip
+        states = weights[: len(recipes)]
+        with building_within(states, str(where)):
+            models = [
+                trained(recipe, shape, state, device)
+                for recipe, state in zip(recipes, states, strict=True)
+            ]
+        detector.attach(models)
     for state in weights[len(recipes) :]:
         with plugin_contract(detector, "load_state_dict"):
             detector.load_state_dict(state)

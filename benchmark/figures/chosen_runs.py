@@ -15,6 +15,7 @@ from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.plan import DetectorRequest, merge_requests, split_detector
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.board import shown_scores
+from oodbench.leaderboards.named_runs import answering_any, says_scale, typed_name
 from oodbench.leaderboards.paired_tests import seeds_of
 from oodbench.leaderboards.rows import Group, group_runs, make_rows
 from oodbench.leaderboards.stored_groups import recipe_label
@@ -84,20 +85,18 @@ class Runs:
 
     # ------------------------------------------------------------------ choosing
     def _requests(self, names: Iterable[str]) -> list[DetectorRequest]:
-        known = {str(g.first["detector"]) for g in self.groups}
         requests = merge_requests([split_detector(text) for text in names])
         for request in requests:
-            if request.name not in known:
+            if not answering_any(self.groups, [request]):
                 _ = request.detector  # an unknown name is told from one that has not run
         return requests
 
     def _matching(self, request: DetectorRequest, pair: str, scale: str) -> list[Group]:
         return [
-            g for g in self.groups
-            if g.first["pair"] == pair
-            and g.first["detector"] == request.name
-            and request.recipe in ("", g.first["recipe"])
-            and (not scale or g.first["scale"] in (scale, ""))
+            group for group in answering_any(self.groups, [request])
+            if group.first["pair"] == pair
+            and (says_scale(group.first, request) or not scale
+                 or group.first["scale"] in (scale, ""))
         ]  # fmt: skip
 
     def _default_pair(self) -> str:
@@ -151,7 +150,7 @@ class Runs:
         if len(recipes) > 1:
             raise ConfigError(
                 f"{request.name} ran with several recipes on {pair}; name one:"
-                f" {', '.join(f'{request.name}@{recipe}' for recipe in recipes)}"
+                f" {', '.join(dict.fromkeys(typed_name(g.first) for g in found))}"
             )
         newest = max(found, key=lambda g: max(str(e.record["created"]) for e in g.entries))
         if len(found) > 1:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from oodbench.canonical_json import JSON
+from oodbench.datasets.spec import is_plainly_registered
 from oodbench.errors import ConfigError, DataError
 from oodbench.figures.chosen_runs import MissingRunError, Runs, Selection
 from oodbench.leaderboards.compared_images import Compared, compared
@@ -71,6 +72,12 @@ class Stored:
         from oodbench.datasets.loading import load
 
         record = run.record
+        for name in (str(record["in_dist"]), str(record["ood"])):
+            if run.imported and not is_plainly_registered(name):
+                raise DataError(
+                    f"the images {name!r} are named by the imported run {run.digest[:12]}, and only"
+                    " those of sets that are registered here are opened for it; run the pair here"
+                )
         id_test = load(str(record["in_dist"]), "test", self.places, divide=True)
         ood_test = load(
             str(record["ood"]), "test", self.places, like=id_test.shape, count=len(id_test),
@@ -99,7 +106,7 @@ class Stored:
 
     def _table(self, entry: Entry, name: str) -> Table:
         if entry.path not in self._tables:
-            self._tables[entry.path] = unpack_table(entry.read(name))
+            self._tables[entry.path] = entry.parse(name, unpack_table)
         return self._tables[entry.path]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
@@ -41,7 +42,7 @@ def measure(
 
 def is_measured(job: ResolvedJob, images: ImageSet, subset: int = 0) -> bool:
     """Whether the store holds these statistics."""
-    return job.store.find(measure_key(job, images, subset)) is not None
+    return job.store.holds(measure_key(job, images, subset))
 
 
 def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: Detector) -> Entry:
@@ -94,9 +95,14 @@ def statistics(measured: Entry) -> dict[str, np.ndarray]:
     """Statistics by name, (n,) or (n, K) float64."""
     from oodbench.store.payload import unpack_table
 
-    table = measured.parse("statistics.parquet", unpack_table)
+    table = measured.parse("statistics.parquet", partial(unpack_table, rows=_images(measured)))
     table.pop("index")
     return table
+
+
+def _images(measured: Entry) -> int | None:
+    """How many images an entry says that it measured."""
+    return cast("int | None", measured.record.get("images"))
 
 
 def totals(measured: Entry) -> dict[str, np.ndarray]:
@@ -116,5 +122,6 @@ def labels(job: ResolvedJob, images: ImageSet, measured: Entry) -> dict[str, np.
         return {}
     from oodbench.store.payload import unpack_table
 
-    index = measured.parse("statistics.parquet", unpack_table)["index"]
+    read = partial(unpack_table, columns=["index"], rows=_images(measured))
+    index = measured.parse("statistics.parquet", read)["index"]
     return {"label": job.numbered(images.labels[index.astype(int)], job.recipe)}

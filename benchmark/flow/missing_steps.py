@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.bench import Bench
-from oodbench.flow.keys import fit_key, measure_key, run_key
+from oodbench.flow.finished import has_fits
+from oodbench.flow.keys import fit_key, measure_key, run_key, score_key
 from oodbench.flow.plan import Job
 from oodbench.flow.resolved_job import Fit, ResolvedJob
 from oodbench.store.store import Key
@@ -34,18 +35,31 @@ class Step:
 def missing_steps(bench: Bench, job: Job) -> list[Step]:
     """What `perform` would have to make: "fit …", "measure …", "rank …"; makes nothing.
 
+    A run that is there lacks what it rests on where that is gone, "score …" among it.
+
     Raises DataError where images are missing or do not fit, as `perform` would.
     """
     found, store = ResolvedJob(bench, job), bench.store
     keyed = [(fit_key(found, fit), fit) for fit in found.fits] if found.has_fit else []
-    steps = [_missing_fit(found, key, fit) for key, fit in keyed if store.find(key) is None]
+    steps = [_missing_fit(found, key, fit) for key, fit in keyed if not store.holds(key)]
+    steps = [] if has_fits(found) else steps
     for pair in job.pairs:
         ood = found.ood(pair)
         key = run_key(found, ood)
-        unranked = store.find(key) is None
+        run = store.find(key)
+        if run is not None and run.imported:
+            continue
+        unranked = run is None
         measured = [(images, found.subset(images)) for images in (found.test, ood)]
-        for images, subset in [*measured, *(found.compared() if unranked else [])]:
+        for images, subset in [
+            *measured,
+            *(found.compared() if unranked or found.compares else []),
+        ]:
             steps += _missing_measure(found, images, subset)
+        for images in () if unranked else (found.test, ood):
+            scored = score_key(found, images)
+            if not store.holds(scored):
+                steps.append(Step(scored.digest, f"score {images.name} with {job.label}"))
         if unranked:
             steps.append(Step(key.digest, f"rank {job.label} on {pair.name}"))
     return distinct(steps)
@@ -76,7 +90,7 @@ def distinct(steps: Iterable[Step]) -> list[Step]:
 
 def _missing_measure(job: ResolvedJob, images: ImageSet, subset: int) -> list[Step]:
     key = measure_key(job, images, subset)
-    if job.store.find(key) is not None:
+    if job.store.holds(key):
         return []
     split = "" if images.split == "test" else f" {images.split}"
     text = f"measure {images.name}{split} with {job.label}"
@@ -92,6 +106,7 @@ def _missing_fit(job: ResolvedJob, key: Key, fit: Fit) -> Step:
         float(cast(float, entry.record["images_per_second"]))
         for entry in job.store.entries("fit")
         if (entry.record.get("recipe"), entry.record.get("variant")) == recipe
+        and "images_per_second" in entry.record
     ]
     seconds = images / speeds[-1] if speeds else None
     return Step(key.digest, f"fit {fit.label}", images, seconds)

@@ -7,6 +7,7 @@ pairs.  torch is imported only when something has to be trained or measured.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from oodbench.datasets.pairs import Pair
 from oodbench.detect.detector import Detector
 from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.bench import Bench
+from oodbench.flow.finished import finished, has_fits
 from oodbench.flow.fit import fitted
 from oodbench.flow.keys import fit_key, measure_key, run_key, score_key
 from oodbench.flow.measure import is_measured, measure
 from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
 from oodbench.flow.resolved_job import ResolvedJob
+from oodbench.flow.run_records import difference
 from oodbench.flow.score import Compared, compared, score, scores
 from oodbench.flow.stored.runs import shown_as
 from oodbench.store.store import DamagedEntryError, Entry, Key
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
 
 ATTEMPTS = 4
+log = logging.getLogger("oodbench.flow")
 T = TypeVar("T")
 
 
@@ -67,12 +71,11 @@ def _perform(job: ResolvedJob) -> Outcome:
             ready.append((pair, job.ood(pair)))
         except DataError as error:
             out.failures.append(error)
-    missing = [ood for _, ood in ready if job.store.find(run_key(job, ood)) is None]
+    missing = [ood for _, ood in ready if finished(job, ood) is None]
     try:
         detector = _ready(job, [job.test, *missing]) if missing else None
         for pair, ood in ready:
-            found = job.store.find(run_key(job, ood))
-            entry = found or _flow(job, pair, ood, detector)
+            entry = finished(job, ood) or _flow(job, pair, ood, detector)
             out.entries.append(shown_as(entry, pair))
     except DamagedEntryError:
         raise
@@ -84,21 +87,37 @@ def _perform(job: ResolvedJob) -> Outcome:
 def _ready(job: ResolvedJob, tests: Sequence[ImageSet]) -> Detector | None:
     """The detector with what it learned, where anything is left to measure; None elsewhere."""
     measured = [(images, job.subset(images)) for images in tests] + job.compared()
-    complete = all(is_measured(job, images, subset) for images, subset in measured)
+    complete = has_fits(job)
+    complete = complete and all(is_measured(job, images, subset) for images, subset in measured)
     if complete and job.detector.scores_with_models:
         complete = all(job.store.find(score_key(job, images)) is not None for images in tests)
     return None if complete else fitted(job)
 
 
 def _flow(job: ResolvedJob, pair: Pair, ood: ImageSet, detector: Detector | None) -> Entry:
-    """The run of a pair from what was fitted on: measure, score, rank."""
+    """The run of a pair from what was fitted on: measure, score, rank.
+
+    A run that only lacked something stays as it is, unless its scores had to be made again.
+    """
+    keys = [score_key(job, images) for images in (job.test, ood)]
+    before = job.store.get("run", run_key(job, ood).digest)
+    scored_before = all(job.store.holds(key) for key in keys)
     id_measured, ood_measured = (
         measure(job, images, job.subset(images), detector) for images in (job.test, ood)
     )
     beside = _beside(job, detector)
     id_scored = score(job, job.test, id_measured, beside)
     ood_scored = score(job, ood, ood_measured, beside)
-    return rank(job, pair, ood, (id_scored, ood_scored), (id_measured, ood_measured))
+    if before is not None and not before.imported and scored_before:
+        return before
+    entry = rank(job, pair, ood, (id_scored, ood_scored), (id_measured, ood_measured))
+    if before is not None and (apart := difference(entry, before, ("now", "before"))):
+        was = f"imported from {before.imported['from']}" if before.imported else "lost in part"
+        log.warning(
+            "%s on %s, run %s, was %s and came out otherwise: %s",
+            entry.record["detector"], entry.record["pair"], entry.digest[:12], was, apart,
+        )  # fmt: skip
+    return entry
 
 
 def _beside(job: ResolvedJob, detector: Detector | None) -> Compared:

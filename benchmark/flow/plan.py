@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON
@@ -26,16 +26,20 @@ DEFAULT_DETECTORS = (
 
 @dataclass(frozen=True)
 class DetectorRequest:
-    """``name[@recipe][:score]`` taken apart; `scores` empty means all."""
+    """``name[@recipe][#mark][:score]`` taken apart; `scores` empty means all.
+
+    A mark tells stored runs apart that bear one name, and has no meaning for runs to be made.
+    """
 
     name: str
     recipe: str = ""
     scores: tuple[str, ...] = ()
+    mark: str = ""
 
     @property
     def label(self) -> str:
-        """``name[@recipe]``."""
-        return f"{self.name}@{self.recipe}" if self.recipe else self.name
+        """``name[@recipe][#mark]``."""
+        return f"{self.name}{self.recipe and '@' + self.recipe}{self.mark and '#' + self.mark}"
 
     @property
     def detector(self) -> type[Detector]:
@@ -44,16 +48,23 @@ class DetectorRequest:
 
 
 def split_detector(text: str) -> DetectorRequest:
-    """``informative-hvae``, ``vanilla-hvae@F5``, ``informative-hvae:llr-ada``; looks nothing up."""
+    """``vanilla-hvae@F5``, ``vanilla-hvae#3ee8``, ``informative-hvae:llr-ada``; looks nothing up.
+
+    The mark may stand apart, as tables print it: ``vanilla-hvae #3ee8``.
+    """
     head, _, score = text.partition(":")
-    name, _, recipe = head.partition("@")
-    return DetectorRequest(DETECTORS.canonical(name), recipe, (score,) if score else ())
+    head, _, mark = head.partition("#")
+    name, _, recipe = head.strip().partition("@")
+    scores = (score,) if score else ()
+    return DetectorRequest(DETECTORS.canonical(name), recipe, scores, mark.strip())
 
 
 def parse_detector(text: str) -> DetectorRequest:
     """As `split_detector`; UnknownNameError or ConfigError where it cannot run."""
     request = split_detector(text)
     name, recipe = request.name, request.recipe
+    if request.mark:
+        raise ConfigError(f"{text!r} names stored runs; what is to be run is NAME[@RECIPE][:SCORE]")
     if recipe and not request.detector.recipe_variant:
         raise ConfigError(f"detector {name!r} has no recipes; write {name!r} alone")
     return request
@@ -61,16 +72,16 @@ def parse_detector(text: str) -> DetectorRequest:
 
 def merge_requests(requests: Sequence[DetectorRequest]) -> list[DetectorRequest]:
     """One request per detector and recipe, its scores joined; a request without scores wins."""
-    merged: dict[tuple[str, str], DetectorRequest] = {}
+    merged: dict[tuple[str, str, str], DetectorRequest] = {}
     for request in requests:
-        key = (request.name, request.recipe)
+        key = (request.name, request.recipe, request.mark)
         known = merged.get(key)
         if known is None:
             merged[key] = request
         elif known.scores and request.scores:
-            merged[key] = DetectorRequest(*key, (*known.scores, *request.scores))
+            merged[key] = replace(request, scores=(*known.scores, *request.scores))
         else:
-            merged[key] = DetectorRequest(*key)
+            merged[key] = replace(request, scores=())
     return list(merged.values())
 
 

@@ -6,12 +6,40 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
+from oodbench.declare.layouts import METRICS
 from oodbench.flow.keys import fit_keys, measure_key
+from oodbench.store.record_files import IMPORTED
 
 if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.detect.detector import Detector
     from oodbench.flow.resolved_job import ResolvedJob
+    from oodbench.store.store import Entry
+
+#: Percentage points by which a metric of one key may differ: other threads round otherwise.
+SAME = 0.05
+
+
+def difference(here: Entry, there: Entry, names: tuple[str, str] = ("here", "there")) -> str:
+    """Where the metrics of two runs of one key differ most, in words; "" where they agree."""
+    mine, others = _metrics(here), _metrics(there)
+    shared = mine.keys() & others.keys()
+    apart = [name for name in shared if abs(mine[name] - others[name]) > SAME]
+    if apart:
+        name = max(apart, key=lambda name: abs(mine[name] - others[name]))
+        found = f"{mine[name]:.2f} {names[0]} and {others[name]:.2f} {names[1]}"
+        return f"{' '.join(name)} is {found}"
+    return "" if mine.keys() == others.keys() else "other scores"
+
+
+def _metrics(run: Entry) -> dict[tuple[str, str], float]:
+    """Score and metric to the value in percent."""
+    scores = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", run.record["scores"])
+    return {
+        (name, metric): 100 * float(found[metric]["value"])
+        for name, found in scores.items()
+        for metric in METRICS
+    }
 
 
 def members_of(record: Mapping[str, JSON], score: str) -> int:
@@ -86,8 +114,13 @@ def duplicates(job: ResolvedJob, ood: ImageSet) -> list[str]:
 
 
 def shown_notes(record: Mapping[str, JSON]) -> list[str]:
-    """What a table says of a run's images: the notes of its record, then the duplicates."""
-    return [*cast("list[str]", record["notes"]), *cast("list[str]", record.get("duplicates", []))]
+    """What a table says of a run: notes on its images, duplicates, where it was imported from."""
+    notes = [*cast("list[str]", record["notes"]), *cast("list[str]", record.get("duplicates", []))]
+    origin = cast("Mapping[str, str]", record.get(IMPORTED, {}))
+    if origin:
+        part = f" ({origin['seeds']})" if "seeds" in origin else ""
+        notes.append(f"imported from {origin['from']}, not computed in this store{part}")
+    return notes
 
 
 def chosen(detector: Detector, record: Mapping[str, JSON]) -> list[str]:

@@ -106,10 +106,5 @@ def check_scale(scale: str | None) -> None:
 
 
 def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
-    """``detector[:score]`` by detector; names are not looked up, the store decides."""
-    asked = {}
-    for text in detectors:
-        head, _, score = text.partition(":")
-        name = split_detector(head).name if "@" not in head else head
-        asked[name] = DetectorRequest(name, "", (score,) if score else ())
-    return asked
+    """Requests of stored runs by their labels; names are not looked up, the store decides."""
+    return {request.label: request for request in map(split_detector, detectors)}

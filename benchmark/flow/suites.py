@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from oodbench.datasets.outside_paths import note_suite_pair
 from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart, plain_pair
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.declare.yaml_files import read_yaml
@@ -113,6 +114,10 @@ def read_suite(path: Path) -> Suite:
     if layout and ("pairs" in raw or "detectors" in raw):
         raise ConfigError(f"{path.name}: 'layout' says which pairs and detectors run; leave out"
                           " 'pairs' and 'detectors'")  # fmt: skip
+    given = raw.get("pairs")
+    for pair in given if isinstance(given, list) else ():
+        if isinstance(pair, str | Mapping):
+            note_suite_pair(path, pair)
     own = {} if layout else _own_pairs(raw, path.name)
     parts = parts_of_layout(layout) if layout else (_listed(raw, path.name, own),)
     first = raw.get("first", [])

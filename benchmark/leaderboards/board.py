@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from oodbench.flow.plan import DetectorRequest, select_scores
+from oodbench.leaderboards.named_runs import request_for
 from oodbench.leaderboards.rows import Group, Row, make_rows, titled
 
 #: The detectors that need no model; what does not beat them has shown nothing.
@@ -80,7 +81,7 @@ def make_board(
     for group in groups:
         key = _key(group)
         distinct = (*key, *_difference(group)) if key in clashing else key
-        request = (asked or {}).get(key[0])
+        request = request_for(group, asked)
         for row in make_rows(group, shown_scores(group, request, all_scores)):
             name = (*distinct, row.score)
             title = row.detector.removesuffix(f" {group.mark}") if group.mark else row.detector

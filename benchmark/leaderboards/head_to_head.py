@@ -11,6 +11,7 @@ from oodbench.errors import ConfigError, OodbenchError, nearest
 from oodbench.flow.plan import split_detector
 from oodbench.flow.run_records import members_of
 from oodbench.flow.stored.runs import stored_runs
+from oodbench.leaderboards.named_runs import answering_any, typed_name
 from oodbench.leaderboards.paired_tests import (
     PairedScores,
     SeedDifference,
@@ -18,7 +19,7 @@ from oodbench.leaderboards.paired_tests import (
 )
 from oodbench.leaderboards.rounding import cleaned, shown
 from oodbench.leaderboards.rows import Group, group_runs
-from oodbench.leaderboards.stored_groups import recipe_label, required_score
+from oodbench.leaderboards.stored_groups import required_score
 from oodbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ class Contender:
     @property
     def name(self) -> str:
         """``informative-hvae@F5-small:LLR_ada``."""
-        record = self.group.first
-        recipe = recipe_label(self.group)
         score = "" if self.score == "score" else f":{self.score}"
-        return f"{record['detector']}{recipe and '@' + recipe}{score}"
+        return f"{typed_name(self.group.first, self.group.mark)}{score}"
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,11 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
 
 def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
     request = split_detector(text)
-    name, recipe, score = request.name, request.recipe, "".join(request.scores)
+    name, score = request.name, "".join(request.scores)
     known = list(groups)
     found = [
-        g for g in known
-        if g.first["detector"] == name
-        and recipe in ("", g.first["recipe"])
-        and (not scale or g.first["scale"] in (scale, ""))
+        group for group in answering_any(known, [request])
+        if not scale or group.first["scale"] in (scale, "")
     ]  # fmt: skip
     pair = known[0].first["pair"]
     if not found:
@@ -104,10 +101,10 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
         close = ", ".join(nearest(name, ran)[:5])
         raise OodbenchError(f"no run of {text.partition(':')[0]!r} on {pair}; ran there: {close}")
     if len(found) > 1:
-        several = ", ".join(f"{recipe_label(g)} {g.mark}".strip() for g in found)
+        several = ", ".join(typed_name(g.first, g.mark) for g in found)
         raise ConfigError(
-            f"{text.partition(':')[0]!r} fits several runs on {pair} ({several}); add @RECIPE or"
-            " --scale"
+            f"{text.partition(':')[0]!r} fits several runs on {pair}; name one of {several}, or the"
+            " key of a run (`oodbench store list`)"
         )
     return Contender(found[0], required_score(found[0], score))
 

@@ -193,7 +193,13 @@ class PairedScores:
     def _read(self, digest: str) -> dict[str, np.ndarray]:
         from oodbench.store.payload import unpack_table
 
-        return unpack_table(self._entry("score", digest).read("scores.parquet"))
+        entry = self._entry("score", digest)
+        measured = self.store.get("measure", str(entry.parts.get("measure")))
+        rows = None if measured is None else cast("int | None", measured.record.get("images"))
+        try:
+            return unpack_table(entry.read("scores.parquet"), rows=rows)
+        except ValueError as error:
+            raise StoreError(f"the scores {digest[:12]} are {error}") from error
 
 
 def _subset(measured: Entry) -> tuple[JSON, JSON]:

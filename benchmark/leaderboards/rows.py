@@ -6,6 +6,7 @@ A table is a pure view of what is stored; it computes nothing but means over see
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical_json import JSON
 from oodbench.declare.layouts import METRICS
 from oodbench.flow.run_records import members_of, shown_notes
+from oodbench.leaderboards.revisions import names_of, newest_revisions
 from oodbench.leaderboards.rounding import cleaned, mean_percent, percent, shown
+from oodbench.store.record_files import IMPORTED
 
 if TYPE_CHECKING:
     from oodbench.store.store import Entry
@@ -132,7 +135,7 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     Of runs of the same names and seed those by older revisions (of detector, model, its settings,
     random numbers, metrics) are left out.
     """
-    kept, older = _newest_revisions(entries)
+    kept, older = newest_revisions(entries)
     groups: dict[tuple[JSON, ...], Group] = {}
     met: set[tuple[JSON, ...]] = set()
     for entry in kept:
@@ -145,56 +148,25 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
     found = list(groups.values())
     for group in found:
         group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
-        group.first = group.entries[0].record
-    counts = Counter(_names(group.first) for group in found)
+        group.first = _marked(group.entries)
+    counts = Counter(names_of(group.first) for group in found)
     for group in found:
-        group.older = older.pop(_names(group.first), 0)
-        if counts[_names(group.first)] > 1:
+        group.older = older.pop(names_of(group.first), 0)
+        if counts[names_of(group.first)] > 1:
             group.mark = f"#{str(group.first['configuration'])[:4]}"
     return found
 
 
-def _names(record: Mapping[str, JSON]) -> tuple[JSON, ...]:
-    names = ("pair", "in_dist", "ood", "detector", "recipe", "scale", "variant")
-    return tuple(record[name] for name in names)
-
-
-def _newest_revisions(entries: Iterable[Entry]) -> tuple[list[Entry], Counter[tuple[JSON, ...]]]:
-    """The runs that no newer revision answers for, and how many of each names are left out."""
-    ranked: list[tuple[Entry, tuple[JSON, ...], tuple[int, ...]]] = []
-    newest: dict[tuple[JSON, ...], tuple[int, ...]] = {}
-    larger: set[tuple[JSON, ...]] = set()
-    for entry in entries:
-        same = (*_names(entry.record), entry.record["seed"])
-        ranked.append((entry, same, _revisions(entry)))
-        newest[same] = max(ranked[-1][-1], newest.get(same, ()))
-        if _compares_with_more(entry):
-            larger.add(same)
-    older: Counter[tuple[JSON, ...]] = Counter()
-    kept = []
-    for entry, same, revisions in ranked:
-        # Before a run's record had its reference, that was no larger than the ID test set.
-        capped = same in larger and "reference" not in entry.record
-        if capped or revisions < newest[same]:
-            older[same[:-1]] += 1
-        else:
-            kept.append(entry)
-    return kept, older
-
-
-def _compares_with_more(entry: Entry) -> bool:
-    """Whether a run's scores compare with more training images than there are ID test images."""
-    bank = int(cast(int, entry.record.get("reference", 0)))
-    return bank > 0 and bank > cast("Mapping[str, int]", entry.record["available"])["id"]
-
-
-def _revisions(entry: Entry) -> tuple[int, ...]:
-    source = cast("Mapping[str, JSON]", entry.record.get("source") or {})
-    parts = (source.get("detector"), source.get("model"), entry.parts["metrics"])
-    found = [cast("Mapping[str, int]", part or {}) for part in parts]
-    revisions = [part.get("revision", 0) for part in found]
-    noise = cast(int, entry.record.get("noise", 0))
-    return (*revisions, found[1].get("settings_revision", 0), noise)
+def _marked(entries: Sequence[Entry]) -> Mapping[str, JSON]:
+    """The record of the first of several seeds, imported where any of them is."""
+    record = entries[0].record
+    imported = [entry for entry in entries if entry.imported]
+    if not imported:
+        return record
+    origin = {**imported[0].imported}
+    if len(imported) < len(entries):
+        origin["seeds"] = f"{len(imported)} of {len(entries)} seeds"
+    return {**record, IMPORTED: origin}
 
 
 def left_out_notes(groups: Iterable[Group]) -> list[str]:
@@ -233,7 +205,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 score="" if name == "score" else name,
                 recipe=scale,
                 category="oracle" if "oracle" in runs[0] else str(record["category"]),
-                tag=category_tag(str(record["category"])),
+                tag=tags(record),
                 seeds=tuple(int(cast(int, e.record["seed"])) for e in group.entries),
                 n=int(cast(int, runs[0]["n_id"])),
                 cells={metric: cell_of(runs, metric) for metric in METRICS},
@@ -290,6 +262,7 @@ CATEGORY_LEGEND = {
     "ensemble": "[ensemble]: several trained models",
     "prior": "[prior]: rests on prior knowledge of OOD data, as Li et al. 2022 class it",
     "labels": "[labels]: uses the labels of the ID images",
+    "imported": "[imported]: computed elsewhere; its numbers were not measured in this store",
     "oracle": "[oracle]: chosen with the OOD results known, not set beside the others",
 }
 
@@ -299,9 +272,15 @@ def category_tag(category: str) -> str:
     return "" if category == "unsupervised" else f"[{category}]"
 
 
+def tags(record: Mapping[str, JSON]) -> str:
+    """The marks behind a name: of its category, and of what was imported."""
+    marks = [category_tag(str(record["category"])), "[imported]" if IMPORTED in record else ""]
+    return " ".join(mark for mark in marks if mark)
+
+
 def category_legend(rows: Iterable[Row]) -> list[str]:
     """The legend of the marks that the rows carry."""
-    shown = {name for row in rows for name in (row.tag[1:-1], row.category)}
+    shown = {name for row in rows for name in (*re.findall(r"\[(\w+)\]", row.tag), row.category)}
     return [text for name, text in CATEGORY_LEGEND.items() if name in shown]
 
 

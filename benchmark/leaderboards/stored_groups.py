@@ -10,7 +10,9 @@ from oodbench.datasets.pairs import built_in_pairs
 from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, nearest
 from oodbench.flow.plan import simplified
 from oodbench.flow.stored.runs import stored_runs
+from oodbench.leaderboards.named_runs import answering, answering_any, typed_name
 from oodbench.leaderboards.rows import Group, group_runs
+from oodbench.store.places import shown
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
@@ -46,17 +48,20 @@ def selected_groups(
     """The groups asked for, sorted by pair, category, detector and recipe."""
     known_pairs = {str(g.first["pair"]) for g in groups}
     known_detectors = {str(g.first["detector"]) for g in groups}
+    of_known = [typed_name(g.first, g.mark) for g in groups]
+    strange = [
+        label for label, request in asked.items()
+        if all(answering(group, request) is None for group in groups)
+    ]  # fmt: skip
     for name, valid, kind in [
-        *((p, known_pairs, "pair") for p in pairs),
-        *((d, known_detectors, "detector") for d in asked),
+        *((p, known_pairs, "pair") for p in pairs if p not in known_pairs),
+        *((d, of_known if set("@#") & set(d) else known_detectors, "detector") for d in strange),
     ]:
-        if name not in valid:
-            close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
-            raise OodbenchError(f"no run of {kind} {name!r} in {store}; stored: {close}")
+        close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
+        raise OodbenchError(f"no run of {kind} {name!r} in {shown(store)}; stored: {close}")
     found = [
-        g for g in groups
+        g for g in (answering_any(groups, asked.values()) if asked else groups)
         if (not pairs or g.first["pair"] in pairs)
-        and (not asked or g.first["detector"] in asked)
         and (not scale or g.first["scale"] in (scale, ""))
     ]  # fmt: skip
     found.sort(key=lambda g: (str(g.first["pair"]), str(g.first["category"]),

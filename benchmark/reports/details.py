@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
+from oodbench.datasets.shown_names import NamesOnly, shown_name
+from oodbench.datasets.spec import is_plainly_registered
 from oodbench.declare.layouts import METRICS
 from oodbench.diagnosis import StoredDiagnoses
 from oodbench.errors import StoreError
 from oodbench.flow.resolved_job import subset_indices
-from oodbench.flow.run_records import members_of
+from oodbench.flow.run_records import members_of, shown_notes
 from oodbench.leaderboards.compared_images import Compared
 from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.rounding import as_shown, cleaned, percent
 from oodbench.leaderboards.rows import Group
 from oodbench.reports.curves import area, histogram, roc_curve, simplified
 from oodbench.reports.steps import Steps
-from oodbench.reports.thumbnails import Found, Thumbnails, shown_name
+from oodbench.reports.thumbnails import Found, Thumbnails
 from oodbench.store.store import Entry, Store
 
 #: What a record says of all its scores, copied as it stands.
 COPIED = ("pair", "detector", "category", "cite", "recipe", "scale", "variant", "layers",
-          "configuration", "n", "available", "notes", "duplicates", "cost")  # fmt: skip
+          "configuration", "n", "available", "duplicates", "cost")  # fmt: skip
 
 #: What is shown of a stored diagnosis, a value per layer.
 DIAGNOSED = ("kl_nats", "active_units", "information_nats", "I_T_nats", "L_TS_nats", "G_T_nats",
@@ -33,9 +35,15 @@ DIAGNOSED = ("kl_nats", "active_units", "information_nats", "I_T_nats", "L_TS_na
 
 
 class Details:
-    """Makes the details of one group of runs after the other; `pictures` per set and end."""
+    """Makes the details of one group of runs after the other; `pictures` per set and end.
 
-    def __init__(self, store: Store, thumbnails: Thumbnails, pictures: int) -> None:
+    Of imported runs only images of sets that are registered here, or `used` by a run of one's own.
+    """
+
+    def __init__(
+        self, store: Store, thumbnails: Thumbnails, pictures: int, used: Collection[str] = ()
+    ) -> None:
+        self.used = used
         self.store, self.thumbnails, self.pictures = store, thumbnails, pictures
         self.scores, self.steps = PairedScores(store), Steps(store)
         self.diagnoses = StoredDiagnoses(store)
@@ -47,7 +55,10 @@ class Details:
         out |= {
             "in_dist": shown_name(str(record["in_dist"])),
             "ood": shown_name(str(record["ood"])),
+            "notes": cast("list[JSON]", shown_notes({**record, "duplicates": []})),
         }
+        paths = NamesOnly([str(record["in_dist"]), str(record["ood"])])
+        out |= {name: paths.of(out[name]) for name in ("notes", "duplicates") if name in out}
         out["runs"] = [
             {
                 "seed": entry.record["seed"],
@@ -102,6 +113,13 @@ class Details:
         if not self.pictures:
             return {}
         record = entry.record
+        for name in (str(record["in_dist"]), str(record["ood"])):
+            if entry.imported and name not in self.used and not is_plainly_registered(name):
+                note: JSON = {
+                    "note": "Not shown: an imported record names the images by a path or as drawn"
+                    " ones, which nothing computed here has used."
+                }
+                return {"id": note, "ood": note}
         in_dist = self._images(entry, "id_scores", str(record["in_dist"]))
         ood = self._images(entry, "ood_scores", str(record["ood"]), in_dist, str(record["in_dist"]))
         return {

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import registered_pairs
+from oodbench.datasets.shown_names import NamesOnly, shown_name
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import DetectorRequest
 from oodbench.flow.run_records import shown_notes
@@ -26,7 +27,7 @@ from oodbench.leaderboards.significance_marks import Family, above_trivial, as_g
 from oodbench.media import displayed, terminal_lines
 from oodbench.reports.details import Details
 from oodbench.reports.rows import BoardRow, board_rows, table_json
-from oodbench.reports.thumbnails import Thumbnails, shown_name
+from oodbench.reports.thumbnails import Thumbnails
 from oodbench.store.outputs import write_output
 from oodbench.store.store import Store
 from oodbench.tables.images import compared_row, sizes
@@ -72,7 +73,9 @@ def report_page(
     )  # fmt: skip
     rows = board_rows(board, as_good, trivial)
     thumbnails = Thumbnails(places if request.pictures else None)
-    details = Details(store, thumbnails, request.pictures)
+    own = [entry.record for group in groups for entry in group.entries if not entry.imported]
+    used = {str(record[side]) for record in own for side in ("in_dist", "ood")}
+    details = Details(store, thumbnails, request.pictures, used)
     names: dict[int, list[str]] = {id(group): [] for group in groups}
     for row in rows:
         names[id(row.place.group)].append(row.place.score)
@@ -164,7 +167,7 @@ def _summary(pair: str, rows: Sequence[BoardRow]) -> PairSummary:
         rows=len(found),
         best=_first(fair),
         trivial=_first(without),
-        remarks=tuple(notes),
+        remarks=tuple(map(NamesOnly([str(record["in_dist"]), str(record["ood"])]).text, notes)),
     )
 
 

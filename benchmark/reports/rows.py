@@ -14,6 +14,7 @@ from oodbench.leaderboards.significance_marks import NOT_BELOW as DAGGER
 from oodbench.leaderboards.significance_marks import UNTESTED as UNTESTED_SIGN
 from oodbench.leaderboards.significance_marks import Family, beats_trivial, dagger
 from oodbench.leaderboards.stored_groups import recipe_label
+from oodbench.store.record_files import IMPORTED
 from oodbench.tables.general import leaders
 
 #: What a row holds, in this order; the script reads the same list.
@@ -79,7 +80,8 @@ def table_json(rows: Sequence[BoardRow], groups: Sequence[Group]) -> dict[str, J
     lines: list[JSON] = []
     for found in rows:
         row, group = found.place.row, found.place.group
-        texts = (row.pair, row.detector, row.score, row.category, recipe_label(group),
+        name = row.detector + (" [imported]" if IMPORTED in group.first else "")
+        texts = (row.pair, name, row.score, row.category, recipe_label(group),
                  str(group.first["scale"]))  # fmt: skip
         lines.append([
             *(names[what].number(text) for what, text in zip(FIELDS, texts, strict=False)),

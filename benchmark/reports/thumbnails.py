@@ -13,6 +13,7 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.datasets.materialise import Shape
+from oodbench.datasets.shown_names import shown_name
 from oodbench.errors import OodbenchError
 
 #: A data set, or why it cannot be shown.
@@ -33,12 +34,6 @@ def png(image: np.ndarray, side: int = SIDE) -> str:
     out = io.BytesIO()
     picture.save(out, format="PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode()
-
-
-def shown_name(name: str) -> str:
-    """A data set's name; of a path only its last part, with the variants."""
-    base, *variants = name.split("@")
-    return "@".join([base.rstrip("/").rsplit("/", 1)[-1] or base, *variants])
 
 
 class Thumbnails:

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.canonical_json import JSON
+from oodbench.datasets.shown_names import NamesOnly
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.suites import Suite
 from oodbench.leaderboards.rows import Group
 from oodbench.leaderboards.stored_groups import asked_groups
-from oodbench.share.transfer import export_records
+from oodbench.share.transfer import export_records, names_only, without_folders
 from oodbench.store.maintenance import needed
 from oodbench.store.storage import atomic_file
 from oodbench.store.store import Entry, Store
@@ -59,6 +60,10 @@ def publish(
         raise ConfigError(
             f"suite {suite.name!r} names files; give it a name without a folder in it"
         )
+    runs = [entry for group in groups for entry in group.entries]
+    entries = list(needed(store, runs).values())
+    names = names_only(entry.record for entry in entries)
+    plain = [_without_folders(group, names) for group in groups]
     layout = suite.layout or "general"
     own = TableRequest(layout=layout, title=suite.title, scale=scale, paper=True)
     costs = TableRequest(title=suite.title, scale=scale, extras=COSTS)
@@ -69,20 +74,28 @@ def publish(
         "-costs.txt": costs,
         "-costs.csv": replace(costs, format="csv"),
     }
-    files = {end: table_text(groups, store, request) for end, request in tables.items()}
-    runs = [entry for group in groups for entry in group.entries]
-    entries = list(needed(store, runs).values())
+    # A paper's layout finds its cells by the names of sets as they are declared.
+    files = {
+        end: table_text(plain if request.layout == "general" else groups, store, request)
+        for end, request in tables.items()
+    }
     done = work(entries)
-    behind = {"work": done, "models": _models(groups), "fits": _fits(entries)}
+    behind = {"work": done, "models": _models(plain), "fits": names.of(_fits(entries))}
     files["-models.json"] = json.dumps(behind, indent=1, ensure_ascii=False) + "\n"
     written = []
     for end, text in files.items():
         written.append(folder / f"{suite.name}{end}")
         with atomic_file(written[-1]) as file:
-            file.write(text.encode())
+            file.write(names.text(text).encode())
     archive = folder / f"{suite.name}-runs.tar"
     export_records(store, archive, runs)
     return [*written, archive], done
+
+
+def _without_folders(group: Group, names: NamesOnly) -> Group:
+    """A group whose records name sets, not where they lie."""
+    entries = [replace(entry, record=without_folders(entry, names)) for entry in group.entries]
+    return replace(group, first=names.of(dict(group.first)), entries=entries)
 
 
 def work(entries: Iterable[Entry]) -> dict[str, JSON]:
@@ -90,7 +103,7 @@ def work(entries: Iterable[Entry]) -> dict[str, JSON]:
     kept = list(entries)
     found: dict[str, JSON] = {}
     for stage, name in (("fit", "fits"), ("measure", "measurements")):
-        seconds = [cast("float", e.record["seconds"]) for e in kept if e.stage == stage]
+        seconds = [cast("float", e.record.get("seconds", 0)) for e in kept if e.stage == stage]
         found[name] = {"count": len(seconds), "seconds": _rounded(float(sum(seconds)))}
     return found
 

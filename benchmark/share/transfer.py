@@ -1,6 +1,7 @@
 """Moving results between machines: one uncompressed tar, every entry verified on both sides.
 
-An archive holds the entries as they stand in a store, each record before its files.  Importing
+An archive holds the entries as they stand in a store, each record before its files, but for the
+folders in which data of one's own lie: records in it name sets, not where they are.  Importing
 extracts nothing: members are read into memory, held against record, checksum and key, and written
 like any entry; nothing is written before the whole archive has been found sound.  Without
 compression an archive cannot unpack to more than its own size.
@@ -8,22 +9,26 @@ compression an archive cannot unpack to more than its own size.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import io
+import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from oodbench.canonical_json import canonical_json
+from oodbench.canonical_json import JSON, canonical_json
 from oodbench.datasets.loading import find_places
-from oodbench.declare.layouts import METRICS
+from oodbench.datasets.shown_names import NamesOnly
 from oodbench.errors import OodbenchError, StoreError, UnknownNameError
+from oodbench.flow.run_records import difference
 from oodbench.flow.stored.runs import stored_runs
-from oodbench.leaderboards.rows import group_runs, make_rows
+from oodbench.share.recomputed import recomputed
 from oodbench.store.maintenance import needed, with_diagnoses
+from oodbench.store.record_files import pack_record
+from oodbench.store.record_shapes import misfit
 from oodbench.store.storage import atomic_file
 from oodbench.store.store import RECORD, SCHEMA, DamagedEntryError, Entry, Key, Store, read_record
 
@@ -32,8 +37,6 @@ MEMBER = re.compile(
 )
 #: The last member: how many entries there should be before it.
 END = "oodbench-end.json"
-#: Percentage points by which a metric of one key may differ: other threads round otherwise.
-SAME = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,23 +82,40 @@ def export_records(store: Store, target: Path, runs: Sequence[Entry]) -> Moved:
 
 def _export(store: Store, target: Path, entries: Mapping[str, Entry]) -> Moved:
     written, left_out = 0, 0
+    names = names_only(entry.record for entry in entries.values())
     with (
         atomic_file(target) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
         for path, entry in sorted(entries.items()):
+            original = store.get(entry.stage, entry.digest)  # not under the names asked for
+            if original is None:
+                left_out += 1
+                continue
             try:
-                members = {name: entry.read(name) for name in entry.files}
+                members = {name: original.read(name) for name in original.files}
             except DamagedEntryError:
                 left_out += 1
                 continue
-            record = store.storage.read(f"{path}/{RECORD}")
-            assert record is not None
+            record = pack_record(without_folders(original, names))
             for name, data in ({RECORD: record} | members).items():
                 _add(archive, f"{path}/{name}", data)
             written += 1
         _add(archive, END, _end(written))
     return Moved(written, left_out=left_out)
+
+
+def names_only(records: Iterable[Mapping[str, JSON]]) -> NamesOnly:
+    """What leaves out where the sets lie that records name."""
+    return NamesOnly(
+        str(record[side]) for record in records for side in ("in_dist", "ood") if side in record
+    )
+
+
+def without_folders(entry: Entry, names: NamesOnly) -> dict[str, JSON]:
+    """An entry's record in which sets have their names alone; its key stays as it is."""
+    bound = {name: entry.record[name] for name in ("schema", "stage", "key", "parts", "files")}
+    return {**names.of(dict(entry.record)), **bound}
 
 
 def _end(entries: int) -> bytes:
@@ -112,60 +132,63 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def import_store(store: Store, source: Path) -> Moved:
     """Add the entries of an archive that the store has not; StoreError names what is wrong.
 
-    An entry of the same key that is here already stays as it is.  One key has one result: where a
-    run of the archive has the key of one that is here and other metrics, nothing is imported.
+    What is added says where it came from: tables mark it, and nothing is made from it unless it is
+    trusted (see `oodbench.store.store.Store`).  An entry of the same key that is here already stays
+    as it is.  One key has one result: where a run of the archive has the key of one that is here
+    and other metrics, or other metrics than its scores give, nothing is imported.
     """
-    for entry, _, _ in _entries(store, source):  # all of it, before anything is written
-        if entry.stage == "run":
-            _agree(store, source, entry)
+    with recomputed(store) as metrics:  # all of it, before anything is written
+        for entry, _, files in _entries(store, source):
+            metrics.add(entry, files)
+            if entry.stage == "run":
+                _agree(store, source, entry)
+        for run, seen in metrics.wrong():
+            raise StoreError(
+                f"{source}: the metrics of {_named(run)} are not those of its scores ({seen});"
+                " nothing was imported"
+            )
+    origin: dict[str, JSON] = {
+        "from": source.name,
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
     written, known = 0, 0
     for entry, record, files in _entries(store, source):
         key = Key(entry.stage, entry.parts)
         with store.lock(key):
-            if store.find(key) is not None:
+            if store.get(key.stage, key.digest) is not None:
                 known += 1
                 continue
-            store.write_raw(entry.path, files, record)
+            store.write_raw(entry.path, files, pack_record(record, origin))
             written += 1
     return Moved(written, known)
 
 
+def _named(run: Entry) -> str:
+    return f"{run.record['detector']} on {run.record['pair']}, run {run.digest[:12]},"
+
+
 def _agree(store: Store, source: Path, theirs: Entry) -> None:
     """StoreError where the store holds a run of this key whose metrics differ beyond rounding."""
-    ours = store.find(Key(theirs.stage, theirs.parts))
+    ours = store.get(theirs.stage, theirs.digest)
     if ours is None:
         return
-    mine, others = (_metrics(entry) for entry in (ours, theirs))
-    apart = [name for name in mine.keys() & others.keys() if abs(mine[name] - others[name]) > SAME]
-    if apart or mine.keys() != others.keys():
-        seen = "other scores"
-        if apart:
-            name = max(apart, key=lambda name: abs(mine[name] - others[name]))
-            seen = f"{' '.join(name)} is {mine[name]:.2f} here and {others[name]:.2f} there"
+    seen = difference(ours, theirs)
+    if seen:
         raise StoreError(
-            f"{source}: {ours.record['detector']} on {ours.record['pair']}, run"
-            f" {theirs.digest[:12]}, has other results under the same key"
+            f"{source}: {_named(ours)} has other results under the same key"
             f" ({seen}); nothing was imported. One of the two was made"
             " with other code, versions or rounding than its key says; import into a store of its"
             " own to look at it, or remove the run here"
         )
 
 
-def _metrics(run: Entry) -> dict[tuple[str, str], float]:
-    """Score and metric to the value in percent."""
-    scores = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", run.record["scores"])
-    return {
-        (name, metric): 100 * float(found[metric]["value"])
-        for name, found in scores.items()
-        for metric in METRICS
-    }
-
-
+#: Path of an entry, name of a file of it, bytes.
 Member = tuple[str, str, bytes]
+Record = Mapping[str, JSON]
 
 
-def _entries(store: Store, source: Path) -> Iterator[tuple[Entry, bytes, dict[str, bytes]]]:
-    """Entry, record file and payload of every entry of an archive, verified."""
+def _entries(store: Store, source: Path) -> Iterator[tuple[Entry, Record, dict[str, bytes]]]:
+    """Entry, record and payload of every entry of an archive, verified."""
     seen: set[str] = set()
     members = _members(source)
     for path, name, record in members:
@@ -184,7 +207,7 @@ def _entries(store: Store, source: Path) -> Iterator[tuple[Entry, bytes, dict[st
             if (where, name, checksum) != (path, wanted, file["sha256"]):
                 raise StoreError(f"{source}: {path}/{wanted} does not match its checksum")
             held[wanted] = data
-        yield entry, record, held
+        yield entry, entry.record, held
     raise StoreError(f"{source}: it is cut off; copy or export it again")
 
 
@@ -194,11 +217,15 @@ def _members(source: Path) -> Iterator[Member]:
         raise StoreError(f"{source}: there is no such file")
     try:
         with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            whole = os.fstat(file.fileno()).st_size
             for member in archive:
                 match = MEMBER.fullmatch(member.name)
                 plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+                plain = plain and not member.issparse()  # a few bytes that read as gigabytes
                 if not plain or not (match or member.name == END):
                     raise StoreError(f"{source}: a member {member.name!r} is no file of a store")
+                if not 0 <= member.size <= whole - member.offset_data:
+                    raise StoreError(f"{source}: it is cut off; copy or export it again")
                 content = archive.extractfile(member)
                 data = b"" if content is None else content.read()
                 if len(data) != member.size:
@@ -220,14 +247,7 @@ def _checked(store: Store, source: Path, path: str, data: bytes) -> Entry:
     entry = Entry(store, path, record)
     if Key(entry.stage, entry.parts).path != path:
         raise StoreError(f"{source}: the record of {path} belongs to another key")
-    if entry.stage == "run":
-        try:
-            (group,) = group_runs([entry])
-            cells = [cell for row in make_rows(group) for cell in row.cells.values()]
-            numbers = [n for cell in cells for n in (cell.value, cell.low, cell.high)]
-            sound = all(n is not None and 0 <= n <= 100 for n in numbers)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            sound = False
-        if not sound:
-            raise StoreError(f"{source}: the run {path} has no table row of this version")
+    wrong = misfit(record, imported=True)
+    if wrong:
+        raise StoreError(f"{source}: the record of {path} does not fit ({wrong})")
     return entry

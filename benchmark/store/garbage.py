@@ -112,6 +112,17 @@ def _judge(found: Findings, root: Path, path: str, held: Holdings, needed: bool)
         found.waste.append(_waste(folder, reason, name))
 
 
+def judged(root: Path, path: str, payload: Iterable[str]) -> Waste:
+    """An entry that was named for removal; StoreError where anything in it is not the store's."""
+    foreign = foreign_to_entry(root / path, payload)
+    if foreign:
+        raise StoreError(
+            f"{path} holds {foreign[0]}, which is not the store's; nothing was removed"
+        )
+    return _waste(root / path, "named" if path.startswith("run/") else "only they need it",
+                  path.rpartition("/")[2])  # fmt: skip
+
+
 def _links(root: Path) -> list[str]:
     """A line for every link among the folders of a store: gc does not look behind it."""
     places = [root / name for name in (*STAGES, "work")]

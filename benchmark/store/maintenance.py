@@ -5,12 +5,12 @@ What an entry needs is read off its key: every digest in its parts that names an
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from oodbench.canonical_json import JSON
 from oodbench.errors import StoreError
+from oodbench.store.named_entries import digests_in, named_in
+from oodbench.store.record_shapes import misfit
 from oodbench.store.storage import LocalStorage, UnreadableFileError, iterate_prefixes
 from oodbench.store.store import STAGES, DamagedEntryError, Entry, Fault, Store, Unsound, entry_path
 
@@ -41,6 +41,10 @@ def verify(store: Store) -> Verdict:
                 elif entry.fault is not Fault.ABSENT:
                     verdict.notes.append(f"{path}: not verified, {entry.reason}")
                 continue
+            wrong = misfit(entry.record, imported=bool(entry.imported))
+            if wrong:
+                verdict.notes.append(f"{path}: passed over, its record does not fit ({wrong})")
+                continue
             try:
                 verdict.bytes += sum(len(entry.read(file)) for file in entry.files)
             except DamagedEntryError:
@@ -51,7 +55,25 @@ def verify(store: Store) -> Verdict:
                 continue
             verdict.entries[stage] += 1
             verdict.sound.append(entry)
+    verdict.notes += _lacking(verdict)
     return verdict
+
+
+def _lacking(verdict: Verdict) -> list[str]:
+    """A line where sound entries rest on such as are not in the store at all."""
+    there = {entry.path for entry in verdict.sound} | set(verdict.damaged)
+    lacking: dict[str, set[str]] = {}
+    for entry in verdict.sound:
+        for stage, digest in () if entry.imported else named_in(entry.stage, entry.parts):
+            if entry_path(stage, digest) not in there:
+                lacking.setdefault(stage, set()).add(digest)
+    if not lacking:
+        return []
+    counts = ", ".join(f"{stage} {len(lacking[stage])}" for stage in STAGES if stage in lacking)
+    return [
+        f"entries that others rest on are not here ({counts}); the `oodbench run` that made them"
+        " makes them again"
+    ]
 
 
 def needed(store: Store, roots: Iterable[Entry]) -> dict[str, Entry]:
@@ -76,17 +98,6 @@ def with_diagnoses(store: Store, kept: dict[str, Entry]) -> dict[str, Entry]:
         if entry_path("fit", str(entry.parts["fit"])) in kept:
             found[entry.path] = entry
     return found
-
-
-def digests_in(value: JSON) -> Iterator[str]:
-    """Every digest in the parts of a key: of entries, and of images."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from digests_in(item)
-    elif isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
-        yield value
 
 
 def check_exists(store: Store) -> None:

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from oodbench.canonical_json import JSON
-from oodbench.store.maintenance import digests_in
+from oodbench.store.named_entries import digests_in, named_in
 from oodbench.store.ownership import RECORD, STAGES, is_own_name
+from oodbench.store.plain_files import read_plain
 from oodbench.store.store import Entry, Fault, Store, Unsound, entry_path, read_record
 
 #: The stages whose entries an entry may rest on.
@@ -25,13 +26,6 @@ BEHIND = {
     "measure": ("fit",),
     "fit": (),
     "diagnosis": (),  # it is kept for its fit, not the fit for it
-}
-#: The parts of a key that name entries, and their stage.
-NAMED = {
-    "run": {"id_scores": "score", "ood_scores": "score"},
-    "score": {"measure": "measure", "reference": "measure", "validation": "measure"},
-    "measure": {"fits": "fit"},
-    "diagnosis": {"fit": "fit"},
 }
 
 
@@ -99,7 +93,7 @@ def _folders(folder: Path) -> list[str]:
 
 def _parts(record: Path) -> JSON | None:
     try:
-        held = read_record(record.read_bytes())
+        held = read_record(read_plain(record))
     except OSError:
         return None
     return None if held is None else held.get("parts")
@@ -166,9 +160,8 @@ def _stage(path: str) -> str:
 def _behind(stage: str, parts: JSON) -> Iterator[tuple[str, bool]]:
     """Paths that the parts of a key name: those that must be entries, then all that may be."""
     if isinstance(parts, dict):
-        for name, other in NAMED.get(stage, {}).items():
-            for digest in digests_in(parts.get(name)):
-                yield entry_path(other, digest), True
+        for other, digest in named_in(stage, parts):
+            yield entry_path(other, digest), True
     for digest in digests_in(parts):
         for other in STAGES:
             yield entry_path(other, digest), False

@@ -15,9 +15,12 @@ import numpy as np
 from oodbench.canonical_json import JSON
 
 if TYPE_CHECKING:
+    import pyarrow.parquet as pq
     from torch import Tensor
 
 
+#: What a table may unpack to: so many bytes in any case, and so many times its own.
+ALWAYS_UNPACKED, MAX_RATIO = 1 << 30, 200
 #: Under this name a file of tensors says in which order they were given, where not by name.
 ORDER = "oodbench.order"
 
@@ -84,8 +87,13 @@ def pack_table(
     return sink.getvalue()
 
 
-def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+def unpack_table(
+    data: bytes, columns: list[str] | None = None, rows: int | None = None
+) -> dict[str, np.ndarray]:
     """Inverse of `pack_table`, of all columns or some; ValueError where it is not such a file.
+
+    Nothing is unpacked of a file that holds another number of `rows` than it should, anything but
+    numbers, or far more of them than its bytes can be (a column of one value packs to nothing).
 
     Read in this thread alone: a thread of Arrow's pools that still runs when Python exits aborts
     the process (apache/arrow#34314), and tables are small.
@@ -97,6 +105,7 @@ def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.
         with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
             if missing := set(columns or ()) - set(file.schema_arrow.names):
                 raise ValueError(f"no column {', '.join(sorted(missing))} in the table")
+            _check_size(file, len(data), rows)
             table = file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a Parquet file: {error}") from error
@@ -109,3 +118,27 @@ def unpack_table(data: bytes, columns: list[str] | None = None) -> dict[str, np.
         else:
             out[name] = column.to_numpy(zero_copy_only=False)
     return out
+
+
+def _check_size(file: pq.ParquetFile, packed: int, rows: int | None) -> None:
+    """ValueError where a file would not unpack to what its bytes can reasonably hold."""
+    import pyarrow as pa
+
+    about = file.metadata
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    count = sum(group.num_rows for group in groups)
+    if rows is not None and count != rows:
+        raise ValueError(f"a table of {count:,} rows where {rows:,} belong")
+    wide = 0
+    for field in file.schema_arrow:
+        kind, width = field.type, 1
+        if pa.types.is_fixed_size_list(kind):
+            kind, width = kind.value_type, kind.list_size
+        if not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        ):
+            raise ValueError(f"a table with a column of {kind}")
+        wide += width
+    held = sum(g.column(number).num_values for g in groups for number in range(g.num_columns))
+    if 8 * max(count * wide, held) > max(ALWAYS_UNPACKED, MAX_RATIO * packed):
+        raise ValueError(f"a table of {count:,} rows in {packed:,} bytes")

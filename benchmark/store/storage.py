@@ -19,6 +19,8 @@ from typing import IO, Protocol
 from oodbench.errors import StoreError
 from oodbench.interruption import held
 from oodbench.store.ownership import TEMPORARY, is_own_name, is_own_path, is_store, mark_store
+from oodbench.store.places import is_url, local_folder, shown, without_secrets
+from oodbench.store.plain_files import read_plain
 
 #: Where results go when nobody says otherwise.
 DEFAULT_STORE = "results/store"
@@ -27,7 +29,7 @@ FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 #: What is there and may be sound, but not for us or not now (another user's file, a bad disk).
 DENIED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 #: What something else than a file gives: damage, to be set aside and made again.
-UNREADABLE = {*DENIED, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
+UNREADABLE = {*DENIED, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
 
 class UnreadableFileError(StoreError):
@@ -48,6 +50,9 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """The bytes, or None where there is no such file."""
+
+    def size(self, path: str) -> int | None:
+        """How many bytes a file has, None where there is no such file."""
 
     def write(self, path: str, data: bytes) -> None:
         """Create or replace a file, atomically."""
@@ -110,8 +115,7 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes | None:
         try:
-            with open(f"{self.location}/{path}", "rb") as file:  # a Path costs more than the read
-                return file.read()
+            return read_plain(f"{self.location}/{path}")  # a Path costs more than the read
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -120,6 +124,12 @@ class LocalStorage:
                 raise StoreError(f"cannot read {self.root / path}: {reason}") from error
             denied = error.errno in DENIED
             raise UnreadableFileError(self._in_the_way(path), reason, denied=denied) from error
+
+    def size(self, path: str) -> int | None:
+        try:
+            return os.stat(f"{self.location}/{path}").st_size
+        except OSError:
+            return None
 
     def write(self, path: str, data: bytes) -> None:
         with atomic_file(self.root / path) as file:
@@ -161,44 +171,64 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """A URL of fsspec; locks and checkpoints of running work stay on this machine."""
+    """A URL of fsspec; locks and checkpoints of running work stay on this machine.
+
+    Its libraries raise what they like where a server, a bucket or credentials are missing; all of
+    it is a StoreError of one line, in which no password or signature of the URL stands.
+    """
 
     def __init__(self, url: str) -> None:
         import fsspec
 
-        try:
+        self.url, self.location = url, shown(url)
+        with self._saying("open the store"):
             self.files, self.root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"cannot open the store {url}: {error}") from error
-        self.location = url
+
+    @contextmanager
+    def _saying(self, act: str, kept: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (StoreError, FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise
+        except Exception as error:
+            said = without_secrets(str(error), self.url)[:300] or type(error).__name__
+            raise StoreError(f"cannot {act} {self.location}: {said}{kept}") from None
 
     def _full(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}" if path else str(self.root)
 
     def read(self, path: str) -> bytes | None:
         try:
-            data: bytes = self.files.cat_file(self._full(path))
+            with self._saying(f"read {path} of"):
+                data: bytes = self.files.cat_file(self._full(path))
         except (FileNotFoundError, IsADirectoryError):
             return None
-        except OSError as error:
-            raise StoreError(f"cannot read {self._full(path)}: {error}") from error
         return data
+
+    def size(self, path: str) -> int | None:
+        try:
+            with self._saying(f"read {path} of"):
+                return int(self.files.size(self._full(path)))
+        except (FileNotFoundError, IsADirectoryError):
+            return None
 
     def write(self, path: str, data: bytes) -> None:
         full = self._full(path)
         try:
-            self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
-            self.files.pipe_file(full, data)
+            with self._saying(f"write {path} to", "; what is finished is kept"):
+                self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+                self.files.pipe_file(full, data)
         except OSError as error:
-            raise StoreError(f"cannot write {full}: {error}; what is finished is kept") from error
+            raise StoreError(
+                f"cannot write {path} to {self.location}: there is no folder"
+            ) from error
 
     def rename(self, source: str, target: str) -> None:
         try:
-            self.files.mv(self._full(source), self._full(target), recursive=True)
+            with self._saying(f"rename {source} of"):
+                self.files.mv(self._full(source), self._full(target), recursive=True)
         except FileNotFoundError:
             return  # another process set it aside first
-        except OSError as error:
-            raise StoreError(f"cannot rename {self._full(source)}: {error}") from error
 
     def mark(self) -> None:
         """A URL needs none: nothing there is removed."""
@@ -208,24 +238,23 @@ class RemoteStorage:
 
     def folders(self, path: str) -> list[str]:
         try:
-            listing = self.files.ls(self._full(path), detail=True)
-        except FileNotFoundError:
+            with self._saying(f"list {path} of"):
+                listing = self.files.ls(self._full(path), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(i["name"].rsplit("/", 1)[-1] for i in listing if i["type"] == "directory")
 
     def work_folder(self) -> Path:
         from platformdirs import user_cache_path
 
-        name = hashlib.sha256(self.location.encode()).hexdigest()[:16]
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return user_cache_path("oodbench") / "work" / name
 
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:
     """The back end for a path or a URL."""
     text = os.fspath(location)
-    if "://" in text and not text.startswith("file://"):
-        return RemoteStorage(text)
-    return LocalStorage(Path(text.removeprefix("file://")).expanduser().absolute())
+    return RemoteStorage(text) if is_url(text) else LocalStorage(local_folder(text))
 
 
 def disk_error(folder: Path, error: OSError, act: str = "write to") -> StoreError:

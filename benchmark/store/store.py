@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,16 +24,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
-from oodbench.canonical_json import JSON, canonical_json, digest
+from oodbench.canonical_json import JSON, digest
 from oodbench.errors import StoreError
 from oodbench.interruption import held
 from oodbench.store.locks import locked
+from oodbench.store.named_entries import named_in
 from oodbench.store.ownership import RECORD as RECORD
 from oodbench.store.ownership import STAGES as STAGES
+from oodbench.store.record_files import FILE_NAME, IMPORTED, pack_record
+from oodbench.store.record_files import SCHEMA as SCHEMA
+from oodbench.store.record_files import read_record as read_record
+from oodbench.store.record_shapes import misfit
 from oodbench.store.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
 
-SCHEMA = 1
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 T = TypeVar("T")
 log = logging.getLogger("oodbench.store")
 
@@ -95,6 +96,11 @@ class Entry:
         """``sha256`` and ``bytes`` of every payload file."""
         return cast("Mapping[str, Mapping[str, JSON]]", self.record["files"])
 
+    @property
+    def imported(self) -> Mapping[str, JSON]:
+        """``from`` and ``at`` of what was imported, or rests on what was; empty for one's own."""
+        return cast("Mapping[str, JSON]", self.record.get(IMPORTED, {}))
+
     def read(self, name: str) -> bytes:
         """A payload file; DamagedEntryError (entry set aside) where it is not what was written."""
         if name not in self.files:
@@ -146,17 +152,46 @@ class Store:
     On a URL the lock of a key binds the processes of one machine only: two machines may then
     compute the same entry twice, but not a wrong one, since its content follows from its key and
     its record comes last.
+
+    What was imported is shown, but nothing is made from it: `find` passes it over unless
+    `trust_imported`, and `untrusted` holds the paths of what it passed over.
     """
 
-    def __init__(self, location: str | os.PathLike[str] = "results/store") -> None:
-        self.storage = open_storage(location)
+    def __init__(
+        self, location: str | os.PathLike[str] = "results/store", *, trust_imported: bool = False
+    ) -> None:
+        self.storage, self.trust_imported = open_storage(location), trust_imported
+        self.untrusted: set[str] = set()
+        self._told: set[str] = set()
 
     def find(self, key: Key) -> Entry | None:
-        """The entry of a key, or None; a damaged record is set aside and counts as absent.
+        """The entry of a key that results may be made from, or None.
 
-        StoreError where it is there and may not be read: to make it again would be in vain.
+        A damaged record is set aside and counts as absent, and so does an imported one that is not
+        trusted.  StoreError where it is there and may not be read: to make it again would be in
+        vain.
         """
-        return self._load(key.path, needed=True)
+        found = self._load(key.path, needed=True)
+        if found is not None and found.imported and not self.trust_imported:
+            self.untrusted.add(found.path)
+            return None
+        return found
+
+    def holds(self, key: Key) -> bool:
+        """Whether the entry of a key is there with all of its files, in their sizes.
+
+        One that is not whole (half a copy) is set aside, so that it is made again.
+        """
+        entry = self.find(key)
+        if entry is None:
+            return False
+        for name, file in entry.files.items():
+            size = self.storage.size(f"{entry.path}/{name}")
+            if size != file["bytes"]:
+                said = "is gone" if size is None else "is not of its size"
+                self.set_aside(entry.path, f"{name} {said}")
+                return False
+        return True
 
     def write(
         self, key: Key, files: Mapping[str, bytes], record: Mapping[str, JSON] | None = None
@@ -178,9 +213,19 @@ class Store:
             "files": checksums,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        text = canonical_json({"record": body, "sha256": digest(body)})
-        self.write_raw(key.path, files, text.encode())
-        return Entry(self, key.path, cast("Mapping[str, JSON]", json.loads(text)["record"]))
+        data = pack_record(body, self._imported_behind(key))
+        self.write_raw(key.path, files, data)
+        written = read_record(data)
+        assert written is not None
+        return Entry(self, key.path, written)
+
+    def _imported_behind(self, key: Key) -> Mapping[str, JSON] | None:
+        """Where an entry that this one is made from was imported from: then this one was, too."""
+        for stage, named in named_in(key.stage, key.parts):
+            entry = self.get(stage, named)
+            if entry is not None and entry.imported:
+                return entry.imported
+        return None
 
     def write_raw(self, path: str, files: Mapping[str, bytes], record: bytes) -> None:
         """Payload files, then the record, as they stand; a signal to stop waits until then."""
@@ -234,6 +279,19 @@ class Store:
         what = f"{key.stage} {key.digest[:12]}"
         with locked(folder / f"{key.digest}.lock", what, on_wait):
             yield
+
+    def untrusted_note(self) -> str:
+        """How many imported entries were passed over, and the way out; "" where none was."""
+        count = len(self.untrusted)
+        entries = "entry is" if count == 1 else "entries are"
+        return (
+            (
+                f"{count} imported {entries} not built upon, one's own computed instead;"
+                " --trust-imported takes what was imported as it is"
+            )
+            if count
+            else ""
+        )
 
     def obtain(
         self, key: Key, make: Callable[[Key], Entry], on_wait: Callable[[str], None] | None = None
@@ -300,7 +358,11 @@ class Store:
     def _load(self, path: str, *, needed: bool = False) -> Entry | None:
         found = self.inspect(path)
         if isinstance(found, Entry):
-            return found
+            wrong = misfit(found.record, imported=bool(found.imported))
+            if wrong and path not in self._told:
+                self._told.add(path)
+                log.warning("%s: its record does not fit (%s); passed over", path, wrong)
+            return None if wrong else found
         if needed and found.fault is Fault.DENIED:
             raise StoreError(f"{found.reason}; make it readable or give another place with --store")
         if found.fault is Fault.DAMAGED:
@@ -308,37 +370,3 @@ class Store:
         elif found.fault is not Fault.ABSENT:
             log.warning("%s: %s; passed over", path, found.reason)
         return None
-
-
-def read_record(data: bytes) -> Mapping[str, JSON] | None:
-    """The record in the bytes of a record file, or None where it does not match its checksum.
-
-    A record is written in canonical form, so its checksum is that of the bytes as they stand;
-    only where somebody has laid the file out anew is the canonical form made again.
-    """
-    try:
-        wrapped = json.loads(data)
-        record, checksum = wrapped["record"], wrapped["sha256"]
-        head, tail = b'{"record":', f',"sha256":"{checksum}"}}'.encode()
-        inner = data.removeprefix(head).removesuffix(tail)
-        as_written = len(inner) == len(data) - len(head) - len(tail)
-        sound = as_written and hashlib.sha256(inner).hexdigest() == checksum
-        sound = sound or digest(record) == checksum
-        sound = sound and (record["schema"] != SCHEMA or _is_complete(record))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return cast("Mapping[str, JSON]", record) if sound else None
-
-
-def _is_complete(record: Mapping[str, JSON]) -> bool:
-    """Whether a record has what every record of this version has, and names no strange files."""
-    files = cast("Mapping[str, Mapping[str, JSON]]", record["files"])
-    return (
-        record["stage"] in STAGES
-        and record["key"] == digest({k: record[k] for k in ("schema", "stage", "parts")})
-        and all(
-            FILE_NAME.fullmatch(name) and name != RECORD
-            and re.fullmatch("[0-9a-f]{64}", str(file["sha256"])) and isinstance(file["bytes"], int)
-            for name, file in files.items()
-        )
-    )  # fmt: skip

@@ -19,6 +19,7 @@ FENCED = re.compile(r"(^ *`{3,}[^\n]*\n.*?^ *`{3,}[ \t]*$)", re.MULTILINE | re.D
 MADE_FROM: Mapping[str, str] = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "baselines": "detectors/index.md",
     "benchmark/cli": "reference/cli.md",

@@ -14,7 +14,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
     "Design": ("architecture.md", "store.md"),
     "Reference": ("reference/cli.md", "reference/api.md"),
-    "Project": ("contributing.md", "changelog.md"),
+    "Project": ("contributing.md", "security.md", "changelog.md"),
 }  # fmt: skip
 HOME = "index.md"
 #: Folders of generated pages: the title of their first page, which stands in a section.

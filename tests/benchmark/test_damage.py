@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from in_process import invoke
 
 import oodbench
 from oodbench.datasets.loading import DataPlaces, load
@@ -220,6 +223,76 @@ def test_a_file_where_a_folder_should_be(
         prefix.write_bytes(b"")
     assert run(copy) == finished[1]
     one_warning_each(caplog, 1)
+
+
+def payloads(store: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for stage in STAGES
+        for path in sorted((store / stage).rglob("*"))
+        if path.is_file() and path.name not in ("record.json", "log.csv")  # these hold times
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_parts_of_a_store_that_were_deleted_are_made_again(
+    finished: tuple[Path, object], copy: Path, stage: str
+) -> None:
+    before = payloads(copy / "store")
+    shutil.rmtree(copy / "store" / stage)
+    assert any("are not here" in note for note in verify(Store(copy / "store")).notes)
+    told = missing(copy)
+    assert told
+    assert all(line.startswith(f"{stage} ") for line in told)
+    assert run(copy) == finished[1]
+    assert payloads(copy / "store") == before
+    assert missing(copy) == []
+    assert verify(Store(copy / "store")).notes == []
+
+
+def test_half_a_copy_of_a_store_is_completed(finished: tuple[Path, object], copy: Path) -> None:
+    before = payloads(copy / "store")
+    gone = [next((copy / "store").glob(p)) for p in ("fit/*/*/weights*", "score/*/*/scores*")]
+    gone[0].unlink()
+    gone[1].write_bytes(gone[1].read_bytes()[:-9])  # a copy that was cut off
+    assert {line.partition(" ")[0] for line in missing(copy)} == {"fit", "score"}
+    assert run(copy) == finished[1]
+    assert payloads(copy / "store").items() >= before.items()
+
+
+def test_a_run_whose_lost_scores_come_out_otherwise_is_written_anew_and_named(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(copy / "store")
+    entry = next(e for e in store.entries("run") if e.record["detector"] == "mean-intensity")
+    record = copy_of(entry.record)
+    record["scores"]["score"]["auroc"]["value"] = 0.999
+    store.write(Key("run", entry.parts), {}, record)
+    run(copy)
+    assert not caplog.records  # nothing is lost: the run stays as it is
+    shutil.rmtree(copy / "store" / "score")
+    run(copy)
+    (said,) = [r.getMessage() for r in caplog.records]
+    assert "mean-intensity" in said
+    assert "99.90 before" in said
+    found = store.get("run", entry.digest)
+    assert found is not None
+    assert found.record["scores"] == entry.record["scores"]
+
+
+def missing(folder: Path) -> list[str]:
+    """What `run --dry-run` would list."""
+    status, out, err = invoke(
+        folder, "run", "--in-dist", "mine.npz", "--ood", "other.npz", "--scale", "smoke",
+        *("--detector", "vanilla-hvae", "--detector", "damage-mean"),
+        *("--detector", "mean-intensity", "--store", "store", "--dry-run"),
+    )  # fmt: skip
+    assert (status, err if "set aside" not in err else "") == (0, "")
+    return [] if out == "nothing is missing\n" else out.splitlines()[:-1]
+
+
+def copy_of(record: object) -> Any:
+    return json.loads(json.dumps(record))
 
 
 def test_every_file_is_read_by_verify(copy: Path) -> None:

@@ -449,6 +449,43 @@ def test_exports_of_something_else(exported: Path, tmp_path: Path) -> None:
         oodbench.load_detector(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", [MANIFEST, "id_scores.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_does_not_end_is_not_read(
+    exported: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    shutil.copytree(exported, tmp_path / "x")
+    (tmp_path / "x" / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "x" / name)
+    else:
+        (tmp_path / "x" / name).symlink_to("/dev/zero")
+    with pytest.raises(StoreError, match=rf"{name}: it is no plain file"):
+        oodbench.load_detector(tmp_path / "x")
+
+
+@pytest.mark.parametrize("change", ["many layers", "wide layers"])
+def test_a_network_far_beyond_its_weights_is_not_built(
+    bench: Bench, tmp_path: Path, change: str
+) -> None:
+    folder = export_detector(bench, job(with_recipe(bench, "vanilla-hvae:L")), tmp_path / "x")
+    held = json.loads((folder / MANIFEST).read_text())["export"]
+    layers = held["recipes"][0]["config"]["layers"]
+    if change == "many layers":
+        held["recipes"][0]["config"]["layers"] = layers[:1] * 20_000 + layers[1:]
+    else:
+        text = json.dumps(layers)
+        assert '"dim": 4' in text
+        held["recipes"][0]["config"]["layers"] = json.loads(
+            text.replace('"dim": 4', '"dim": 4000000')
+        )
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="far beyond its weights"):
+        oodbench.load_detector(resealed(folder, **held), device="cpu")
+    assert time.monotonic() - started < 60
+
+
 def test_an_export_with_other_random_numbers_is_refused(bench: Bench, tmp_path: Path) -> None:
     """Its threshold and p-values are of draws that are made no more."""
     folder = export_detector(bench, job("distance-to-mean-here"), tmp_path / "x")

@@ -339,6 +339,32 @@ def test_a_list_is_whole_beside_a_plug_in_that_is_broken(what: str, tmp_path: Pa
     assert err.count("error") == 1
 
 
+@pytest.mark.parametrize("raised", ["BaseException('no')", "SystemExit(3)", "GeneratorExit()"])
+def test_a_package_that_breaks_disables_itself_alone(tmp_path: Path, raised: str) -> None:
+    """Whatever it raises, and though it names ``__main__``, which is no package."""
+    written = {
+        "boom/__init__.py": f"raise {raised}\n",
+        "boom-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: boom\nVersion: 1\n",
+        "boom-1.dist-info/entry_points.txt": (
+            "[oodbench.detectors]\nboom = boom:Boom\nmain = __main__:Main\n"
+            "[oodbench.resources]\nboom = __main__\nmore = boom.__main__\n"
+        ),
+    }
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = cli(tmp_path, "list", "detectors")
+    assert done.returncode == 0, done.stderr
+    assert "vanilla-hvae" in done.stdout
+    broken = [line for line in done.stderr.splitlines() if line.startswith("broken: ")]
+    assert {line.split("'")[1] for line in broken} == {"boom", "main"}
+    done = cli(tmp_path, "run", "--pair", "china-flower", "--detector", "png-length", "--quiet")
+    assert done.returncode == 0, done.stderr
+    done = cli(tmp_path, "run", "--pair", "china-flower", "--detector", "boom", "--quiet")
+    assert done.returncode == 2
+    assert "detector 'boom' (boom:Boom) cannot be loaded" in done.stderr
+
+
 def test_asking_for_what_is_broken_ends_with_2(glass: Path) -> None:
     done = cli(glass, "run", "--pair", "digits-photos", "--detector", "shards", "--quiet")
     assert done.returncode == 2

@@ -170,8 +170,8 @@ def test_fingerprints_of_another_scheme_say_nothing(tmp_path: Path) -> None:
     part = {"name": "png-length", "revision": 1, "sha256": "0" * 64}
     for number, scheme in enumerate(({}, {"scheme": 1}, {"scheme": SCHEME})):
         source = {"detector": part | scheme}
-        store.write(Key("run", {"number": number}), {}, {"source": source})
-        assert len(changed_sources(store.entries("run"))) == (number == 2)
+        entry = store.write(Key("run", {"number": number}), {}, {"source": source})
+        assert len(changed_sources([entry])) == (number == 2)
 
 
 def test_our_published_results_are_imported_without_a_note(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ class TarArchive:
             tarfile.open(fileobj=Bounded(plain, limit), mode="r|") as archive,
         ):
             for number, member in enumerate(archive):
+                if member.issparse():
+                    raise ValueError(f"{member.name} is stored with holes; pack it without")
                 if number >= MAX_MEMBERS:
                     raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
                 yield member, archive

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from oodbench.datasets.outside_paths import OutsidePathError
 from oodbench.datasets.pairs import Pair, distinct_names, get_pair
 from oodbench.errors import OodbenchError
 from oodbench.store.store import Entry, Store
@@ -125,14 +125,17 @@ def _asked_images(asked: str | Pair, places: DataPlaces | None) -> dict[Images, 
 
     if places is None:
         return {}
-    with suppress(OodbenchError):
+    try:
         pair = asked if isinstance(asked, Pair) else get_pair(asked)
         inside = load(pair.in_dist, "test", places, divide=True)
         if pair.in_dist == pair.ood:
             return {(inside.fingerprint, inside.fingerprint): pair}
         ood = load(pair.ood, "test", places, like=inside.shape, count=len(inside))
         return {(inside.fingerprint, ood.fingerprint): pair}
-    return {}
+    except OutsidePathError:
+        raise
+    except OodbenchError:
+        return {}
 
 
 def _pair_of(run: Entry) -> Pair:
