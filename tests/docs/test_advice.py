@@ -80,7 +80,19 @@ def test_no_page_hides_commands_from_the_tests() -> None:
     for page in PAGES:
         blocks = "\n".join(shown_only(page.read_text("utf-8")))
         hidden = re.findall(r"^(?:\$ |(?:oodbench|python|pip) [a-z-]).*$", blocks, re.M)
-        assert not hidden or page.name == "CONTRIBUTING.md", f"{page}: say `console long` {hidden}"
+        assert not hidden, f"{page}: say `console long` {hidden}"
+
+
+def test_scripts_that_pages_name_are_there_and_have_their_options() -> None:
+    called = re.compile(r"python ((?:tests|docs)/\S+\.py[^`\n#]*)")
+    named = {script for page in PAGES for script in called.findall(page.read_text("utf-8"))}
+    assert len(named) > 8
+    for script in named:
+        file, *words = script.split()
+        path = ROOT / file
+        beside = "".join(other.read_text("utf-8") for other in path.parent.glob("*.py"))
+        for word in words:
+            assert not word.startswith("--") or f'"{word}"' in beside, script
 
 
 @pytest.mark.parametrize(
