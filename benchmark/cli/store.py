@@ -103,7 +103,8 @@ def gc(store: str, keep_days: float, dry_run: bool) -> None:
 
 @store_.command("list")
 @click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only runs of these pairs.")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][#MARK]")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][#MARK]",
+              help="Only runs of this detector.")  # fmt: skip
 @_store
 def list_runs(pairs: tuple[str, ...], detectors: tuple[str, ...], store: str) -> None:
     """Every finished run, the latest last: when it was made, its key and its name.
