@@ -5,6 +5,8 @@ Modeling", NeurIPS 2019, arXiv 1902.02102; as a detector: Havtorn et al. 2021 an
 k counts stages: z_bu and z_td of a stage are skipped together.  KL>k leaves z_bu out, whose q is
 not given z>k.  `biva` trains with warm-up and free bits, as both did; `informative-biva` on the
 informative loss of Li et al.
+KL<=L, the sum of all KL terms, is high for images that need more nats in the latents than ID images
+do, and reversed for plainer ones; its relation to LLR>k: `oodbench.baselines.hvae`.
 Higher = more OOD.  Cost per image: one pass up (L from the second stage on with ``encoder_lower:
 mode``), L passes down, and once more L passes down that leave out the bottom stage.
 """

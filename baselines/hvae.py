@@ -13,6 +13,16 @@ function of them (`oodbench.baselines.scores`), higher = more OOD:
     KL<=k     Σ_(l≤k) KL_l
 `LLR_ada_eq11` is Eq. 11 to the letter: its sum starts at k = 1.
 
+KL<=L, the sum of all KL terms, is how many nats of the image the latents hold: what L pays beside
+the reconstruction, L = NLL_0 + KL<=L.  With KL_l of the pass k written KL_l(k),
+    LLR>k = NLL_k − NLL_0 + Σ_(l>k) (KL_l(k) − KL_l(0)) − KL<=k
+so that LLR>k takes away what KL<=k adds: the two rank images by opposite signs of one term, and
+agree where an image that needs more latents is rebuilt worse still from the upper ones.  KL<=L
+finds images that need more to be described than ID images do.  It must fail, reversed, where OOD
+images need less: plainer ones than those of the training set (digits of SVHN under a model of
+CIFAR-10), and under a model whose layers have collapsed it says nothing.  It is no cure of the
+likelihood paradox, but the part of the likelihood that a reader has to see beside LLR>k.
+
 `vanilla-hvae` trains on the plain ELBO; `hvae` with warm-up and free bits, as HVK did;
 `warmup-hvae` with warm-up alone and `oversmooth-hvae` on the plain ELBO with a Gaussian likelihood
 of one learned σ (Takida et al. 2022, arXiv 2102.08663), two remedies of Li et al.'s Tables 6 and 7.

@@ -6,6 +6,8 @@ Informative Hierarchical VAE", NeurIPS 2022.  Training maximises (Eq. 10), per i
     LL>k = log p(x|z1), with z>k drawn from q and z≤k from p
 (`oodbench.models.hierarchical.objectives`); the scores are those of the other hierarchical VAEs,
 of which LLR_ada (Eq. 11) is the paper's.
+KL<=L, the sum of all KL terms, is high for images that need more nats in the latents than ID images
+do, and reversed for plainer ones; its relation to LLR>k: `oodbench.baselines.hvae`.
 Cost per image: as `oodbench.baselines.hvae`; training takes L decodes a step instead of one.
 """
 

@@ -4,6 +4,8 @@ Sønderby, Raiko, Maaløe, Sønderby, Winther, "Ladder Variational Autoencoders"
 1602.02282; as a detector: Havtorn et al. 2021 and Li et al. 2022.  `lvae` trains with warm-up and
 free bits, as both did; `vanilla-lvae` on the plain ELBO; `informative-lvae` on the informative
 loss of Li et al.
+KL<=L, the sum of all KL terms, is high for images that need more nats in the latents than ID images
+do, and reversed for plainer ones; its relation to LLR>k: `oodbench.baselines.hvae`.
 Higher = more OOD.  Cost per image: one pass up, L passes down, and once more L passes down that
 leave out the bottom stage.
 """

@@ -85,6 +85,7 @@ def run(
     compile: bool = False,
     batch_size: int | None = None,
     checkpoint_seconds: float = 60.0,
+    log: str | Iterable[str] = (),
     all_scores: bool = True,
     dry_run: bool = False,
     quiet: bool = False,
@@ -100,13 +101,14 @@ def run(
     - `seeds`: how many training seeds from 0 on, or the seeds themselves.
     - `scale`: ``paper``, ``small`` (default) or ``smoke``; `recipe`: one for every detector that
       names none.  `overrides` changes settings of all recipes and becomes part of the keys:
-      ``{"training": {"epochs": 3}}``.
+      ``{"training": {"epochs": 3}}`` or ``{"training.epochs": 3, "model.layers.0.latent": "c8"}``.
     - `plugins`: files or modules, as ``--plugin``; a detector defined in the notebook itself only
       has to be registered.  `project`: a folder of recipes, pairs, suites, layouts and data sets,
       from then on in this process.
     - `store`: folder or URL; by default OODBENCH_STORE, else ``results/store``.  `device`,
       `compile`, `batch_size` and `checkpoint_seconds` change no result on the CPU.
-    - `all_scores`: with L>k, KL<=k, KL>k and LLR_ada_eq11, which printed tables leave out.
+    - `log`: ``tensorboard``, ``mlflow``, ``wandb`` or a plug-in's, to watch trainings in.
+    - `all_scores`: with L>k, KL<=k of k < L, KL>k and LLR_ada_eq11, which printed tables leave out.
     - `trust_imported`: build on what `oodbench store import` added; by default one's own is
       computed instead, and a warning says so.
     - `dry_run`: makes nothing and returns what is missing, columns step, images, seconds.
@@ -116,11 +118,13 @@ def run(
     after everything else has been done and stored.  A source that changed without a new `revision`
     is a warning.
     """
+    from oodbench.declare.overrides import nested
     from oodbench.flow.bench import Bench
     from oodbench.flow.executors.local import raise_failures, run_jobs
     from oodbench.flow.selection import choose
     from oodbench.store.maintenance import needed
     from oodbench.store.store import Store
+    from oodbench.train.training_logs import check_logs
 
     load_plugins(plugins, project)
     chosen = choose(
@@ -128,8 +132,9 @@ def run(
         arguments.optional("suite", suite), arguments.detectors(detectors), scale,
         arguments.text("recipe", recipe), both,
     )  # fmt: skip
-    jobs = chosen.jobs(arguments.seeds(seeds), overrides)
-    location = store_location(store)
+    jobs = chosen.jobs(arguments.seeds(seeds), nested(overrides or {}))
+    location, logs = store_location(store), tuple(arguments.texts("log", log))
+    check_logs(logs)
     bench = Bench(
         store=Store(location, trust_imported=trust_imported),
         places=find_places(arguments.texts("data", data), location),
@@ -138,6 +143,7 @@ def run(
         compile=compile,
         batch_size=batch_size,
         checkpoint_seconds=checkpoint_seconds,
+        logs=logs,
     )
     if dry_run:
         import pandas as pd
@@ -169,6 +175,8 @@ def leaderboard(
     compare: Literal["paper"] | None = None,
     columns: str | Sequence[str] = (),
     all_scores: bool = True,
+    sort: str | None = None,
+    means: str | Sequence[str] = (),
     plugins: str | Path | Sequence[str | Path] = (),
     project: str | Path | None = None,
 ) -> pandas.DataFrame:
@@ -176,8 +184,13 @@ def leaderboard(
 
     Without a layout the columns are pair, detector, score, recipe, category, n_per_side, seeds,
     metric, value, low, high, sd, runs, notes: values in percent, low and high (95 %) for one seed,
-    sd for several.  `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``paper``,
-    ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
+    sd for several.  `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``id-positive``,
+    ``paper``, ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
+
+    Rows stand best first within a pair, by AUROC or by the metric `sort`; ``sort="name"`` is the
+    order of detectors, as in a suite.  Pairs and detectors may have wildcards, ``"informative-*"``.
+
+    `means`: rows of means over OOD sets, ``"all"``, ``"near"``, ``"far"``, ``"near=cifar100"``.
 
     A `layout` (``table1`` … ``table16``, ``rst``), or a suite that has one, gives a row per cell
     of that published table, empty where nothing ran; ``compare="paper"`` puts the paper's value,
@@ -190,7 +203,9 @@ def leaderboard(
 
     from oodbench.flow.selection import asked_scores, check_scale
     from oodbench.flow.suites import find_suite
+    from oodbench.leaderboards.ordering import NAME, checked_order
     from oodbench.leaderboards.rows import left_out_notes
+    from oodbench.leaderboards.set_means import parse_means
     from oodbench.leaderboards.stored_groups import asked_groups
     from oodbench.store.store import Store
     from oodbench.tables.extra_columns import parse_columns
@@ -201,7 +216,9 @@ def leaderboard(
         raise ConfigError(f"compare={compare!r}: 'paper' is all that there is")
     check_scale(scale)
     chosen = find_suite(suite) if suite else None
-    asked = asked_scores(arguments.detectors(detectors))
+    location = store_location(store)
+    opened = Store(location)
+    asked = asked_scores(arguments.detectors(detectors), opened)
     request = TableRequest(
         layout=layout or (chosen.layout if chosen else "") or "general",
         scale=scale or "",
@@ -210,10 +227,10 @@ def leaderboard(
         extras=tuple(parse_columns(",".join(arguments.texts("columns", columns)))),
         all_scores=all_scores,
         significance=bool(chosen or layout or columns or compare),  # as on the command line
+        means=parse_means(arguments.texts("means", means)),
+        sort=checked_order(sort or (NAME if suite else "auroc")),
         asked=asked,
     )
-    location = store_location(store)
-    opened = Store(location)
     groups = asked_groups(opened, location, arguments.texts("pairs", pairs), asked, scale, chosen)
     groups = suite_groups(groups, chosen) if chosen else groups
     rows, names = table_rows(groups, opened, request)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from oodbench.api import load_plugins, store_location, warn_of_changes
 from oodbench.datasets.loading import find_places
-from oodbench.errors import StoreError, UnknownNameError
+from oodbench.declare.overrides import nested
+from oodbench.errors import ConfigError, StoreError, UnknownNameError
 from oodbench.flow import arguments
 from oodbench.flow.bench import Bench
 from oodbench.progress import Progress
@@ -65,8 +66,9 @@ def export(
 
     load_plugins(plugins, project)
     job = export_job(
-        detector, pair, arguments.optional("in_dist", in_dist), score, scale, seed, overrides or {}
-    )
+        detector, pair, arguments.optional("in_dist", in_dist), score, scale, seed,
+        nested(overrides or {}),
+    )  # fmt: skip
     location = store_location(store)
     bench = Bench(
         Store(location, trust_imported=trust_imported),
@@ -87,6 +89,7 @@ def sweep(
     budget: int | None = None,
     layers: int | None = None,
     ratios: Iterable[float] | None = None,
+    grid: Mapping[str, Sequence[JSON]] | None = None,
     seeds: int | Iterable[int] = 3,
     scale: str = "small",
     recipe: str = "",
@@ -103,17 +106,18 @@ def sweep(
 ) -> pandas.DataFrame:
     """Vary one setting of a recipe and run every value; the rows that ``--format csv`` writes.
 
-    The one `kind` is ``"allocation"``, the sizes of a hierarchy's latents under a `budget`.
-    `models`: hierarchical VAEs, by default two; `ratios`: of adjacent layers, 0.5 always among
-    them.  A row per model, OOD set, score and value, and one per choice (column `choice`).  With
-    `figure`, a file, it is drawn too.  `trust_imported` as for `run`.  Raises OodbenchError on bad
-    input, before anything is trained.
+    `kind`: ``"allocation"``, the sizes of a hierarchy's latents under a `budget`, by `ratios` of
+    adjacent layers, 0.5 always among them; or ``"recipe"``, every combination of the values of a
+    `grid`, ``{"training.lr": [1e-3, 2e-3]}``.  `models`: hierarchical VAEs, by default two.  A row
+    per model, OOD set, score and value, and one per choice (column `choice`).  With `figure`, a
+    file, it is drawn too.  `trust_imported` as for `run`.  Raises OodbenchError on bad input,
+    before anything is trained.
     """
     import pandas as pd
 
     from oodbench.figures.style import file_format, write_figure
     from oodbench.figures.sweeps import sweep_figure
-    from oodbench.flow.selection import check_scale
+    from oodbench.flow.selection import check_scale, data_names, detector_names
     from oodbench.sweeps.allocation import (
         MODELS_SWEPT,
         RATIOS,
@@ -121,11 +125,14 @@ def sweep(
         plan_allocation,
         swept_pairs,
     )
+    from oodbench.sweeps.grid import plan_grid
     from oodbench.sweeps.results import run_sweeps
     from oodbench.tables.sweeps import COLUMNS, differences, tidy_sweep
 
-    if kind != "allocation":
-        raise UnknownNameError("sweep", kind, ["allocation"])
+    if kind not in ("allocation", "recipe"):
+        raise UnknownNameError("sweep", kind, ["allocation", "recipe"])
+    if (kind == "recipe") != bool(grid):
+        raise ConfigError("grid={'training.lr': [1e-3, 2e-3]} belongs to sweep('recipe', …)")
     load_plugins(plugins, project)
     check_scale(scale)
     target = arguments.optional("figure", figure)
@@ -141,13 +148,17 @@ def sweep(
         batch_size=batch_size,
     )
     id_set = arguments.text("in_dist", in_dist)
-    pairs, shape = swept_pairs(bench.places, id_set, arguments.texts("ood", ood))
+    pairs, shape = swept_pairs(bench.places, id_set, data_names(arguments.texts("ood", ood)))
+    changes, numbers = nested(overrides or {}), arguments.seeds(seeds)
     sweeps = [
+        plan_grid(model, pairs, shape, grid, recipe=recipe, scale=scale, seeds=numbers,
+                  overrides=changes)
+        if grid else
         plan_allocation(
             model, pairs, shape, ratios=values, budget=budget, layers=layers, recipe=recipe,
-            scale=scale, seeds=arguments.seeds(seeds), overrides=overrides or {},
+            scale=scale, seeds=numbers, overrides=changes,
         )
-        for model in arguments.texts("models", models) or MODELS_SWEPT
+        for model in detector_names(arguments.texts("models", models)) or MODELS_SWEPT
     ]  # fmt: skip
     found = run_sweeps(bench, list({one.request: one for one in sweeps}.values()))
     if target is not None:
@@ -264,9 +275,9 @@ def report(
 
     load_plugins(plugins, project)
     check_scale(scale)
-    asked = asked_scores(arguments.detectors(detectors))
     location, folders = store_location(store), arguments.texts("data", data)
     opened = Store(location)
+    asked = asked_scores(arguments.detectors(detectors), opened)
     groups = asked_groups(
         opened, location, arguments.texts("pairs", pairs), asked, scale, data=folders
     )

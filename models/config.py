@@ -7,6 +7,7 @@ A configuration is plain data: it imports no network, it names one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
@@ -42,6 +43,25 @@ class NetworkConfig(Frozen):
     def build(self, shape: tuple[int, int, int]) -> torch.nn.Module:
         """The untrained network for images of `shape` (C, H, W)."""
         return cast("torch.nn.Module", resolve_name(self.network_class)(self, shape))
+
+    def for_shape(
+        self, made_for: tuple[int, int, int], shape: tuple[int, int, int]
+    ) -> NetworkConfig:
+        """The configuration for images of another `shape` (C, H, W) than it is made for.
+
+        Of a family that has nothing to adapt, its own.
+        """
+        return self
+
+
+def more_halvings(made_for: tuple[int, int, int], shape: tuple[int, int, int]) -> int:
+    """How often the side √(HW) must be halved to come nearest to that of `made_for`; 0 or more."""
+    return max(0, round(math.log2(shape[1] * shape[2] / (made_for[1] * made_for[2])) / 2))
+
+
+def most_halvings(shape: tuple[int, int, int]) -> int:
+    """How often both sides of an image can be halved, rounded down, 1 at least."""
+    return max(1, int(math.log2(min(shape[1:]))))
 
 
 class Likelihood(Frozen):

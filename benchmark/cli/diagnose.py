@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from oodbench.cli.options import console, data_option, plugin_option, store_option
+from oodbench.cli.options import (
+    console,
+    data_option,
+    plugin_option,
+    print_boxed,
+    store_option,
+    wide_option,
+)
 from oodbench.media import rich_text, terminal
 
 IMAGES = 2000
@@ -12,19 +19,29 @@ IMAGES = 2000
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--pair", metavar="NAME", help="The pair, where RUN is a detector.")
-@click.option("--scale", default="", metavar="paper|small|smoke", help="[the largest that ran]")
+@click.option(
+    "--pair",
+    metavar="NAME",
+    help="The pair, where RUN is a detector.",
+)
+@click.option(
+    "--scale",
+    default="",
+    metavar="paper|small|smoke",
+    help="[the largest that ran]",
+)
 @click.option("--seed", type=click.IntRange(0), help="Training seed.  [the first that ran]")
 @click.option("--images", type=click.IntRange(2), default=IMAGES, show_default=True,
               help="Test images to judge, and as many training images to learn from.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "json"]), default="table",
               show_default=True, help="A table and a sentence, or every number.")  # fmt: skip
+@wide_option
 @plugin_option
 @data_option
 @store_option
 def diagnose(
     run: str, pair: str | None, scale: str, seed: int | None, images: int, format_: str,
-    data: tuple[str, ...], store: str,
+    wide: bool, data: tuple[str, ...], store: str,
 ) -> None:  # fmt: skip
     """Which layers of a trained VAE carry information, and a certificate where there is one.
 
@@ -49,7 +66,6 @@ def diagnose(
     elif format_ == "json":
         click.echo(diagnosis_json(found))
     else:
-        printer = console()
+        printer = console(wide=wide)
         for entry in found:
-            printer.print(diagnosis_table(entry))
-            printer.print(rich_text(sentence(entry)))
+            print_boxed(printer, diagnosis_table(entry), rich_text(sentence(entry)))

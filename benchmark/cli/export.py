@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -10,10 +10,13 @@ import click
 from oodbench.cli.options import (
     data_option,
     note_untrusted,
+    overrides_of,
     plugin_option,
+    set_option,
     store_option,
     trust_option,
 )
+from oodbench.errors import OodbenchError
 from oodbench.media import csv_cell, terminal_lines
 from oodbench.store.outputs import write_output
 
@@ -23,8 +26,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("detector", metavar="NAME[@RECIPE][:SCORE]")
-@click.option("--pair", metavar="NAME", help="A pair; only its ID set matters.")
-@click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
+@click.option(
+    "--pair",
+    metavar="NAME",
+    help="A pair; only its ID set matters.",
+)
+@click.option(
+    "--in-dist",
+    metavar="DATA",
+    help="ID set: a name, an .npz file or a folder.",
+)
 @click.option("--score", default="", metavar="SCORE", help="The score, where there are several.")
 @click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke",
               help="Size of the recipe.")  # fmt: skip
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
     " (--tpr: the same, with ID as the positive class, where tables count OOD.)",
 )  # fmt: skip
 @click.option("--out", required=True, metavar="DIR", help="New folder for the export.")
+@set_option
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="As it was trained with.")
 @data_option
 @store_option
@@ -45,8 +57,8 @@ if TYPE_CHECKING:
 @trust_option
 def export(
     detector: str, pair: str | None, in_dist: str | None, score: str, scale: str, seed: int,
-    tpr: float | None, out: str, precision: str | None, data: tuple[str, ...], store: str,
-    device: str, quiet: bool, trust_imported: bool,
+    tpr: float | None, out: str, settings: tuple[str, ...], precision: str | None,
+    data: tuple[str, ...], store: str, device: str, quiet: bool, trust_imported: bool,
 ) -> None:  # fmt: skip
     """Write a trained detector to a folder, for `oodbench score`.
 
@@ -61,8 +73,10 @@ def export(
     from oodbench.progress import Progress
     from oodbench.store.store import Store
 
-    overrides: dict[str, JSON] = {"training": {"precision": precision}} if precision else {}
+    overrides = overrides_of(settings, precision)
     job = export_job(detector, pair, in_dist, score, scale, seed, overrides)
+    if settings and not job.request.detector.recipe_variant:
+        raise OodbenchError(f"--set changes a recipe, and {job.request.name} stands on none")
     progress = Progress("quiet" if quiet else None)
     opened = Store(store, trust_imported=trust_imported)
     bench = Bench(opened, find_places(data, store), progress, device)
@@ -118,6 +132,7 @@ def score(
     """Score image files, folders and files of data with an exported detector, as CSV.
 
     They go through the steps that the ID set went through, after those that are asked for here.
+    A "-" among IMAGES stands for paths on standard input, one a line, or with NUL between them.
     Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
     """
     from oodbench.deploy.scoring import load_detector
@@ -126,7 +141,7 @@ def score(
     chosen = [name for name, wanted in steps.items() if wanted]
     chosen += [f"range({values})"] if values else []
     frame = detector.score(
-        list(images), convert=chosen, prepared=prepared, noise=noise,
+        _with_standard_input(images), convert=chosen, prepared=prepared, noise=noise,
         skip_unreadable=skip_unreadable, batch_size=batch_size,
     )  # fmt: skip
     lost = int((frame["decision"] == "unreadable").sum())
@@ -137,3 +152,21 @@ def score(
         click.echo(text, nl=False)
         return
     write_output(out, text)
+
+
+def _with_standard_input(images: Sequence[str]) -> list[str]:
+    """The paths, those on standard input in the place of a ``-``; OodbenchError where none come."""
+    import os
+    import sys
+
+    listed: list[str] = []
+    for image in images:
+        if image != "-":
+            listed.append(image)
+            continue
+        data = sys.stdin.buffer.read()
+        parts = data.split(b"\0" if b"\0" in data else b"\n")
+        listed += [os.fsdecode(part.rstrip(b"\r")) for part in parts if part.strip()]
+    if not listed:
+        raise OodbenchError("no path came on standard input; give one a line")
+    return listed

@@ -116,11 +116,21 @@ def list_suites() -> None:
 
 
 @list_.command("recipes")
+@click.option(
+    "--for", "data_set", metavar="DATA", help="What every detector would take on this ID set."
+)
+@click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke",
+              help="Of those recipes.")  # fmt: skip
 @listing
-def list_recipes() -> None:
+@data_option
+@store_option
+def list_recipes(data_set: str | None, scale: str, data: tuple[str, ...], store: str) -> None:
     """Recipes with the image shape they are made for, scales and variants."""
     from oodbench.declare.recipes import recipe_declarations, recipe_files
 
+    if data_set is not None:
+        print_columns(_recipes_for(data_set, scale, data, store))
+        return
     print_columns(
         [("RECIPE", "C×H×W", "SCALES", "VARIANTS", "TITLE")]
         + [
@@ -129,6 +139,45 @@ def list_recipes() -> None:
         ]
     )
     _finish(recipe_declarations().problems)
+
+
+def _recipes_for(
+    data_set: str, scale: str, data: tuple[str, ...], store: str
+) -> list[tuple[str, ...]]:
+    """The recipe of every detector on a data set, and what makes it another than it is made for."""
+    from oodbench.datasets.loading import find_places, load
+    from oodbench.datasets.spec import parse_name
+    from oodbench.declare.recipes import RecipeFile
+    from oodbench.detect.detector import DETECTORS
+    from oodbench.errors import ConfigError
+    from oodbench.flow.default_recipe import default_recipe
+    from oodbench.flow.selection import check_scale
+
+    check_scale(scale)
+    images = load(parse_name(data_set), "test", find_places(data, store), divide=True)
+    found: dict[str, tuple[RecipeFile | None, str, list[str]]] = {}
+    broken = DETECTORS.broken()
+    for name in DETECTORS.names():
+        variant = "" if name in broken else DETECTORS.get(name).recipe_variant
+        if not variant:
+            continue
+        try:
+            taken = default_recipe(data_set, images.shape, variant, scale)
+            found.setdefault(taken.name, (taken, "", []))[2].append(name)
+        except ConfigError as error:
+            found.setdefault(str(error), (None, str(error), []))[2].append(name)
+    size = "×".join(map(str, images.shape))
+    rows: list[tuple[str, ...]] = [
+        ("RECIPE", "MADE FOR", f"FOR {images.name} ({size})", "DETECTORS")
+    ]
+    for label, (file, problem, names) in found.items():
+        if file is None:
+            rows.append(("-", "", problem, " ".join(names)))
+            continue
+        made_for = "×".join(map(str, file.made_for or file.shape))
+        change = file.note.partition(". ")[0] if file.made_for else "as it is"
+        rows.append((label, made_for, change, " ".join(names)))
+    return rows
 
 
 @click.group("data", cls=Commands)

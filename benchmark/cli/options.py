@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 from oodbench.errors import OodbenchError, nearest
 from oodbench.media import terminal
+from oodbench.output_encoding import spelled
 from oodbench.store.storage import DEFAULT_STORE
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
     from rich.console import Console
+    from rich.text import Text
 
+    from oodbench.canonical_json import JSON
     from oodbench.flow.bench import Bench
     from oodbench.store.store import Store
+    from oodbench.tables.render.console import Boxed
+
+
+class ReaderLeftError(Exception):
+    """Whoever read standard output has seen enough (`| head`)."""
 
 
 #: Where a command keeps the plug-ins that could not be loaded.
@@ -27,7 +37,13 @@ BROKEN = "oodbench.broken_plugins"
 
 
 class Commands(click.Group):
-    """Unknown commands name the nearest valid one."""
+    """Unknown commands name the nearest valid one; a closed pipe is no failure."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would end with status 1
+            raise ReaderLeftError from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -74,6 +90,7 @@ class BenchOptions(TypedDict):
     checkpoint_seconds: float
     quiet: bool
     trust_imported: bool
+    log: tuple[str, ...]
 
 
 def bench_options(function: click.decorators.FC) -> click.decorators.FC:
@@ -93,6 +110,8 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
                      " 3h50m, with status 75; the same command goes on."),
         click.option("--quiet", is_flag=True, help="No progress, only the table."),
         trust_option,
+        click.option("--log", multiple=True, metavar="NAME[=FOLDER]",
+                     help="Watch trainings in tensorboard, mlflow, wandb or a log of a plug-in."),
     )  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -134,13 +153,122 @@ precision_option = click.option(
 )
 
 
+class Named(click.types.StringParamType):
+    """Text that a shell completes to the names of a kind; nothing is said of what is broken."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so."""
+        from click.shell_completion import CompletionItem
+
+        try:
+            return [CompletionItem(n) for n in _names(self.kind) if n.startswith(incomplete)]
+        except OodbenchError:
+            return []
+
+
+#: What the options of all commands are completed to.
+COMPLETED = {
+    "--pair": "pair", "--detector": "detector", "--model": "detector", "--in-dist": "data set",
+    "--ood": "data set", "--suite": "suite", "--recipe": "recipe", "--layout": "layout",
+    "--scale": "scale", "--for": "data set",
+}  # fmt: skip
+
+
+def complete_names(group: click.Group) -> None:
+    """Let a shell complete the options of all commands of a group that take names."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            complete_names(command)
+        for option in command.params:
+            kind = COMPLETED.get(option.opts[0])
+            if kind is not None and isinstance(option.type, click.types.StringParamType):
+                option.type = Named(kind)
+
+
+def _names(kind: str) -> Iterable[str]:
+    if kind == "pair":
+        from oodbench.datasets.pairs import registered_pairs
+
+        return registered_pairs()
+    if kind == "detector":
+        from oodbench.detect.detector import DETECTORS
+
+        return DETECTORS.names()
+    if kind == "data set":
+        from oodbench.datasets.spec import catalogue
+
+        return catalogue()
+    if kind == "suite":
+        from oodbench.flow.suites import suites
+
+        return suites()
+    if kind == "recipe":
+        from oodbench.declare.recipes import recipe_files
+
+        return recipe_files()
+    if kind == "layout":
+        from oodbench.declare.layout_files import layout_names
+
+        return ["general", *layout_names()]
+    from oodbench.declare.recipes import SCALES
+
+    return SCALES
+
+
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the recipe, as in training.epochs=30 or model.layers.0.latent=c8; may be"
+    " repeated.",
+)  # fmt: skip
+
+
+@contextmanager
+def failures_first(failures: Sequence[OodbenchError]) -> Iterator[None]:
+    """What cannot be done, before what is printed inside of what can; then status 2.
+
+    Also where whoever reads the tables has gone meanwhile.
+    """
+    messages = dict.fromkeys(" ".join(str(failure).split()) for failure in failures)
+    if messages:
+        click.echo(f"oodbench: error: {terminal('; '.join(messages))}", err=True)
+    if not messages:
+        yield
+        return
+    with suppress(BrokenPipeError):
+        yield
+        sys.stdout.flush()
+        raise SystemExit(2)
+    to_nowhere()
+    raise SystemExit(2)
+
+
+def to_nowhere() -> None:
+    """What is still written to standard output goes nowhere: whoever read it has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def overrides_of(settings: Sequence[str], precision: str | None) -> dict[str, JSON]:
+    """What --set and --precision change of a recipe."""
+    from oodbench.declare.overrides import parse_settings
+
+    added = [f"training.precision={precision}"] if precision else []
+    return parse_settings([*settings, *added])
+
+
 def make_bench(options: BenchOptions) -> Bench:
     """The bench that the options of a command describe."""
     from oodbench.datasets.loading import find_places
     from oodbench.flow.bench import Bench
     from oodbench.progress import Progress
     from oodbench.store.store import Store
+    from oodbench.train.training_logs import check_logs
 
+    check_logs(options["log"])
     return Bench(
         store=Store(options["store"], trust_imported=options["trust_imported"]),
         places=find_places(options["data"], options["store"]),
@@ -149,6 +277,7 @@ def make_bench(options: BenchOptions) -> Bench:
         compile=options["compile_"],
         batch_size=options["batch_size"],
         checkpoint_seconds=options["checkpoint_seconds"],
+        logs=options["log"],
     )
 
 
@@ -216,21 +345,40 @@ def note_problems(problems: Mapping[str, str]) -> None:
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Rows of text with their columns on line."""
-    rows = [[terminal(text) for text in row] for row in rows]
+    rows = [[spelled(terminal(text)) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
         click.echo("  ".join(cells).rstrip())
 
 
-def console(to_file: bool = False) -> Console:
+wide_option = click.option(
+    "--wide", is_flag=True, help="All columns, however wide the terminal is."
+)
+#: Of what does not go to a terminal; and with --wide.
+PIPE_WIDTH, ALL_COLUMNS = 150, 10_000
+
+
+def console(to_file: bool = False, wide: bool = False) -> Console:
     """Standard output; 150 characters wide where it is no terminal or goes to a file."""
     from rich.console import Console
 
-    if to_file or not sys.stdout.isatty():
-        forced = False if to_file else None
-        return Console(width=150, highlight=False, markup=False, emoji=False, force_terminal=forced)
-    return Console(highlight=False, markup=False, emoji=False)
+    width = ALL_COLUMNS if wide else PIPE_WIDTH if to_file or not sys.stdout.isatty() else None
+    forced = False if to_file else None
+    return Console(width=width, highlight=False, markup=False, emoji=False, force_terminal=forced)
+
+
+def table_width(to_file: bool, wide: bool) -> int | None:
+    """Places that a line of a table may take; None where nobody limits it."""
+    if to_file or wide or not sys.stdout.isatty():
+        return None
+    return console().width
+
+
+def print_boxed(out: Console, *tables: Boxed | Text | str) -> None:
+    """Print; a table whose numbers need more than the console has is not cut."""
+    for one in tables:
+        out.print(one, crop=False)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from oodbench.store.places import shown
 @click.option("--detector", "detectors", multiple=True, metavar="NAME[:SCORE]",
               help="Only this detector.")  # fmt: skip
 @click.option("--scale", metavar="paper|small|smoke", help="Only runs of this scale.")
-@click.option("--all-scores", is_flag=True, help="Also L>k, KL<=k and LLR_ada_eq11.")
+@click.option("--all-scores", is_flag=True, help="Also L>k, KL<=k of k < L and LLR_ada_eq11.")
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="Paired tests against the best and the best trivial one of a pair.")  # fmt: skip
 @click.option("--pictures", type=click.IntRange(0, 50), default=8, show_default=True,
@@ -43,8 +43,8 @@ def report(
     from oodbench.store.store import Store
 
     check_scale(scale)
-    asked = asked_scores(detectors)
     opened, places = Store(store), find_places(data, store)
+    asked = asked_scores(detectors, opened)
     with collector_paused():
         groups = asked_groups(opened, store, pairs, asked, scale, data=data)
         if not groups:

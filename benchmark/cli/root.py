@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 import click
@@ -14,10 +13,18 @@ from oodbench.cli.export import export, score
 from oodbench.cli.figures import figure
 from oodbench.cli.list import data_, list_
 from oodbench.cli.new import new
-from oodbench.cli.options import Commands, print_columns, store_option
+from oodbench.cli.options import (
+    Commands,
+    ReaderLeftError,
+    complete_names,
+    print_columns,
+    store_option,
+    to_nowhere,
+)
 from oodbench.cli.publish import publish
 from oodbench.cli.report import report
 from oodbench.cli.run import run
+from oodbench.cli.scores import scores
 from oodbench.cli.store import store_
 from oodbench.cli.sweep import sweep
 from oodbench.cli.tables import compare, leaderboard
@@ -49,6 +56,7 @@ oodbench.add_command(check)
 oodbench.add_command(new)
 oodbench.add_command(export)
 oodbench.add_command(score)
+oodbench.add_command(scores)
 
 
 @oodbench.command()
@@ -89,6 +97,9 @@ def why(a: str, b: str, store: str) -> None:
 oodbench.add_command(store_)
 
 
+complete_names(oodbench)
+
+
 class _PrintableFormatter(logging.Formatter):
     """What is logged names files and titles of other people."""
 
@@ -99,13 +110,16 @@ class _PrintableFormatter(logging.Formatter):
 def main() -> None:
     """Entry point: errors in one line with status 2, interruption with 130, 143 or 75."""
     from oodbench.interruption import Interrupted, listening
+    from oodbench.output_encoding import prepare
 
+    prepare()
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_PrintableFormatter("oodbench: %(message)s"))
     try:
         with listening():
             oodbench.main(standalone_mode=False)
+        sys.stdout.flush()
     except Interrupted as stopped:
         where = f" while {stopped.where}" if stopped.where else ""
         how = "stopped by --stop-after" if stopped.by_time else "interrupted"
@@ -121,9 +135,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("oodbench: interrupted; the same command goes on from here", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except (BrokenPipeError, ReaderLeftError):
+        to_nowhere()
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except MemoryError:

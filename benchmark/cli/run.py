@@ -11,11 +11,16 @@ from oodbench.cli.options import (
     BenchOptions,
     bench_options,
     console,
+    failures_first,
     make_bench,
     note_untrusted,
+    overrides_of,
     plugin_option,
     precision_option,
+    print_boxed,
     seed_options,
+    set_option,
+    wide_option,
 )
 from oodbench.cli.store import note_changes
 from oodbench.media import rich_text, terminal
@@ -49,50 +54,70 @@ if TYPE_CHECKING:
 )
 @click.option("--recipe", default="", metavar="NAME", help="Recipe for every detector, e.g. F5.")
 @click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged.")
+@set_option
 @precision_option
 @bench_options
 @plugin_option
-@click.option("--all-scores", is_flag=True, help="Also print L>k, KL<=k, KL>k and LLR_ada_eq11.")
+@click.option(
+    "--all-scores", is_flag=True, help="Also print L>k, KL<=k of k < L, KL>k, LLR_ada_eq11."
+)
+@wide_option
 @click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
 def run(
     pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
     detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
-    both: bool, precision: str | None, all_scores: bool, dry_run: bool,
+    both: bool, settings: tuple[str, ...], precision: str | None, all_scores: bool, wide: bool,
+    dry_run: bool,
     **how: Unpack[BenchOptions],
 ) -> None:  # fmt: skip
     """Train what is missing, measure, score, and print the table of every pair."""
     from oodbench.flow.selection import choose
 
     chosen = choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
-    overrides = {"training": {"precision": precision}} if precision else None
+    overrides = overrides_of(settings, precision)
+    if settings:
+        _note_without_recipe(chosen)
     jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)
     bench = make_bench(how)
     if dry_run:
         _print_missing(bench, jobs)
         note_untrusted(bench.store)
         return
-    from oodbench.flow.executors.local import raise_failures, run_jobs
+    from oodbench.flow.executors.local import run_jobs
     from oodbench.store.maintenance import needed
 
     outcome = run_jobs(bench, jobs)
-    _print_tables(chosen, outcome.entries, all_scores=all_scores)
-    note_changes(needed(bench.store, outcome.entries).values())
-    note_untrusted(bench.store)
-    raise_failures(outcome)
+    with failures_first(outcome.failures):
+        note_changes(needed(bench.store, outcome.entries).values())
+        note_untrusted(bench.store)
+        _print_tables(chosen, outcome.entries, all_scores=all_scores, wide=wide)
+
+
+def _note_without_recipe(chosen: Selection) -> None:
+    """One line on the detectors that --set says nothing to; OodbenchError where that is all."""
+    from oodbench.cli.store import note_lines
+    from oodbench.errors import OodbenchError
+
+    requests = chosen.asked.values()
+    without = [request.name for request in requests if not request.detector.recipe_variant]
+    if len(without) == len(requests):
+        raise OodbenchError(f"--set changes recipes, and {', '.join(without)} has none")
+    if without:
+        note_lines([f"--set changes recipes; {', '.join(without)} stands on none"])
 
 
 def _print_missing(bench: Bench, jobs: Sequence[Job]) -> None:
-    from oodbench.flow.executors.local import raise_failures
     from oodbench.flow.missing_steps import missing_of_all
-    from oodbench.flow.perform import Outcome
 
     steps, failures = missing_of_all(bench, jobs)
-    for step in steps:
-        cost = [f"{step.images:,} images"] if step.images else []
-        cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
-        click.echo(terminal(step.text) + (f" ({', '.join(cost)})" if cost else ""))
-    print_total(steps)
-    raise_failures(Outcome(failures=failures))
+    with failures_first(failures):
+        for step in steps:
+            cost = [f"{step.images:,} images"] if step.images else []
+            cost += [f"about {step.seconds / 60:.0f} min"] if step.seconds is not None else []
+            cost += [f"{step.memory / 2**20:,.0f} MB"] if step.memory is not None else []
+            click.echo(terminal(step.text) + (f" ({', '.join(cost)})" if cost else ""))
+        if steps or not failures:
+            print_total(steps)
 
 
 def print_total(steps: Sequence[Step]) -> None:
@@ -106,18 +131,20 @@ def print_total(steps: Sequence[Step]) -> None:
     if known:
         click.echo(
             f"about {sum(known) / 60:.0f} min for {len(known)} of {len(fits)} fits, by the speed"
-            " of stored fits of the same recipes"
+            " of stored fits of the same recipes, or of one step of a derived one"
         )
 
 
-def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bool) -> None:
+def _print_tables(
+    chosen: Selection, entries: Sequence[Entry], *, all_scores: bool, wide: bool
+) -> None:
     from oodbench.leaderboards.board import shown_scores
     from oodbench.leaderboards.rows import group_runs, make_rows
     from oodbench.tables.after_run import caption, diagnostics_table, score_table
     from oodbench.tables.classifiers import classifiers_table
     from oodbench.tables.sources.reported_scores import Papers
 
-    out, papers = console(), Papers()
+    out, papers = console(wide=wide), Papers()
     groups = group_runs(entries)
     for pair in chosen.pairs:
         own = [
@@ -134,9 +161,8 @@ def _print_tables(chosen: Selection, entries: Sequence[Entry], *, all_scores: bo
             continue
         if pair.reading:
             out.print(rich_text(pair.reading + "\n"))
-        out.print(score_table(f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})", rows,
-                                  caption(rows), paper))  # fmt: skip
-        out.print()
+        title = f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})"
+        print_boxed(out, score_table(title, rows, caption(rows), paper), "")
     for models in (diagnostics_table(groups), classifiers_table(groups)):
         if models is not None:
-            out.print(models)
+            print_boxed(out, models)

@@ -14,13 +14,18 @@ from oodbench.cli.options import (
     bench_options,
     make_bench,
     note_untrusted,
+    overrides_of,
     plugin_option,
     precision_option,
     seed_options,
+    set_option,
+    table_width,
+    wide_option,
 )
 from oodbench.cli.run import print_total
 from oodbench.cli.store import note_changes
 from oodbench.media import terminal
+from oodbench.output_encoding import in_full
 from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     from oodbench.sweeps.results import Swept
 
 FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
-TITLES = {"allocation": "Latent dimension allocation"}
+TITLES = {"allocation": "Latent dimension allocation", "recipe": "Settings of a recipe"}
 
 
 @click.group(cls=Commands)
@@ -87,6 +92,7 @@ def sweep() -> None:
     metavar="NAME",
     help="Recipe of every model that names none.  [one with latents of one kind]",
 )
+@set_option
 @precision_option
 @click.option(
     "--format",
@@ -114,19 +120,20 @@ def sweep() -> None:
 )
 @bench_options
 @plugin_option
+@wide_option
 @click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
 def allocation(
     models: tuple[str, ...], in_dist: str, oods: tuple[str, ...], budget: int | None,
     layers: int | None, ratios: str | None, seeds: int, first_seed: int, scale: str, recipe: str,
-    precision: str | None, format_: str, shape: str, out: str | None, figure: str | None,
-    dry_run: bool, **how: Unpack[BenchOptions],
+    settings: tuple[str, ...], precision: str | None, format_: str, shape: str, out: str | None,
+    figure: str | None, wide: bool, dry_run: bool, **how: Unpack[BenchOptions],
 ) -> None:  # fmt: skip
     """The sizes of a hierarchy's latents under one budget: AUROC, KL and active units by ratio.
 
     Ordinary runs, shared through the store with `oodbench run` and resumed by the same command;
     several processes on one store share the work.
     """
-    from oodbench.flow.selection import check_scale
+    from oodbench.flow.selection import check_scale, data_names, detector_names
     from oodbench.sweeps.allocation import (
         MODELS_SWEPT,
         RATIOS,
@@ -142,14 +149,14 @@ def allocation(
         file_format(figure)
     values = parse_ratios(ratios) if ratios is not None else RATIOS
     bench = make_bench(how)
-    pairs, size = swept_pairs(bench.places, in_dist, oods)
-    overrides = {"training": {"precision": precision}} if precision else {}
+    pairs, size = swept_pairs(bench.places, in_dist, data_names(oods))
+    overrides = overrides_of(settings, precision)
     planned = [
         plan_allocation(
             model, pairs, size, ratios=values, budget=budget, layers=layers, recipe=recipe,
             scale=scale, seeds=range(first_seed, first_seed + seeds), overrides=overrides,
         )
-        for model in models or MODELS_SWEPT
+        for model in detector_names(models) or MODELS_SWEPT
     ]  # fmt: skip
     sweeps = list({one.request: one for one in planned}.values())
     if dry_run:
@@ -158,7 +165,77 @@ def allocation(
     from oodbench.sweeps.results import run_sweeps
 
     found = run_sweeps(bench, sweeps)
-    _finish(found, bench.store, "allocation", format_, shape, out, figure)
+    width = table_width(out is not None, wide)
+    _finish(found, bench.store, "allocation", format_, shape, out, figure, width)
+
+
+@sweep.command("recipe")
+@click.option("--model", "models", multiple=True, metavar="NAME[@RECIPE]",
+              help="A hierarchical VAE; may be repeated.  [the two HVAEs]")  # fmt: skip
+@click.option(
+    "--in-dist", required=True, metavar="DATA", help="ID set: a name, a file or a folder."
+)
+@click.option("--ood", "oods", required=True, multiple=True, metavar="DATA",
+              help="OOD set; may be repeated.")  # fmt: skip
+@click.option("--set", "settings", required=True, multiple=True, metavar="KEY=VALUE,VALUE",
+              help="A setting of the recipe and its values; several make a grid.")  # fmt: skip
+@partial(seed_options, count=1)
+@click.option("--scale", default="small", show_default=True, metavar="paper|small|smoke",
+              help="Size of the recipes.")  # fmt: skip
+@click.option("--recipe", default="", metavar="NAME", help="Recipe of every model that names none.")
+@precision_option
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True,
+              help="Of the table.")  # fmt: skip
+@click.option("--shape", type=click.Choice(["tidy", "table"]), default="tidy", show_default=True,
+              help="CSV: one line per number, or as the table is printed.")  # fmt: skip
+@click.option(
+    "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the table there."
+)
+@click.option("--figure", type=click.Path(dir_okay=False), metavar="FILE",
+              help="A .pdf, .svg or .png file.  [recipe-ID.pdf]")  # fmt: skip
+@bench_options
+@plugin_option
+@wide_option
+@click.option("--dry-run", is_flag=True, help="Say what is missing; make nothing.")
+def recipe_grid(
+    models: tuple[str, ...], in_dist: str, oods: tuple[str, ...], settings: tuple[str, ...],
+    seeds: int, first_seed: int, scale: str, recipe: str, precision: str | None, format_: str,
+    shape: str, out: str | None, figure: str | None, wide: bool, dry_run: bool,
+    **how: Unpack[BenchOptions],
+) -> None:  # fmt: skip
+    """Every combination of the values of some settings, and the one that ID data choose.
+
+    Ordinary runs, as those of `oodbench run --set`. The choice is the lowest bits/dim of ID images
+    that no fit has seen; the best AUROC beside it is an oracle's, and marked as such.
+    """
+    from oodbench.declare.overrides import parse_grid
+    from oodbench.flow.selection import check_scale, data_names, detector_names
+    from oodbench.sweeps.allocation import MODELS_SWEPT, swept_pairs
+    from oodbench.sweeps.grid import plan_grid
+
+    check_scale(scale)
+    if figure is not None:
+        from oodbench.figures.style import file_format
+
+        file_format(figure)
+    grid, bench = parse_grid(settings), make_bench(how)
+    pairs, size = swept_pairs(bench.places, in_dist, data_names(oods))
+    planned = [
+        plan_grid(
+            model, pairs, size, grid, recipe=recipe, scale=scale,
+            seeds=range(first_seed, first_seed + seeds), overrides=overrides_of((), precision),
+        )
+        for model in detector_names(models) or MODELS_SWEPT
+    ]  # fmt: skip
+    sweeps = list({one.request: one for one in planned}.values())
+    if dry_run:
+        _print_plan(bench, sweeps)
+        return
+    from oodbench.sweeps.results import run_sweeps
+
+    width = table_width(out is not None, wide)
+    found = run_sweeps(bench, sweeps)
+    _finish(found, bench.store, "recipe", format_, shape, out, figure, width)
 
 
 def _print_plan(bench: Bench, sweeps: Sequence[Sweep]) -> None:
@@ -197,22 +274,24 @@ def _by_kind(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
 
 def _finish(
     found: Sequence[Swept], store: Store, kind: str, format_: str, shape: str, out: str | None,
-    figure: str | None,
+    figure: str | None, width: int | None,
 ) -> None:  # fmt: skip
-    """Print or write the table, write the figure, and say where it is."""
+    """Write the figure, print or write the table, and say where it is."""
     from oodbench.figures.style import write_figure
     from oodbench.figures.sweeps import sweep_figure
     from oodbench.tables.sweeps import sweep_text
 
     styled = out is None and sys.stdout.isatty()
-    text = sweep_text(found, store, kind, TITLES[kind], format_, shape, styled=styled)
+    pair = found[0].sweep.pairs[0]
+    path = figure or f"{kind}-{pair.name.removesuffix('-' + pair.ood)}.pdf"
+    write_figure(sweep_figure(found), path)
+    with in_full(out is not None):
+        text = sweep_text(found, store, kind, TITLES[kind], format_, shape, styled=styled,
+                          width=width)  # fmt: skip
     if out is None:
         click.echo(text, nl=False)
     else:
         write_output(out, text)
-    pair = found[0].sweep.pairs[0]
-    path = figure or f"{kind}-{pair.name.removesuffix('-' + pair.ood)}.pdf"
-    write_figure(sweep_figure(found), path)
     click.echo(
         terminal(f"{path}: {TITLES[kind].lower()} against {found[0].sweep.symbol}"), err=True
     )

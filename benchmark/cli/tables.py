@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from oodbench.cli.options import collector_paused, console, plugin_option, store_option
+from oodbench.cli.options import (
+    collector_paused,
+    console,
+    plugin_option,
+    print_boxed,
+    store_option,
+    table_width,
+    wide_option,
+)
 from oodbench.cli.store import note_changes, note_lines
 from oodbench.media import terminal_lines
+from oodbench.output_encoding import in_full
 from oodbench.store.outputs import write_output
 from oodbench.store.places import shown
 
 if TYPE_CHECKING:
-    from oodbench.flow.plan import DetectorRequest
     from oodbench.leaderboards.rows import Group
+    from oodbench.tables.request import TableRequest
 
 FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 
@@ -35,24 +45,34 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--compare", "paper", type=click.Choice(["paper"]),
               help="Ours, its interval, the paper's, the difference.")  # fmt: skip
 @click.option("--columns", "extras", default="",
-              metavar="cost,diagnostics,classifier,paper,reverse,trivial",
+              metavar="cost,diagnostics,classifier,id-positive,paper,reverse,trivial",
               help="More columns of the general layout.")  # fmt: skip
 @click.option("--all-scores", is_flag=True,
-              help="General layout: also L>k, KL<=k, KL>k and LLR_ada_eq11.")  # fmt: skip
+              help="General layout: also L>k, KL<=k of k < L, KL>k, LLR_ada_eq11.")  # fmt: skip
 @click.option("--significance/--no-significance", default=True, show_default=True,
               help="General layout: paired tests against the best of every pair.")  # fmt: skip
+@click.option("--mean", "means", multiple=True, metavar="all|near|far|NAME=SET,SET",
+              help="Means over OOD sets as more rows; near and far as in OpenOOD where no sets"
+              " are named.")  # fmt: skip
+@click.option("--sort", default=None, metavar="METRIC|name",
+              help="auroc, auprc, fpr80 or fpr95: the best first within a pair.  [auroc; name in"
+              " a suite]")  # fmt: skip
+@wide_option
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")
 @plugin_option
 @store_option
 def leaderboard(
     suite: str | None, layout: str | None, pairs: tuple[str, ...], detectors: tuple[str, ...],
     scale: str | None, format_: str, shape: str, paper: str | None, extras: str, all_scores: bool,
-    significance: bool, out: str | None, store: str,
+    significance: bool, means: tuple[str, ...], sort: str | None, wide: bool, out: str | None,
+    store: str,
 ) -> None:  # fmt: skip
     """Finished runs of the store as a table, in a general or in a paper's layout."""
     from oodbench.flow.selection import asked_scores, check_scale
     from oodbench.flow.suites import find_suite
+    from oodbench.leaderboards.ordering import NAME, checked_order
     from oodbench.leaderboards.rows import left_out_notes
+    from oodbench.leaderboards.set_means import parse_means
     from oodbench.leaderboards.stored_groups import asked_groups
     from oodbench.store.store import Store
     from oodbench.tables.extra_columns import parse_columns
@@ -60,7 +80,8 @@ def leaderboard(
 
     check_scale(scale)
     chosen = find_suite(suite) if suite else None
-    asked = asked_scores(detectors)
+    opened = Store(store)
+    asked = asked_scores(detectors, opened)
     request = TableRequest(
         layout=layout or (chosen.layout if chosen else "") or "general",
         title=chosen.title if chosen else "Leaderboard",
@@ -71,14 +92,16 @@ def leaderboard(
         extras=tuple(parse_columns(extras)),
         all_scores=all_scores,
         significance=significance,
+        width=table_width(out is not None, wide),
+        means=parse_means(means),
+        sort=checked_order(sort or (NAME if suite else "auroc")),
         asked=asked,
     )
     plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
-    opened = Store(store)
-    with collector_paused():
+    with collector_paused(), in_full(out is not None):
         groups = asked_groups(opened, store, pairs, asked, scale, chosen)
         if plain:
-            text = _plain(groups, asked, format_, store, to_file=out is not None)
+            text = _plain(groups, request, store, to_file=out is not None, wide=wide)
         else:
             groups = suite_groups(groups, chosen) if chosen else groups
             styled = out is None and sys.stdout.isatty()
@@ -92,34 +115,39 @@ def leaderboard(
 
 
 def _plain(
-    groups: Sequence[Group], asked: Mapping[str, DetectorRequest], format_: str, store: str, *,
-    to_file: bool,
+    groups: Sequence[Group], request: TableRequest, store: str, *, to_file: bool, wide: bool,
 ) -> str:  # fmt: skip
     """Every run with every score: a table per pair and one of models, tidy CSV or JSON."""
     from oodbench.leaderboards.board import shown_scores
     from oodbench.leaderboards.named_runs import request_for
+    from oodbench.leaderboards.ordering import NAME, best_first
     from oodbench.leaderboards.row_formats import to_csv, to_json
     from oodbench.leaderboards.rows import make_rows
+    from oodbench.tables.request import means_of
 
-    tables = [(g, make_rows(g, shown_scores(g, request_for(g, asked), True))) for g in groups]
-    rows = [row for _, part in tables for row in part]
-    if format_ == "csv":
+    asked = request.asked
+    made = [make_rows(g, shown_scores(g, request_for(g, asked), True)) for g in groups]
+    rows = best_first([row for part in made for row in part], request.sort)
+    rows += means_of(groups, replace(request, all_scores=True))
+    if request.format == "csv":
         return to_csv(rows)
-    if format_ == "json":
+    if request.format == "json":
         return to_json(rows) + "\n"
     if not rows:
         return f"no finished run in {shown(store)}; `oodbench run` makes some\n"
     from oodbench.tables.after_run import caption, diagnostics_table, score_table
     from oodbench.tables.classifiers import classifiers_table
 
-    printer = console(to_file)
+    printer = console(to_file, wide)
     with printer.capture() as captured:
         for pair in dict.fromkeys(row.pair for row in rows):
             part = [row for row in rows if row.pair == pair]
-            printer.print(score_table(pair, part, caption(part)))
+            print_boxed(
+                printer, score_table(pair, part, caption(part), ranked=request.sort != NAME)
+            )
         for models in (diagnostics_table(groups), classifiers_table(groups)):
             if models is not None:
-                printer.print(models)
+                print_boxed(printer, models)
     return captured.get()
 
 

@@ -21,13 +21,24 @@ def shown(value: object) -> str:
 
 
 def overlay(base: JSON, top: JSON) -> JSON:
-    """`base` with what `top` says put over it, key by key."""
+    """`base` with what `top` says put over it, key by key; entries of a list by their number."""
     if isinstance(base, Mapping) and isinstance(top, Mapping):
         merged = dict(base)
         for key, value in top.items():
             merged[key] = overlay(merged[key], value) if key in merged else value
         return merged
+    if isinstance(base, list) and isinstance(top, Mapping) and top and all(map(_is_index, top)):
+        listed = list(base)
+        for key, value in top.items():
+            if int(key) >= len(listed):
+                raise ConfigError(f"there is no entry {key}; the list has {len(listed)}, from 0 on")
+            listed[int(key)] = overlay(listed[int(key)], value)
+        return listed
     return top
+
+
+def _is_index(key: str) -> bool:
+    return key.isascii() and key.isdecimal()
 
 
 def validate(model: object, value: JSON, where: str) -> BaseModel:

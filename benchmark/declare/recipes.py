@@ -9,13 +9,23 @@ and nothing else of the file, is in the cache key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 from oodbench.canonical_json import JSON
 from oodbench.declare.declarations import Declarations, Source, sources
+from oodbench.declare.derived_recipes import (
+    adapted_measure,
+    adapted_model,
+    adapted_training,
+    derived_name,
+    derived_note,
+    parse_derived,
+    pixel_share,
+)
+from oodbench.declare.overrides import changed
 from oodbench.declare.recipe_values import check_known, overlay, shown, validate
 from oodbench.declare.registry import Registry
 from oodbench.declare.yaml_files import read_yaml
@@ -78,6 +88,9 @@ class RecipeFile:
     variants: tuple[str, ...]
     origin: str
     note: str
+    #: Of a derived recipe: the shape that its settings are made for, `shape` being that of the
+    #: images (`oodbench.declare.derived_recipes`).
+    made_for: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,9 @@ class Recipe:
     measure: Measuring
     #: What stands under every table with a run of it.
     note: str = ""
+    #: ``training.epochs=1``: what was changed by hand.
+    overrides: tuple[str, ...] = ()
+    derived: bool = False
 
     @property
     def label(self) -> str:
@@ -191,7 +207,19 @@ def find_recipe(name: str) -> RecipeFile:
     """A recipe by name, or a path to a YAML file; UnknownNameError lists the nearest."""
     if name.endswith((".yaml", ".yml")):
         return read_recipe(Path(name))
-    return recipe_declarations().get(name)
+    declared, derived = recipe_declarations(), parse_derived(name)
+    if derived is not None and name not in declared and derived[0] in declared:
+        return derive(declared.get(derived[0]), derived[1])
+    return declared.get(name)
+
+
+def derive(base: RecipeFile, shape: tuple[int, int, int]) -> RecipeFile:
+    """The recipe that is derived from `base` for images of `shape` (C, H, W)."""
+    note = derived_note(base.name, base.shape, shape)
+    return replace(
+        base, name=derived_name(base.name, shape), shape=shape, in_dist=(), made_for=base.shape,
+        note=f"{note} {base.note}".strip(),
+    )  # fmt: skip
 
 
 def read_recipe(path: Path) -> RecipeFile:
@@ -260,16 +288,22 @@ def resolve(
     if variant not in overlays:
         raise UnknownNameError(f"variant of recipe {recipe.name}", variant, overlays)
     sections: dict[str, JSON] = {key: body.get(key, {}) for key in ("model", "training", "measure")}
-    for top in (overlays[variant], overrides or {}):
+    tops: list[JSON] = [overlays[variant], overrides or {}]
+    if recipe.made_for is not None:
+        sections, tops = _adapted(recipe, scale, variant), [overrides or {}]
+    where = f"recipe {recipe.name}, scale {scale}"
+    for top in tops:
         if not isinstance(top, Mapping):
             raise ConfigError(f"{recipe.name}: variant {variant!r} must be a mapping")
         check_known(top, {*sections, "note"}, f"{recipe.name}: variant {variant}")
         if not isinstance(top.get("note", ""), str):
             raise ConfigError(f"{recipe.name}: 'note' must be a text, not {shown(top['note'])}")
-        sections = {key: overlay(sections[key], top.get(key, {})) for key in sections}
-    where = f"recipe {recipe.name}, scale {scale}"
+        try:
+            sections = {key: overlay(sections[key], top.get(key, {})) for key in sections}
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
     model = MODELS.get(recipe.model)
-    return Recipe(
+    found = Recipe(
         name=recipe.name,
         scale=scale,
         variant=variant,
@@ -277,7 +311,39 @@ def resolve(
         training=cast("Training", validate(Training, sections["training"], f"{where}: training")),
         measure=cast("Measuring", validate(Measuring, sections["measure"], f"{where}: measure")),
         note=variant_note(recipe, scale, variant),
+        derived=recipe.made_for is not None,
     )
+    if not overrides:
+        return found
+    own = resolve(recipe, scale, variant)
+    return replace(found, overrides=changed(_dumped(own), _dumped(found), overrides))
+
+
+def _adapted(recipe: RecipeFile, scale: str, variant: str) -> dict[str, JSON]:
+    """The sections of a derived recipe."""
+    assert recipe.made_for is not None
+    made_for, shape = recipe.made_for, recipe.shape
+    base = resolve(replace(recipe, shape=made_for, made_for=None), scale, variant)
+    adapt = getattr(base.config, "for_shape", None)  # a plug-in's model may take any shape
+    config = base.config if adapt is None else cast("ModelConfig", adapt(made_for, shape))
+    model = config.model_dump(mode="json")
+    training = base.training.model_dump(mode="json")
+    if training.get("epoch_images") is None:
+        model = adapted_model(model, pixel_share(made_for, shape))
+    return {
+        "model": model,
+        "training": adapted_training(training, made_for, shape, scale),
+        "measure": adapted_measure(base.measure.model_dump(mode="json"), made_for, shape, scale),
+    }
+
+
+def _dumped(recipe: Recipe) -> dict[str, JSON]:
+    """The whole sections of a resolved recipe."""
+    return {
+        "model": recipe.config.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json"),
+        "measure": recipe.measure.model_dump(mode="json"),
+    }
 
 
 def variant_note(recipe: RecipeFile, scale: str, variant: str) -> str:

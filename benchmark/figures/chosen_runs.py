@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import get_pair, registered_pairs
 from oodbench.declare.recipes import SCALES
+from oodbench.declare.wildcards import expanded
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.plan import DetectorRequest, merge_requests, split_detector
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.board import shown_scores
 from oodbench.leaderboards.named_runs import answering_any, says_scale, typed_name
 from oodbench.leaderboards.paired_tests import seeds_of
-from oodbench.leaderboards.rows import Group, group_runs, make_rows
+from oodbench.leaderboards.rows import Group, group_runs, make_rows, overrides_of
 from oodbench.leaderboards.stored_groups import recipe_label
 from oodbench.store.storage import DEFAULT_STORE
 
@@ -85,7 +86,9 @@ class Runs:
 
     # ------------------------------------------------------------------ choosing
     def _requests(self, names: Iterable[str]) -> list[DetectorRequest]:
-        requests = merge_requests([split_detector(text) for text in names])
+        known = {str(g.first["detector"]) for g in self.groups}
+        listed = expanded("detector that ran", names, sorted(known))
+        requests = merge_requests([split_detector(text) for text in listed])
         for request in requests:
             if not answering_any(self.groups, [request]):
                 _ = request.detector  # an unknown name is told from one that has not run
@@ -152,6 +155,8 @@ class Runs:
                 f"{request.name} ran with several recipes on {pair}; name one:"
                 f" {', '.join(dict.fromkeys(typed_name(g.first) for g in found))}"
             )
+        own = [g for g in found if not overrides_of(g.first)]
+        found = own or found
         newest = max(found, key=lambda g: max(str(e.record["created"]) for e in g.entries))
         if len(found) > 1:
             self.notes[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from oodbench.datasets.loading import DataPlaces
 from oodbench.progress import Progress
@@ -17,6 +18,7 @@ class BusyError(Exception):
 class Bench:
     """Where things are and how to run; nothing here can change a result on the CPU.
 
+    `logs`: what watches trainings (`oodbench.train.training_logs`).
     `patient`: whether to wait for a step that another process is making; else BusyError.
     """
 
@@ -28,6 +30,13 @@ class Bench:
     batch_size: int | None = None
     checkpoint_seconds: float = 60.0
     patient: bool = True
+    logs: tuple[str, ...] = ()
+
+    @property
+    def log_folder(self) -> Path:
+        """Where logs are written unasked: beside a store on this machine."""
+        location = self.store.storage.location
+        return (Path("results") if "://" in location else Path(location).parent) / "logs"
 
     def on_wait(self, message: str) -> None:
         """What `Store.obtain` calls before it waits."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from oodbench.datasets.spec import parse_name
 from oodbench.declare.declarations import built_in
-from oodbench.declare.recipes import RecipeFile, recipe_files
+from oodbench.declare.derived_recipes import nearest
+from oodbench.declare.recipes import RecipeFile, derive, recipe_files
 from oodbench.errors import ConfigError
 
 
@@ -15,8 +16,9 @@ def default_recipe(
 ) -> RecipeFile:
     """The recipe made for this ID set, else the first by name that is made for its image shape.
 
-    Of those, one that offers `scale` goes first, and one of oodbench before one of a plug-in, so
-    that a plug-in moves no result of another's detector.
+    Of those, one of oodbench goes before one of a plug-in, so that a plug-in moves no result of
+    another's detector.  Where none at this scale is made for the shape, one is derived
+    (`oodbench.declare.derived_recipes`).  ConfigError where no recipe has the variant and scale.
     """
     own = built_in().path / "recipes"
     base = parse_name(in_dist).base
@@ -25,13 +27,20 @@ def default_recipe(
         key=lambda r: (scale not in r.scales, Path(r.origin).parent != own, r.name),
     )
     named = [r for r in offering if base in r.in_dist]
-    fitting = named or [r for r in offering if r.shape == shape and not r.in_dist]
-    fitting = fitting or [r for r in offering if r.shape == shape]
-    if not fitting:
+    if named:
+        return named[0]
+    fitting = [r for r in offering if r.shape == shape and scale in r.scales]
+    free = [r for r in fitting if not r.in_dist]
+    if fitting:
+        return (free or fitting)[0]
+    bases = [r for r in offering if scale in r.scales]
+    if not bases:
         size = "×".join(map(str, shape))
         made = ", ".join(f"{r.name} ({'×'.join(map(str, r.shape))})" for r in offering)
         raise ConfigError(
-            f"no recipe is made for {in_dist} with images of {size}; give --recipe NAME or a YAML"
-            f" file (recipes: {made})"
+            f"no recipe is made for {in_dist} with images of {size} at scale {scale}; give --recipe"
+            f" NAME or a YAML file (recipes: {made or 'none'})"
         )
-    return fitting[0]
+    bases.sort(key=lambda r: bool(r.in_dist))
+    chosen = nearest([(r.name, r.shape) for r in bases], shape)
+    return derive(next(r for r in bases if r.name == chosen), shape)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from oodbench.canonical_json import JSON
+from oodbench.declare.overrides import leaves
 from oodbench.detect.detector import Detector, FitContext
 from oodbench.detect.source_fingerprints import source_record
 from oodbench.errors import plugin_contract
 from oodbench.flow.attach import attach, learn, learned_state, take_state
 from oodbench.flow.keys import fit_key
+from oodbench.flow.missing_steps import training_images, trial
 from oodbench.store.store import Entry, Key
 
 if TYPE_CHECKING:
+    from oodbench.declare.recipes import Recipe
     from oodbench.flow.resolved_job import Fit, ResolvedJob
 
 
@@ -45,12 +49,15 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     from oodbench.store.provenance import machine_record, peak_memory_mb
     from oodbench.train.devices import arithmetic, pick_device
     from oodbench.train.training import Runtime, log_csv, train
+    from oodbench.train.training_logs import Logs
 
     bench, store = job.bench, job.store
     device = pick_device(bench.device)
     job.train.verify()
     scratch, progress = store.scratch(key), bench.progress
     progress.say(f"training {fit.label} ({len(job.train):,} images, {device})")
+    if fit.recipe is not None and fit.recipe.derived and progress.style != "quiet":
+        progress.say(_budget(job, fit.recipe))
     started = time.monotonic()
     recipe = fit.recipe
     if recipe is None:
@@ -61,8 +68,10 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
             "arithmetic": arithmetic(device),
         }
     else:
-        runtime = Runtime(device, bench.compile, bench.checkpoint_seconds)
-        with plugin_contract(recipe.config, "training", kind="model"):
+        logs = Logs(bench.logs, bench.log_folder, progress)
+        logs.start(f"{fit.label} {recipe.label} {key.digest[:12]}", _settings(recipe))
+        runtime = Runtime(device, bench.compile, bench.checkpoint_seconds, logs or None)
+        with closing(logs), plugin_contract(recipe.config, "training", kind="model"):
             model, run = train(
                 lambda: recipe.build(job.test.shape),
                 job.train.images,
@@ -99,3 +108,22 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     entry = store.write(key, files, record)
     store.discard_scratch(key)
     return entry
+
+
+def _budget(job: ResolvedJob, recipe: Recipe) -> str:
+    """What a derived recipe is, and what its training takes, said before it starts."""
+    images = training_images(recipe, job.train)
+    found = trial(job, recipe)
+    told = ""
+    if found is not None:
+        minutes = images * found.seconds / 60
+        told = f", about {minutes:.0f} min and {found.bytes / 2**20:,.0f} MB by one step of it"
+    return f"{recipe.label}: {recipe.note} {images:,} images to train on{told}"
+
+
+def _settings(recipe: Recipe) -> dict[str, JSON]:
+    """Everything that a fit is made with, by its path."""
+    return leaves({
+        "model": recipe.config.model_dump(mode="json"),
+        "training": recipe.training.model_dump(mode="json"),
+    })  # fmt: skip

@@ -16,6 +16,8 @@ from oodbench.store.store import Key
 
 if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
+    from oodbench.declare.recipes import Recipe
+    from oodbench.train.trial_step import Estimate
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,15 @@ class Step:
     """Something that a job lacks; steps with one `key` are one step.
 
     `images`: to be trained on (with repetition) or to be measured.  `seconds`: what that takes by
-    the speed of a stored fit of the same recipe, None where there is none.
+    the speed of a stored fit of the same recipe, else for a derived recipe by one step of it; None
+    where neither is there.  `memory`: bytes that such a step needs.
     """
 
     key: str
     text: str
     images: int = 0
     seconds: float | None = None
+    memory: int | None = None
 
 
 def missing_steps(bench: Bench, job: Job) -> list[Step]:
@@ -100,13 +104,39 @@ def _missing_measure(job: ResolvedJob, images: ImageSet, subset: int) -> list[St
 def _missing_fit(job: ResolvedJob, key: Key, fit: Fit) -> Step:
     if fit.recipe is None:
         return Step(key.digest, f"fit {fit.label}", len(job.train))
-    training, recipe = fit.recipe.training, (fit.recipe.label, fit.recipe.variant)
-    images = training.epochs * (training.epoch_images or training.max_images or len(job.train))
+    recipe = fit.recipe.label, fit.recipe.variant
+    images = training_images(fit.recipe, job.train)
     speeds = [
         float(cast(float, entry.record["images_per_second"]))
         for entry in job.store.entries("fit")
         if (entry.record.get("recipe"), entry.record.get("variant")) == recipe
         and "images_per_second" in entry.record
     ]
-    seconds = images / speeds[-1] if speeds else None
-    return Step(key.digest, f"fit {fit.label}", images, seconds)
+    seconds, memory = images / speeds[-1] if speeds else None, None
+    if fit.recipe.derived:
+        found = trial(job, fit.recipe)
+        if found is not None:
+            memory = found.bytes
+            seconds = images * found.seconds if seconds is None else seconds
+    return Step(key.digest, f"fit {fit.label}", images, seconds, memory)
+
+
+def trial(job: ResolvedJob, recipe: Recipe) -> Estimate | None:
+    """What training a recipe takes here, by one step of it; None where that cannot be told."""
+    from oodbench.detect.entitlement import takes_labels
+    from oodbench.errors import plugin_contract
+    from oodbench.train.devices import pick_device
+    from oodbench.train.trial_step import estimate
+
+    with plugin_contract(recipe.config, "a step of training", kind="model"):
+        return estimate(
+            lambda: recipe.build(job.test.shape), job.test.shape, recipe.training,
+            pick_device(job.bench.device), labelled=takes_labels(recipe),
+            outliers=bool(getattr(recipe.config, "needs_outliers", False)),
+        )  # fmt: skip
+
+
+def training_images(recipe: Recipe, train: ImageSet) -> int:
+    """Images that a fit is trained on, with repetition."""
+    training = recipe.training
+    return training.epochs * (training.epoch_images or training.max_images or len(train))

@@ -52,6 +52,7 @@ def rank(job: ResolvedJob, pair: Pair, ood: ImageSet, scored: Sides, measured: S
         "recipe": job.recipe.name if job.recipe else "",
         "scale": job.recipe.scale if job.recipe else "",
         "variant": job.recipe.variant if job.recipe else "",
+        "overrides": list(job.recipe.overrides) if job.recipe else [],
         "layers": int(getattr(job.detector, "layers", 0)),
         "n": len(id_index),
         "available": {"id": counts[0], "ood": counts[1]},

@@ -42,6 +42,10 @@ def _metrics(run: Entry) -> dict[tuple[str, str], float]:
     }
 
 
+#: How a note on a setting of a run ends that its recipe does not have.
+BY_HAND = ", not the recipe's own"
+
+
 def members_of(record: Mapping[str, JSON], score: str) -> int:
     """How many images a score of a run judges at once; 0 where a record does not tell.
 
@@ -71,7 +75,8 @@ def notes(job: ResolvedJob, images: ImageSet) -> list[str]:
 def fit_notes(job: ResolvedJob) -> list[str]:
     """What a reader has to know of a recipe, or of the images that a detector was fitted on."""
     if job.recipe is not None:
-        return [f"{job.recipe.name}: {job.recipe.note}"] if job.recipe.note else []
+        found = [f"{job.recipe.name}: {job.recipe.note}"] if job.recipe.note else []
+        return found + [f"{job.recipe.name}: {one}{BY_HAND}" for one in job.recipe.overrides]
     if not job.has_fit or not job.fit_subset:
         return []
     count = f"{job.fit_subset:,} of {len(job.train):,}"
@@ -97,8 +102,8 @@ def duplicates(job: ResolvedJob, ood: ImageSet) -> list[str]:
     found, shared = [], count_copies(ood.hashes(), job.test.hashes())
     if shared:
         found.append(
-            f"{shared:,} of {len(ood):,} test images of {ood.name} are also test images of the ID"
-            f" set {job.test.name}"
+            f"{shared:,} of {len(ood):,} test images of {ood.name} are shared with the ID test"
+            f" images of {job.test.name} (both sides hold them)"
         )
     if not job.has_fit:
         return found

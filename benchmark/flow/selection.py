@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart
+from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart, registered_pairs
 from oodbench.declare.recipes import SCALES, find_recipe
+from oodbench.declare.wildcards import any_wild, expanded
+from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import (
     DEFAULT_DETECTORS,
@@ -21,6 +24,7 @@ from oodbench.flow.suites import Part, find_suite
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
+    from oodbench.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def choose(
         raise OodbenchError("--in-dist and --ood go together: name one ID set and its OOD sets")
     if not (pairs or suite) and in_dist is None:
         suite = "embedded"
+    pairs, oods, detectors = _named(pairs, oods, detectors)
     chosen = [get_pair(pair) if isinstance(pair, str) else pair for pair in pairs]
     chosen += [make_pair(in_dist, ood) for ood in oods if in_dist is not None]
     found = find_suite(suite) if suite else None
@@ -99,12 +104,52 @@ def choose(
     return Selection(tuple(out), scale, found.first if found else ())
 
 
+def _named(
+    pairs: Sequence[str | Pair], oods: Sequence[str], detectors: Sequence[str]
+) -> tuple[Sequence[str | Pair], Sequence[str], Sequence[str]]:
+    """The same without wildcards: registered pairs, data sets and detectors that match."""
+    texts = [pair for pair in pairs if isinstance(pair, str)]
+    if any_wild(texts):
+        named = expanded("pair", texts, registered_pairs())
+        pairs = [*(pair for pair in pairs if isinstance(pair, Pair)), *named]
+    return pairs, data_names(oods), detector_names(detectors)
+
+
+def data_names(names: Sequence[str]) -> Sequence[str]:
+    """Data sets by name, wildcards for the registered ones that match; a path stays as it is."""
+    from oodbench.datasets.spec import catalogue
+
+    if not any_wild(names):
+        return names
+    return [
+        one
+        for name in names
+        for one in ([name] if Path(name).exists() else expanded("data set", [name], catalogue()))
+    ]
+
+
+def detector_names(names: Sequence[str]) -> Sequence[str]:
+    """Detectors by name, wildcards for the registered ones that match."""
+    if not any_wild(names):
+        return names
+    broken = DETECTORS.broken()
+    return expanded("detector", names, [n for n in DETECTORS.names() if n not in broken])
+
+
 def check_scale(scale: str | None) -> None:
     """OodbenchError on a scale that does not exist."""
     if scale and scale not in SCALES:
         raise OodbenchError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
 
 
-def asked_scores(detectors: Sequence[str]) -> dict[str, DetectorRequest]:
-    """Requests of stored runs by their labels; names are not looked up, the store decides."""
+def asked_scores(
+    detectors: Sequence[str], store: Store | None = None
+) -> dict[str, DetectorRequest]:
+    """Requests of stored runs by their labels; names are not looked up, the store decides.
+
+    Wildcards stand for detectors that ran.
+    """
+    if store is not None and any_wild(detectors):
+        ran = dict.fromkeys(str(run.record["detector"]) for run in store.entries("run"))
+        detectors = expanded("detector that ran", detectors, sorted(ran))
     return {request.label: request for request in map(split_detector, detectors)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from oodbench.flow.plan import DetectorRequest, select_scores
 from oodbench.leaderboards.named_runs import request_for
-from oodbench.leaderboards.rows import Group, Row, make_rows, titled
+from oodbench.leaderboards.rows import Group, Row, make_rows, overrides_of, titled
 
 #: The detectors that need no model; what does not beat them has shown nothing.
 TRIVIAL = ("mean-intensity", "pixel-variance", "png-length")
@@ -53,13 +53,20 @@ class Board:
 
 
 def shown_scores(group: Group, request: DetectorRequest | None, all_scores: bool) -> list[str]:
-    """The scores to print: those asked for, else all but L>k, KL<=k, KL>k, LLR_ada_eq11."""
+    """The scores to print: those asked for, else all but L>k, KL<=k, KL>k, LLR_ada_eq11.
+
+    The sum of all KL terms, KL<=L, is one of those that are printed.
+    """
     names = group.score_names
     if request is not None and request.scores:
         return select_scores(request, names)
     if all_scores:
         return names
-    return [n for n in names if not n.startswith(("L>", "KL<=", "KL>")) and n != "LLR_ada_eq11"]
+    whole = f"KL<={group.first['layers']}"
+    return [
+        n for n in names
+        if n == whole or not (n.startswith(("L>", "KL<=", "KL>")) or n == "LLR_ada_eq11")
+    ]  # fmt: skip
 
 
 def make_board(
@@ -95,10 +102,11 @@ def make_board(
 
 
 def _key(group: Group) -> tuple[str, ...]:
-    """The detector, and its depth where a title shows it."""
+    """The detector, its depth where a title shows it, and what was changed by hand."""
     first = group.first
     shows_depth = titled(first) != first["title"]
-    return str(first["detector"]), str(first["layers"]) if shows_depth else ""
+    depth = str(first["layers"]) if shows_depth else ""
+    return str(first["detector"]), depth, *overrides_of(first)
 
 
 def _difference(group: Group) -> tuple[str, ...]:

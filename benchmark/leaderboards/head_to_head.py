@@ -18,7 +18,7 @@ from oodbench.leaderboards.paired_tests import (
     seed_difference,
 )
 from oodbench.leaderboards.rounding import cleaned, shown
-from oodbench.leaderboards.rows import Group, group_runs
+from oodbench.leaderboards.rows import Group, group_runs, overrides_of
 from oodbench.leaderboards.stored_groups import required_score
 from oodbench.store.store import Store
 
@@ -95,6 +95,8 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
         group for group in answering_any(known, [request])
         if not scale or group.first["scale"] in (scale, "")
     ]  # fmt: skip
+    own = [g for g in found if not overrides_of(g.first)]
+    found = own or found
     pair = known[0].first["pair"]
     if not found:
         ran = sorted({f"{g.first['detector']}" for g in known})

@@ -42,7 +42,7 @@ class Cell:
         if self.seeds > 1:
             assert self.sd is not None
             return f"{shown(self.value)} ± {shown(self.sd)}"
-        return f"{shown(self.value)} {self.interval}"
+        return f"{shown(self.value)} {self.interval}".rstrip()
 
     def below(self, chance: float) -> bool:
         """Whether a 95 % interval lies below `chance` as a whole.
@@ -108,6 +108,7 @@ class Group:
 
     `first` is the record of the lowest seed, of which cost and diagnostics are shown.
     `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
+    `called` is the detector's name where another detector has the same title.
     `older`: how many runs of these names are left out for newer revisions, `beside`: how many of
     other settings in a suite's table.
     """
@@ -115,6 +116,7 @@ class Group:
     first: Mapping[str, JSON]
     entries: list[Entry] = field(default_factory=list)
     mark: str = ""
+    called: str = ""
     older: int = 0
     beside: int = 0
 
@@ -122,6 +124,12 @@ class Group:
     def newest(self) -> str:
         """When the last of the runs was made (ISO 8601)."""
         return max(str(entry.record["created"]) for entry in self.entries)
+
+    @property
+    def title(self) -> str:
+        """What tables call the detector, and what was changed by hand."""
+        called = [f"({self.called})"] if self.called else []
+        return " ".join([titled(self.first), *called, *overrides_of(self.first)])
 
     @property
     def score_names(self) -> list[str]:
@@ -150,8 +158,13 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
         group.entries.sort(key=lambda entry: int(cast(int, entry.record["seed"])))
         group.first = _marked(group.entries)
     counts = Counter(names_of(group.first) for group in found)
+    bearers: dict[str, set[str]] = {}
+    for group in found:
+        bearers.setdefault(titled(group.first), set()).add(str(group.first["detector"]))
     for group in found:
         group.older = older.pop(names_of(group.first), 0)
+        if len(bearers[titled(group.first)]) > 1:
+            group.called = str(group.first["detector"])
         if counts[names_of(group.first)] > 1:
             group.mark = f"#{str(group.first['configuration'])[:4]}"
     return found
@@ -167,6 +180,11 @@ def _marked(entries: Sequence[Entry]) -> Mapping[str, JSON]:
     if len(imported) < len(entries):
         origin["seeds"] = f"{len(imported)} of {len(entries)} seeds"
     return {**record, IMPORTED: origin}
+
+
+def overrides_of(record: Mapping[str, JSON]) -> tuple[str, ...]:
+    """``training.epochs=1``: the settings that are not those of the recipe."""
+    return tuple(cast("list[str]", record.get("overrides", [])))
 
 
 def left_out_notes(groups: Iterable[Group]) -> list[str]:
@@ -191,7 +209,7 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
     record = group.first
     results = [cast("Mapping[str, Mapping[str, JSON]]", e.record["scores"]) for e in group.entries]
     names = group.score_names if scores is None else [s for s in scores if s in results[0]]
-    title = titled(record)
+    title = group.title
     title += f" {group.mark}" if group.mark else ""
     scale = f"{record['recipe']}-{record['scale']}" if record["recipe"] else ""
     cost = cast("Mapping[str, float]", record["cost"])

@@ -18,7 +18,15 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
 from oodbench.datasets.pairs import Pair, make_pair
 from oodbench.declare.declarations import built_in
-from oodbench.declare.recipes import Recipe, RecipeFile, find_recipe, recipe_files, resolve
+from oodbench.declare.derived_recipes import nearest
+from oodbench.declare.recipes import (
+    Recipe,
+    RecipeFile,
+    derive,
+    find_recipe,
+    recipe_files,
+    resolve,
+)
 from oodbench.detect.detector import DETECTORS, Detector
 from oodbench.errors import ConfigError, OodbenchError
 from oodbench.flow.plan import DetectorRequest, parse_detector
@@ -145,7 +153,7 @@ def check_model(request: DetectorRequest) -> None:
     """ConfigError where a detector does not score the partial bounds of a hierarchy."""
     if request.scores:
         raise ConfigError(
-            f"--model {request.name} takes no score: L, every LLR>k and LLR_ada are swept"
+            f"--model {request.name} takes no score: L, every LLR>k, LLR_ada and KL<=L are swept"
         )
     if not _is_hierarchical(request.detector):
         known = ", ".join(n for n in DETECTORS.names() if _is_usable(n))
@@ -172,13 +180,17 @@ def uniform_recipe(
     """The first recipe by name for images of a shape whose latents are all of one kind.
 
     Then a dimension means the same thing in every layer.  One of oodbench goes before one of a
-    plug-in.  ConfigError where there is none.
+    plug-in; where none is made for the shape, one is derived.  ConfigError where there is none.
     """
     own = built_in().path / "recipes"
     listed = sorted(recipe_files().values(), key=lambda f: (Path(f.origin).parent != own, f.name))
-    for file in listed:
-        if file.shape == shape and _suits(file, variant, scale, layers):
+    suiting = [file for file in listed if _suits(file, variant, scale, layers)]
+    for file in suiting:
+        if file.shape == shape:
             return file
+    if suiting:
+        chosen = nearest([(file.name, file.shape) for file in suiting], shape)
+        return derive(next(file for file in suiting if file.name == chosen), shape)
     size, deep = "×".join(map(str, shape)), f" {layers}" if layers else ""
     raise ConfigError(
         f"no recipe for images of {size} ({pairs[0].in_dist}) has{deep} layers with latents of one"

@@ -36,7 +36,8 @@ class Sweep:
     """One model at every point, on pairs of one ID set.
 
     `symbol` names what is varied (r) and `thing` what a point's label shows; `default` is the
-    value that the others are compared with, one of the points.  `notes` are what a reader must
+    value that the others are compared with, one of the points.  What held-out ID images choose by
+    is L>L−1, or the `whole_bound` L.  `notes` are what a reader must
     know of this sweep.
     """
 
@@ -49,6 +50,7 @@ class Sweep:
     symbol: str
     thing: str
     notes: tuple[str, ...] = ()
+    whole_bound: bool = False
 
     def job(self, point: Point, seed: int) -> Job:
         """The job of a point and a training seed."""

@@ -65,6 +65,7 @@ class Setting:
     point: Point
     groups: Mapping[str, Group]
     held_out: Sequence[HeldOut]
+    whole_bound: bool = False
 
     @property
     def first(self) -> Mapping[str, JSON]:
@@ -73,15 +74,20 @@ class Setting:
 
     @property
     def criterion(self) -> Spread:
-        """Mean L>L−1 of the held-out ID images in bits/dim, lower = a higher bound.
+        """Mean L>L−1, or L, of the held-out ID images in bits/dim, lower = a higher bound.
 
         −L>k is the sum of the scores L = −ELBO and LLR>k = ELBO − L>k.
         """
-        top = f"LLR>{self.layers - 1}"
+        names = ["L"] if self.whole_bound else ["L", f"LLR>{self.layers - 1}"]
         return spread([
-            float((found.scores["L"] + found.scores[top]).mean()) / (found.dims * math.log(2))
+            sum(float(found.scores[name].mean()) for name in names) / (found.dims * math.log(2))
             for found in self.held_out
         ])  # fmt: skip
+
+    @property
+    def bound(self) -> str:
+        """What `criterion` is of."""
+        return "L" if self.whole_bound else f"L>{self.layers - 1}"
 
     @property
     def layers(self) -> int:
@@ -89,9 +95,10 @@ class Setting:
         return int(cast(int, self.first["layers"]))
 
     def scores(self) -> list[str]:
-        """L, every LLR>k, LLR_ada where there is one; in the order of the detector."""
+        """L, every LLR>k, LLR_ada, KL<=L where there is one; in the order of the detector."""
         names = next(iter(self.groups.values())).score_names
-        return [n for n in names if n in ("L", "LLR_ada") or n.removeprefix("LLR>").isdecimal()]
+        wanted = ("L", "LLR_ada", f"KL<={self.layers}")
+        return [n for n in names if n in wanted or n.removeprefix("LLR>").isdecimal()]
 
     def row(self, ood: str, score: str) -> Row:
         """The row of a leaderboard."""
@@ -217,7 +224,8 @@ def _setting(sweep: Sweep, point: Point, by_seed: Sequence[_Done]) -> Setting:
     for number, pair in enumerate(sweep.pairs):
         runs = [done.entries[number] for done in by_seed]
         groups[pair.ood] = Group(runs[0].record, runs)
-    return Setting(point, groups, [done.held_out for done in by_seed])
+    held_out = [done.held_out for done in by_seed]
+    return Setting(point, groups, held_out, sweep.whole_bound)
 
 
 def _numbers(value: JSON) -> list[float]:

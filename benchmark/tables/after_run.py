@@ -17,7 +17,6 @@ from oodbench.leaderboards.rows import (
     category_legend,
     category_tag,
     mark_legend,
-    titled,
 )
 from oodbench.tables.images import compared_row, image_notes, seeds_note, sizes
 from oodbench.tables.render.console import Boxed
@@ -29,10 +28,12 @@ if TYPE_CHECKING:
 HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr95": "FPR95 ↓"}
 
 
-def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = ()) -> Boxed:
+def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = (),
+                *, ranked: bool = False) -> Boxed:  # fmt: skip
     """The table of one pair for a terminal; the best of a column is bold, oracle choices aside.
 
-    `paper`: for every row the AUROC that a paper prints, or "".
+    `paper`: for every row the AUROC that a paper prints, or "".  `ranked`: rows stand by a metric,
+    so that every one bears its detector's name.
     """
     legend = [*mark_legend(rows), *category_legend(rows)]
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
@@ -40,19 +41,20 @@ def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[st
         columns.append(("Paper", "right"))
         legend.append("Paper: the AUROC printed for the model of the recipe at scale paper")
     table = Boxed(
-        pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend])
+        pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend]),
+        spare=(HEADS["fpr80"], HEADS["fpr95"], "Paper", HEADS["auprc"]),
     )  # fmt: skip
     best = {m: _best(rows, m) for m in METRICS}
     names, last = _names(rows), ""
     for row, shown, printed in zip(rows, names, paper or [""] * len(rows), strict=True):
-        if last and shown != last:
+        if last and shown != last and not ranked:
             table.end_section()
         bold = [
             i
             for i, m in enumerate(METRICS, start=2)
             if row.category != "oracle" and as_shown(row.cells[m].value) == best[m]
         ]
-        name = f"{shown} {row.tag}".rstrip() if shown != last else ""
+        name = f"{shown} {row.tag}".rstrip() if ranked or shown != last else ""
         tag = category_tag("oracle") if row.category == "oracle" else ""
         score = " ".join(part for part in (row.score, tag, row.mark) if part)
         beside = [printed] if any(paper) else []
@@ -87,13 +89,13 @@ def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
         "bits/dim of L>k on ID images for k = 0, 1, … (no bound on log p(x) where the lower"
         " layers are at their modes, as HVK has them); KL in nats and active units (variance of"
         " the posterior mean > 0.01) of layers 1, 2, … on ID test images",
-        no_wrap=False,
+        no_wrap=False, spare=("L>k bits/dim", "Train s", "bits/dim train", "Active", "Seed"),
     )  # fmt: skip
     # Detectors that share a fit and its measurement say the same of it: one row is enough.
     seen: set[tuple[str, ...]] = set()
     for group in groups:
         for entry in group.entries:
-            row = _diagnostics_row(entry.record, group.mark)
+            row = _diagnostics_row(entry.record, group)
             names = ("recipe", "scale", "variant", "in_dist")
             if row is None or (same := (*(str(entry.record[n]) for n in names), *row[1:])) in seen:
                 continue
@@ -102,7 +104,7 @@ def diagnostics_table(groups: Sequence[Group]) -> Boxed | None:
     return table if seen else None
 
 
-def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
+def _diagnostics_row(record: Mapping[str, JSON], group: Group) -> list[str] | None:
     diagnostics = cast("Mapping[str, Mapping[str, JSON]]", record["diagnostics"])
     if "bits_per_dim" not in diagnostics.get("id_test", {}):
         return None
@@ -114,8 +116,8 @@ def _diagnostics_row(record: Mapping[str, JSON], mark: str) -> list[str] | None:
         return " / ".join(_short(v, digits) for v in values)
 
     return [
-        f"{titled(record)} {record['recipe']}-{record['scale']}"
-        f"{mark and ' ' + mark} on {record['in_dist']}",
+        f"{group.title} {record['recipe']}-{record['scale']}"
+        f"{group.mark and ' ' + group.mark} on {record['in_dist']}",
         str(record["seed"]),
         f"{float(cast(float, train['bits_per_dim'])):.3f}" if train else "",
         f"{float(cast(float, test['bits_per_dim'])):.3f}",
@@ -136,7 +138,7 @@ def caption(rows: Sequence[Row]) -> str:
     """How many images stand behind the rows of a pair, what the signs of a cell mean, and notes."""
     found = [compared_row(row) for row in rows]
     kinds = []
-    if any(len(row.seeds) == 1 for row in rows):
+    if any(row.cells["auroc"].low is not None for row in rows):
         kinds.append(
             "[low, high]: 95 % interval over test images, one seed (AUROC: DeLong; AUPRC:"
             " bootstrap; FPR: bootstrap and Clopper–Pearson)"

@@ -24,6 +24,7 @@ def classifiers_table(groups: Sequence[Group]) -> Boxed | None:
         [("Recipe", "left"), ("Variant", "left"), ("Seed", "right"), ("Accuracy", "right"),
          ("ECE", "right"), ("Train s", "right")],
         "percent of the ID test images; ECE: expected calibration error, 15 bins",
+        spare=("Train s", "ECE"),
     )  # fmt: skip
     rows: dict[tuple[str, ...], None] = {}
     for group in groups:

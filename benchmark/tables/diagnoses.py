@@ -32,6 +32,8 @@ COLUMNS: Sequence[tuple[str, Callable[[Row], str]]] = (
     ("G_T fitted", lambda row: _number(row["fitted_G_T_nats"], 4)),
     ("½E‖z*‖²", lambda row: _number(row["code_energy_nats"], 4)),
 )
+#: Columns that a narrow terminal does without, the first to go first.
+SPARE = ("½E‖z*‖²", "E‖μ‖²", "L_TS", "I_T", "K", "G_T fitted", "NLL_k")
 CAPTION = (
     "{images:,} test images. KL, I, I_T, L_TS, G_T in nats; NLL_k and L>k of k = layer − 1 in"
     " bits/dim, the layers below at their modes, so that L>k above layer 1 is no bound on log p(x)."
@@ -56,7 +58,7 @@ def diagnosis_table(entry: Entry) -> Boxed:
         images=record["images"], limit=cast(float, rows[0]["information_limit_nats"]), own=own
     )
     title = f"{record['name']} ({record['recipe']}, {record['variant']})"
-    table = Boxed(title, [(head, "right") for head, _ in COLUMNS], caption)
+    table = Boxed(title, [(head, "right") for head, _ in COLUMNS], caption, spare=SPARE)
     for row in rows:
         table.add(*(fill(row) for _, fill in COLUMNS))
     return table

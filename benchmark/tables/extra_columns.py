@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from oodbench.canonical_json import JSON
 from oodbench.errors import UnknownNameError
 from oodbench.leaderboards.board import Board, Place
+from oodbench.leaderboards.id_positive import id_positive
 from oodbench.leaderboards.rounding import shown
 from oodbench.leaderboards.significance_marks import Family, beats_trivial
 from oodbench.tables.sources.reported_scores import Papers
 
 if TYPE_CHECKING:
     from oodbench.diagnosis import StoredDiagnoses
+    from oodbench.leaderboards.paired_tests import PairedScores
 
 Value: TypeAlias = "float | str | None"
 
@@ -99,7 +101,7 @@ EXTRAS: Mapping[str, Sequence[Extra]] = {
         _first_seed("ECE", "calibration_error", _percent("calibration_error")),
     ),
 }
-NAMES = (*EXTRAS, "paper", "reverse", "trivial")
+NAMES = (*EXTRAS, "id-positive", "paper", "reverse", "trivial")
 
 
 def parse_columns(text: str) -> list[str]:
@@ -116,12 +118,15 @@ def chosen_extras(
     board: Board,
     trivial: Family | None,
     diagnoses: StoredDiagnoses | None = None,
+    scores: PairedScores | None = None,
 ) -> list[Extra]:
     """The columns of the named sets; `trivial` holds the tests where that set is among them.
 
     Where runs of the board were diagnosed, ``diagnostics`` has the columns of `diagnoses` too.
     """
     found: dict[str, Sequence[Extra]] = {**EXTRAS, "reverse": (_reverse(board),)}
+    if scores is not None:
+        found["id-positive"] = _id_positive(scores)
     if "paper" in names:
         found["paper"] = _beside_the_paper()
     if diagnoses is not None:
@@ -178,6 +183,25 @@ def _beside_the_paper() -> Sequence[Extra]:
         Extra("95 %", "auroc_interval", interval, per_score=True),
         Extra("Paper", "auroc_paper", paper, per_score=True),
         Extra("", "paper_source", source, per_score=True, printed=False),
+    )
+
+
+def _id_positive(scores: PairedScores) -> Sequence[Extra]:
+    """The metrics of papers that count ID as positive, named so that nobody confuses them."""
+    known: dict[tuple[int, str], Mapping[str, float]] = {}
+
+    def column(head: str, name: str, metric: str) -> Extra:
+        def value(place: Place) -> Value:
+            where = id(place.group), place.score
+            if where not in known:
+                known[where] = id_positive(scores, place.group, place.score)
+            return known[where][metric]
+
+        return Extra(head, name, value, per_score=True)
+
+    return (
+        column("ID positive: FPR at TPR 95↓", "fpr_at_tpr95_id_positive", "fpr"),
+        column("ID positive: AUPR↑", "auprc_id_positive", "auprc"),
     )
 
 

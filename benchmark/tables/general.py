@@ -41,11 +41,15 @@ def general_document(
     *,
     extras: Sequence[Extra] = (),
     marks: Family | None = None,
+    ranked: bool = False,
 ) -> Document:
-    """The whole table; `marks` are the tests against the best of every pair."""
+    """The whole table; `marks` are the tests against the best of every pair.
+
+    `ranked`: rows stand by a metric, so that every one bears its detector's name.
+    """
     sets = list(dict.fromkeys(board.pairs.values()))
     panels = [
-        Panel(_grid(board, [p for p, i in board.pairs.items() if i == name], extras, marks),
+        Panel(_grid(board, [p for p, i in board.pairs.items() if i == name], extras, marks, ranked),
               literal(f"In-distribution: {name}"))
         for name in sets
     ]  # fmt: skip
@@ -58,8 +62,9 @@ def general_document(
 
 
 def _grid(
-    board: Board, pairs: Sequence[str], extras: Sequence[Extra], marks: Family | None
-) -> Grid:
+    board: Board, pairs: Sequence[str], extras: Sequence[Extra], marks: Family | None,
+    ranked: bool,
+) -> Grid:  # fmt: skip
     metrics = [Column(HEADS[m], {}) for m in METRICS]
     columns = [
         Column(pair, {}, (*metrics, *(Column(extra.head, {}) for extra in extras)))
@@ -71,9 +76,9 @@ def _grid(
     for index, row in enumerate(board.rows):
         if not any(pair in row.places for pair in pairs):
             continue
-        if last and row.label != last:
+        if last and row.label != last and not ranked:
             rules.add(len(body) - 1)
-        name = row.label if row.label != last else ""
+        name = row.label if ranked or row.label != last else ""
         oracle = any(place.row.category == "oracle" for place in row.places.values())
         score = f"{row.score} {category_tag('oracle')}" if oracle else row.score
         line = [Cell(literal(_tagged(row) if name else "")), Cell(literal(score))]

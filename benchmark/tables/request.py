@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from oodbench.declare.derived_recipes import parse_derived
 from oodbench.declare.layout_files import find_layout
 from oodbench.declare.layouts import Layout
 from oodbench.declare.recipes import recipe_files
@@ -14,10 +15,13 @@ from oodbench.errors import ConfigError
 from oodbench.flow.default_recipe import default_recipe
 from oodbench.flow.plan import DetectorRequest
 from oodbench.flow.suites import Suite
-from oodbench.leaderboards.board import Board, make_board
+from oodbench.leaderboards.board import Board, Place, make_board, shown_scores
+from oodbench.leaderboards.named_runs import request_for
+from oodbench.leaderboards.ordering import NAME, best_first, sorted_board
 from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.row_formats import COLUMNS, json_row, tidy
-from oodbench.leaderboards.rows import Group
+from oodbench.leaderboards.rows import Group, Row, overrides_of
+from oodbench.leaderboards.set_means import mean_rows
 from oodbench.leaderboards.significance_marks import above_trivial, as_good_as_best, verdict
 from oodbench.store.store import Store
 from oodbench.tables.against_paper import COLUMNS as PAPER_COLUMNS
@@ -39,7 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What table, in which format; `asked` selects scores by detector in the general layout."""
+    """What table, in which format; `asked` selects scores by detector in the general layout.
+
+    `sort` orders the rows of that layout (`oodbench.leaderboards.ordering`).
+
+    `means` are those over OOD sets (`oodbench.leaderboards.set_means`), as more rows.
+    `width`: places that a line of a printed table may take, None for all columns.
+    """
 
     layout: str = "general"
     title: str = "Leaderboard"
@@ -50,6 +60,9 @@ class TableRequest:
     extras: tuple[str, ...] = ()
     all_scores: bool = False
     significance: bool = True
+    width: int | None = None
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sort: str = NAME
     asked: Mapping[str, DetectorRequest] = field(default_factory=dict)
 
     @property
@@ -103,11 +116,13 @@ def check_request(request: TableRequest) -> None:
     """ConfigError where parts of a request do not go together."""
     if request.layout != "general" and request.extras:
         raise ConfigError("--columns belongs to the general layout; add --layout general")
+    if request.means and (request.layout != "general" or not request.is_tidy):
+        raise ConfigError("--mean adds rows to the plain leaderboard, to CSV and to JSON alone")
 
 
 def _drawn(drawn: Document, request: TableRequest, styled: bool) -> str:
-    if styled and request.format == "table":
-        return render_text(drawn, styled=True)
+    if request.format == "table":
+        return render_text(drawn, styled, request.width)
     return RENDERERS[request.format](drawn)
 
 
@@ -133,19 +148,19 @@ def _general(groups: Sequence[Group], store: Store, request: TableRequest, style
     board, extras, scores = _board(groups, store, request)
     marks = as_good_as_best(board, scores) if request.significance else None
     shown = [extra for extra in extras if extra.printed]
-    return _drawn(general_document(board, request.title, extras=shown, marks=marks), request,
-                  styled)  # fmt: skip
+    return _drawn(general_document(board, request.title, extras=shown, marks=marks,
+                                   ranked=request.sort != NAME), request, styled)  # fmt: skip
 
 
 def _board(
     groups: Sequence[Group], store: Store, request: TableRequest
 ) -> tuple[Board, Sequence[Extra], PairedScores]:
-    board = make_board(groups, request.asked, request.all_scores)
+    board = sorted_board(make_board(groups, request.asked, request.all_scores), request.sort)
     scores = PairedScores(store)
     names = dict.fromkeys([*(["paper"] if request.paper else []), *request.extras])
     trivial = above_trivial(board, scores) if "trivial" in names else None
     diagnoses = StoredDiagnoses(store) if "diagnostics" in names else None
-    return board, chosen_extras([*names], board, trivial, diagnoses), scores
+    return board, chosen_extras([*names], board, trivial, diagnoses, scores), scores
 
 
 def _general_rows(
@@ -157,13 +172,32 @@ def _general_rows(
     tested = ("against_best",) if marks is not None else ()
     rows: list[Mapping[str, object]] = []
     for pair in board.pairs:
-        for index, place in board.column(pair):
+        for index, place in _in_order(board, pair, request.sort):
             more = {extra.name: extra.value(place) for extra in extras}
             if marks is not None:
                 more |= {"against_best": verdict(marks, (index, pair))}
             listed = [json_row(place.row)] if request.format == "json" else tidy([place.row])
             rows += [line | more for line in listed]
+    for row in means_of(groups, request):
+        rows += [json_row(row)] if request.format == "json" else tidy([row])
     return rows, (*COLUMNS, *tested, *(extra.name for extra in extras))
+
+
+def means_of(groups: Sequence[Group], request: TableRequest) -> list[Row]:
+    """The rows of means that are asked for, the best first; none where none are."""
+    if not request.means:
+        return []
+    shown = {
+        id(g): shown_scores(g, request_for(g, request.asked), request.all_scores) for g in groups
+    }
+    return best_first(mean_rows(groups, request.means, shown), request.sort)
+
+
+def _in_order(board: Board, pair: str, order: str) -> list[tuple[int, Place]]:
+    column = board.column(pair)
+    rows = best_first([place.row for _, place in column], order)
+    at = {id(row): i for i, row in enumerate(rows)}
+    return sorted(column, key=lambda item: at[id(item[1].row)])
 
 
 def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
@@ -185,6 +219,8 @@ def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
     found: dict[tuple[int, str], list[Group]] = {}
     for group in groups:
         record = group.first
+        if overrides_of(record):
+            continue  # a suite means the recipes' own settings
         names = str(record["pair"]), str(record["detector"])
         place = wanted.get((*names, str(record["recipe"])))
         if place is None and _of_own_recipe(record):
@@ -201,7 +237,10 @@ def suite_groups(groups: Sequence[Group], suite: Suite) -> list[Group]:
 
 def _of_own_recipe(record: Mapping[str, JSON]) -> bool:
     """Whether a run that names no recipe would take this one; also where that cannot be told."""
-    file, variant = recipe_files().get(str(record["recipe"])), str(record["variant"])
+    name, variant = str(record["recipe"]), str(record["variant"])
+    if parse_derived(name) is not None:
+        return True  # it is derived where no recipe is named
+    file = recipe_files().get(name)
     if file is None or variant not in file.variants:
         return True
     own = default_recipe(str(record["in_dist"]), file.shape, variant, str(record["scale"]))

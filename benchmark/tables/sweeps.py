@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from oodbench.datasets.pairs import Pair
 from oodbench.declare.layouts import Column
 from oodbench.errors import StoreError
-from oodbench.flow.run_records import shown_notes
+from oodbench.flow.run_records import BY_HAND, shown_notes
 from oodbench.leaderboards.head_to_head import p_text
 from oodbench.leaderboards.paired_tests import PairedScores, seed_difference
 from oodbench.leaderboards.rounding import as_shown, shown
@@ -90,7 +90,7 @@ def _difference(one: Swept, pair: Pair, score: str, scores: PairedScores) -> Dif
 
 def sweep_text(
     found: Sequence[Swept], store: Store, name: str, title: str, format_: str, shape: str = "tidy",
-    *, styled: bool = False,
+    *, styled: bool = False, width: int | None = None,
 ) -> str:  # fmt: skip
     """The tables in one of the formats of `oodbench.tables.render`, or as JSON; CSV as `shape`."""
     tested = differences(found, store)
@@ -99,8 +99,8 @@ def sweep_text(
     if format_ == "csv" and shape == "tidy":
         return rows_to_csv(tidy_sweep(found, tested), COLUMNS)
     document = sweep_document(found, tested, name, title)
-    if styled and format_ == "table":
-        return render_text(document, styled=True)
+    if format_ == "table":
+        return render_text(document, styled, width)
     return RENDERERS[format_](document)
 
 
@@ -161,7 +161,7 @@ def _every_value(one: Swept) -> Grid:
     scores, sweep = one.default.scores(), one.sweep
     columns = [
         Column(sweep.thing, {}),
-        Column(f"L>{one.default.layers - 1} held out↓", {}),
+        Column(f"{one.default.bound} held out↓", {}),
         Column("KL", {}),
         Column("Active", {}),
         *(
@@ -225,9 +225,10 @@ def _notes(found: Sequence[Swept], tested: Differences) -> list[str]:
         f" high]: {images}, the ends averaged over the seeds." if seeds > 1 else
         f"AUROC in percent, one seed; [low, high]: {images}."
     )  # fmt: skip
+    bound, symbol = "L" if first.sweep.whole_bound else "L>L−1", first.sweep.symbol
     notes.append(
-        f"C{CHOSEN[1:]}: the {first.sweep.symbol} of the lowest held-out bits/dim of"
-        f" L>L−1, on {_held_out(first)}; ties go to the smaller {first.sweep.symbol}."
+        f"C{CHOSEN[1:]}: the {symbol} of the lowest held-out bits/dim of {bound}, on"
+        f" {_held_out(first)}; ties go to the smaller {symbol}."
         " KL in nats and active units of layers 1, 2, … on ID test images."
     )
     notes += [f"{CATEGORY_LEGEND['oracle']}; its {first.sweep.symbol} is the best of the OOD set."]
@@ -239,7 +240,9 @@ def _notes(found: Sequence[Swept], tested: Differences) -> list[str]:
             " comparisons. Bold: the better of default and chosen."
         )
     notes += dict.fromkeys(note for one in found for note in one.sweep.notes)
-    return [*notes, *dict.fromkeys(note for record in records for note in shown_notes(record))]
+    # What the points set by hand stands in their rows.
+    said = [n for record in records for n in shown_notes(record) if not n.endswith(BY_HAND)]
+    return [*notes, *dict.fromkeys(said)]
 
 
 def _held_out(one: Swept) -> str:

@@ -39,6 +39,7 @@ from oodbench.train.optimisation import learning_rate, make_optimiser
 from oodbench.train.run_state import TrainingRun
 from oodbench.train.running_sums import RunningSums
 from oodbench.train.trainable import Classifying, Completable, Preparable, Trainable
+from oodbench.train.training_logs import SHOWN, Logs
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -50,6 +51,7 @@ class Runtime:
     device: str = "cpu"
     compile: bool = False
     checkpoint_seconds: float = 60.0
+    logs: Logs | None = None
 
 
 def train(
@@ -307,6 +309,21 @@ class _Loop:
         self.sums.clear()
         with atomic_file(self.scratch / "log.csv") as file:
             file.write(log_csv(self.state.rows))
+        if self.runtime.logs is not None:
+            self.runtime.logs.epoch(self.state.step, self.state.rows[-1])
+            self.runtime.logs.images(self.state.step, self._pictures())
+
+    def _pictures(self) -> dict[str, np.ndarray]:
+        """Training images and their reconstructions, uint8; the images alone of other models."""
+        images = self.feed.images[:SHOWN]
+        shown = {"images": images}
+        reconstruct = getattr(self.model, "reconstruct", None)
+        if reconstruct is not None:
+            self.model.eval()
+            with torch.random.fork_rng(), torch.no_grad():
+                shown["reconstructions"] = (255 * reconstruct(images)).round().to(torch.uint8)
+            self.model.train()
+        return {name: value.cpu().numpy() for name, value in shown.items()}
 
 
 def log_csv(rows: list[dict[str, float]]) -> bytes:

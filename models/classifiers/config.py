@@ -7,7 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from oodbench.models.config import Frozen, NetworkConfig, decayed_beside_kernels
+from oodbench.models.config import (
+    Frozen,
+    NetworkConfig,
+    decayed_beside_kernels,
+    more_halvings,
+    most_halvings,
+)
+
+Shape = tuple[int, int, int]
 
 
 class ConvNetwork(Frozen):
@@ -56,7 +64,30 @@ class DenseNetwork(Frozen):
 Network = Annotated[ConvNetwork | ResNetwork | DenseNetwork, Field(discriminator="kind")]
 
 
-class ClassifierConfig(NetworkConfig):
+def network_for(network: Network, made_for: Shape, shape: Shape) -> Network:
+    """A plain network has a stage for every further halving; the others a strided stem."""
+    more = more_halvings(made_for, shape)
+    if isinstance(network, ConvNetwork):
+        return network.model_copy(update={"channels": stages_for(network.channels, more, shape)})
+    return network.model_copy(update={"stem_stride": 2}) if more else network
+
+
+def stages_for(channels: tuple[int, ...], more: int, shape: Shape) -> tuple[int, ...]:
+    """`more` stages as wide as the last, no more in all than the sides can be halved."""
+    return (*channels, *[channels[-1]] * more)[: most_halvings(shape)]
+
+
+class LabelledConfig(NetworkConfig):
+    """What the classifiers of ID classes share."""
+
+    network: Network
+
+    def for_shape(self, made_for: Shape, shape: Shape) -> LabelledConfig:
+        """The same on the network that `network_for` gives."""
+        return self.model_copy(update={"network": network_for(self.network, made_for, shape)})
+
+
+class ClassifierConfig(LabelledConfig):
     """A classifier of the ID classes; it is given labels.
 
     `exposure`: what it learns of outliers.  ``class``: they are one class more; ``uniform``: the
@@ -68,7 +99,6 @@ class ClassifierConfig(NetworkConfig):
     network_class: ClassVar[str] = "oodbench.models.classifiers.image_classifier:ImageClassifier"
     needs_labels: ClassVar[bool] = True
 
-    network: Network
     classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     exposure: Literal["none", "class", "uniform"] = "none"
     exposure_weight: Annotated[float, Field(gt=0)] = 1.0
@@ -79,7 +109,7 @@ class ClassifierConfig(NetworkConfig):
         return self.exposure != "none"
 
 
-class VIBConfig(NetworkConfig):
+class VIBConfig(LabelledConfig):
     """A classifier through a Gaussian bottleneck of `latent` units; it is given labels.
 
     `rate_weight` is β of the loss CE + β · KL(q(z|x) ‖ N(0, I)).
@@ -90,13 +120,12 @@ class VIBConfig(NetworkConfig):
     network_class: ClassVar[str] = "oodbench.models.classifiers.vib:VIBClassifier"
     needs_labels: ClassVar[bool] = True
 
-    network: Network
     classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     latent: PositiveInt = 32
     rate_weight: Annotated[float, Field(gt=0)] = 1e-3
 
 
-class MixtureVIBConfig(NetworkConfig):
+class MixtureVIBConfig(LabelledConfig):
     """A classifier through a bottleneck of `latent` units, its marginal `components` Gaussians.
 
     `rate_weight` is β of the loss CE + β · E_q[log q(z|x) − log r(z)].
@@ -107,7 +136,6 @@ class MixtureVIBConfig(NetworkConfig):
     network_class: ClassVar[str] = "oodbench.models.classifiers.mixture_vib:MixtureVIBClassifier"
     needs_labels: ClassVar[bool] = True
 
-    network: Network
     classes: Annotated[int, Field(ge=2, le=100_000)] = 10
     latent: Annotated[int, Field(ge=1, le=64)] = 3
     components: PositiveInt = 200
@@ -128,4 +156,10 @@ class MutationClassifierConfig(NetworkConfig):
     )
 
     channels: tuple[PositiveInt, ...] = (32, 64, 128)
+
+    def for_shape(self, made_for: Shape, shape: Shape) -> MutationClassifierConfig:
+        """A stage for every further halving, as wide as the last."""
+        channels = stages_for(self.channels, more_halvings(made_for, shape), shape)
+        return self.model_copy(update={"channels": channels})
+
     rate: Annotated[float, Field(gt=0, le=1)] = 0.3

@@ -7,7 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from oodbench.models.config import Frozen, Likelihood, NetworkConfig, decayed_beside_kernels
+from oodbench.models.config import (
+    Frozen,
+    Likelihood,
+    NetworkConfig,
+    decayed_beside_kernels,
+    more_halvings,
+)
+
+Shape = tuple[int, int, int]
 
 
 class Group(Frozen):
@@ -64,6 +72,16 @@ class DVPConfig(NetworkConfig):
     def settings_revision(self, training: Mapping[str, object]) -> int:
         """See `oodbench.declare.recipes.Recipe.settings_revision`."""
         return decayed_beside_kernels(training)
+
+    def for_shape(self, made_for: Shape, shape: Shape) -> DVPConfig:
+        """A group of the first one's latents for every further halving, below the others."""
+        more = (self.groups[0].model_copy(update={"stride": 2}),) * more_halvings(made_for, shape)
+        return self.model_copy(
+            update={
+                "groups": (*more, *self.groups),
+                "pseudo_input": min(self.pseudo_input, *shape[1:]),
+            }
+        )
 
     @property
     def layers(self) -> int:

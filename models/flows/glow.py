@@ -197,17 +197,23 @@ def gaussian_log_prob(z: Tensor, parameters: Tensor) -> Tensor:
 
 
 class Glow(nn.Module):
-    """The flow for images of `shape` (C, H, W); ValueError where H or W is not divisible."""
+    """The flow for images of `shape` (C, H, W).
+
+    Where 2^levels does not divide a side, zeros are appended on the right and below, and the flow
+    is one of the larger image: log p(x, zeros) is a lower bound of log p(x), and comes near it as
+    the flow learns that the zeros are always there.
+    """
 
     def __init__(self, config: GlowConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.config, self.shape = config, shape
         factor = 2**config.levels
-        if shape[1] % factor or shape[2] % factor:
+        if factor > 2 * min(shape[1:]):
             raise ValueError(
-                f"{config.levels} levels halve {config.levels} times, which {shape[1]}×{shape[2]}"
-                f" does not allow; set levels so that 2^levels divides both"
+                f"{config.levels} levels halve {shape[1]}×{shape[2]} to nothing; set fewer levels"
             )
+        height, width = (-(-side // factor) * factor for side in shape[1:])
+        self.inner = (shape[0], height, width)
         levels, splits = [], []
         channels = shape[0]
         for level in range(config.levels):
@@ -217,7 +223,7 @@ class Glow(nn.Module):
                 splits.append(Split(channels))
                 channels = splits[-1].kept
         self.levels, self.splits = nn.ModuleList(levels), nn.ModuleList(splits)
-        self.top_shape = (channels, shape[1] // factor, shape[2] // factor)
+        self.top_shape = (channels, self.inner[1] // factor, self.inner[2] // factor)
         self.top = nn.Parameter(torch.zeros(2 * channels, 1, 1))
 
     # ------------------------------------------------------------------ the map
@@ -269,14 +275,17 @@ class Glow(nn.Module):
 
     # ------------------------------------------------------------------ public use
     def observe(self, images: Tensor, noise: Noise) -> Tensor:
-        """x̃ = (x + u)/256 − ½ of uint8 images."""
+        """x̃ = (x + u)/256 − ½ of uint8 images, zeros appended where the flow needs them."""
+        if self.inner != self.shape:
+            missing = [big - side for big, side in zip(self.inner, self.shape, strict=True)]
+            images = F.pad(images, (0, missing[2], 0, missing[1]))
         u = noise.uniform("dequantise", tuple(images.shape[1:]))
         return (images.float() + u) / 256.0 - 0.5
 
     def log_prob(self, images: Tensor, noise: Noise | None = None) -> Tensor:
         """log p(x) of uint8 images (B, C, H, W), nats, (B,) float64, with one draw of u each."""
         noise = noise or FreshNoise(images.shape[0], images.device)
-        dims = math.prod(self.shape)
+        dims = math.prod(self.inner)
         return self.log_density(self.observe(images, noise)) - dims * math.log(256.0)
 
     @torch.no_grad()
@@ -313,4 +322,6 @@ class Glow(nn.Module):
                 x = torch.cat([x, draw(f"split{index}", split.prior(x))], dim=1)  # type: ignore[operator]
             x = self._backwards(index, x)
         values = torch.floor((x + 0.5) * 256.0)
-        return torch.nan_to_num(values).clamp(0, 255).to(torch.uint8)
+        images = torch.nan_to_num(values).clamp(0, 255).to(torch.uint8)
+        shown: Tensor = images[..., : self.shape[1], : self.shape[2]]
+        return shown

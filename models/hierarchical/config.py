@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from pydantic import (
     BeforeValidator,
@@ -16,8 +16,16 @@ from pydantic import (
     model_validator,
 )
 
-from oodbench.models.config import Frozen, Likelihood, NetworkConfig, decayed_beside_kernels
+from oodbench.models.config import (
+    Frozen,
+    Likelihood,
+    NetworkConfig,
+    decayed_beside_kernels,
+    more_halvings,
+)
 from oodbench.models.hierarchical.allocation import allocate
+
+Shape = tuple[int, int, int]
 
 
 class ConvStage(Frozen):
@@ -154,6 +162,20 @@ class Allocation(Frozen):
     layers: PositiveInt
 
 
+#: Of a stage of a derived configuration.
+MOST_STRIDE = 4
+
+
+def _strided(layer: Layer) -> Layer:
+    """A layer with twice the stride, its kernel as wide as that at least."""
+    stage = cast("ConvStage", layer.stage)
+    stride = 2 * stage.stride
+    kernel = max(stage.kernel, stride + 1 if stride > 2 else stage.kernel)
+    return layer.model_copy(
+        update={"stage": stage.model_copy(update={"stride": stride, "kernel": kernel})}
+    )
+
+
 class HierarchicalConfig(NetworkConfig):
     """What every hierarchical VAE is configured by, layers listed from the image upwards.
 
@@ -185,6 +207,26 @@ class HierarchicalConfig(NetworkConfig):
         watched = training.get("early_stop") is not None and self.objective.changes
         decayed = decayed_beside_kernels(training) if self.weight_norm else 0
         return int(free_bits) + int(watched) + decayed
+
+    def for_shape(self, made_for: Shape, shape: Shape) -> HierarchicalConfig:
+        """Further halvings as doubled strides, from the bottom stage upwards, 4 at most each.
+
+        A stride of 4 has a kernel of 5 at least, so that no pixel is passed over; halvings that no
+        stage can take any more are left out.
+        """
+        layers = list(self.layers)
+        left = more_halvings(made_for, shape)
+        while left:
+            open_ = [
+                i for i, layer in enumerate(layers)
+                if layer.stage.kind == "conv" and 2 * layer.stage.stride <= MOST_STRIDE
+            ]  # fmt: skip
+            if not open_:
+                break
+            lowest = min(open_, key=lambda i: (cast("ConvStage", layers[i].stage).stride, i))
+            layers[lowest] = _strided(layers[lowest])
+            left -= 1
+        return self.model_copy(update={"layers": tuple(layers)})
 
     @model_validator(mode="after")
     def _allocated(self) -> HierarchicalConfig:

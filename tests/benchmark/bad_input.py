@@ -271,11 +271,6 @@ CASES |= {
     "npz-folder": (lambda f: (f / "bad.npz").mkdir(), BAD_NPZ, "no images in it"),
     "npz-loop": (lambda f: (f / "bad.npz").symlink_to("bad.npz"), BAD_NPZ, "no such file"),
     "npz-pipe": (lambda f: os.mkfifo(f / "bad.npz"), BAD_NPZ, "neither a file nor a folder"),
-    "npz-1x1-for-a-model": (
-        lambda f: np.savez(f / "bad.npz", images=pixels(30, 1, 1)),
-        ["--detector", "vanilla-hvae", "--scale", "smoke", "--in-dist", "bad.npz", "--ood",
-         "bad.npz"], "no recipe is made for bad.npz with images of 1×1×1",
-    ),
     "npz-other-size": (
         lambda f: np.savez(f / "bad.npz", images=pixels(30, 9, 9)), BAD_NPZ, "digits@resize",
     ),

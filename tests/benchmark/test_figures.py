@@ -324,7 +324,7 @@ def test_curves_show_the_aurocs_of_the_runs(finished: Path) -> None:
 def test_a_detector_without_a_score_shows_what_tables_show(finished: Path) -> None:
     names = legend(drawn(finished, "roc", "vanilla-hvae").figure.axes[0])
     assert [name.split("(2) ")[1].split(":")[0] for name in names] == [
-        "L", "LLR>1", "LLR_ada", "LLR_optk",
+        "L", "LLR>1", "LLR_ada", "LLR_optk", "KL<=2",
     ]  # fmt: skip
 
 
@@ -379,8 +379,8 @@ def test_the_forest_holds_everything_that_ran(finished: Path) -> None:
     ax = drawn(finished, "forest").figure.axes[0]
     names = [text.get_text() for text in ax.get_yticklabels()]
     assert names == ["Informative HVAE(2)  L", "  LLR>1", "  LLR_ada", "  LLR_optk",
-                     "HVAE, plain ELBO(2)  L", "  LLR>1", "  LLR_ada", "  LLR_optk",
-                     "PNG length"]  # fmt: skip
+                     "  KL<=2", "HVAE, plain ELBO(2)  L", "  LLR>1", "  LLR_ada",
+                     "  LLR_optk", "  KL<=2", "PNG length"]  # fmt: skip
 
 
 def test_lengths_are_joined_by_image(finished: Path) -> None:

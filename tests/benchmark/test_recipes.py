@@ -78,9 +78,9 @@ def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, n
             assert default_recipe(in_dist, shape, variant, scale).name == f"{model}-{name}"
 
 
-def test_no_recipe_for_a_shape_says_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"images of 3×64×64; give --recipe.*F3 \(1×28×28\)"):
-        default_recipe("photos", (3, 64, 64), "vanilla", "small")
+def test_no_recipe_of_a_variant_says_which_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"images of 3×64×64 at scale small; give --recipe"):
+        default_recipe("photos", (3, 64, 64), "nobody's", "small")
 
 
 def write(folder: Path, **changes: object) -> Path:

@@ -159,6 +159,8 @@ def test_samples_are_images_and_the_same_for_the_same_noise() -> None:
     assert torch.equal(first, model.sample(4, KeyedNoise(0, np.arange(4))))
 
 
-def test_a_shape_that_cannot_be_halved_is_refused() -> None:
-    with pytest.raises(ValueError, match="2\\^levels divides both"):
-        GlowConfig(levels=3).build((1, 28, 28))
+def test_a_side_that_cannot_be_halved_is_padded_and_one_that_is_too_short_refused() -> None:
+    model = GlowConfig(levels=3, steps=1, hidden=4).build((1, 28, 28))
+    assert model.inner == (1, 32, 32)
+    with pytest.raises(ValueError, match="to nothing; set fewer levels"):
+        GlowConfig(levels=4).build((1, 4, 28))

@@ -23,6 +23,9 @@ from oodbench.seeding import derive_seed
 class Images(Protocol):
     """The images of every part, read when they are asked for."""
 
+    def names(self, part: str) -> list[str] | None:
+        """The file of every image of a part; None where images are no files."""
+
     def counts(self) -> Mapping[str, int]:
         """The number of images of every part."""
 
@@ -77,6 +80,7 @@ def raw_of(contents: Contents, wanted: Wanted) -> Raw:
     if chosen is not None and not len(chosen):
         raise DataError(f"{contents.where}: no image is left for the {wanted.split} part")
     reading = Reading()
+    names = contents.images.names(part)
     images = contents.images.read(part, chosen, wanted.values, reading)
     return Raw(
         images,
@@ -88,6 +92,7 @@ def raw_of(contents: Contents, wanted: Wanted) -> Raw:
         groups=groups if groups is None or chosen is None else groups[chosen],
         unlabelled=labels.problem,
         reading=reading,
+        names=names if names is None or chosen is None else [names[i] for i in chosen.tolist()],
     )
 
 

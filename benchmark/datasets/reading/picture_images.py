@@ -62,6 +62,15 @@ class PictureImages:
             return places
         return np.repeat(places, [self._held.get(int(place), 1) for place in places])
 
+    def names(self, part: str) -> list[str]:
+        """The file of every image of a part, ``file#1`` for a page or frame of several."""
+        found, met = [], dict[int, int]()
+        for place in self.images_of(part).tolist():
+            name = self.files.names[place]
+            met[place] = met.get(place, -1) + 1
+            found.append(f"{name}#{met[place]}" if place in self._held else name)
+        return found
+
     def counts(self) -> Mapping[str, int]:
         """The number of images of every part."""
         return {part: len(self.images_of(part)) for part in self.parts}

@@ -39,6 +39,7 @@ class Raw:
     of the labels where the source gives them, `unlabelled` says why labels that are there cannot be
     used; `groups` (N,) int64 are the sets of dependent images; `indices` say which images of the
     source these are where they are not all.  `reading` is filled while `images` are read.
+    `names` are those of image files.
     """
 
     images: np.ndarray | Iterable[np.ndarray]
@@ -51,6 +52,7 @@ class Raw:
     groups: np.ndarray | None = None
     unlabelled: str = ""
     reading: Reading = field(default_factory=Reading)
+    names: list[str] | None = None
 
     def notes(self) -> str:
         """Everything to say of the images, in one line; complete once they were read."""
@@ -65,6 +67,7 @@ class Raw:
             count=len(indices),
             labels=None if self.labels is None else self.labels[indices],
             groups=None if self.groups is None else self.groups[indices],
+            names=None if self.names is None else [self.names[i] for i in indices.tolist()],
             indices=indices if whole is None else whole[indices],
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from oodbench.datasets.outside_paths import OutsidePathError
 from oodbench.datasets.pairs import Pair, distinct_names, get_pair
+from oodbench.declare.wildcards import any_wild, expanded
 from oodbench.errors import OodbenchError
 from oodbench.store.store import Entry, Store
 
@@ -46,6 +47,11 @@ def stored_runs(
     known = _Images(store)
     original = list(store.entries("run"))
     runs = _distinct(original, known)
+    texts = [pair for pair in pairs if isinstance(pair, str)]
+    if any_wild(texts):
+        ran = dict.fromkeys(str(run.record["pair"]) for run in runs)
+        named = expanded("pair that ran", texts, sorted(ran))
+        pairs = [*(pair for pair in pairs if not isinstance(pair, str)), *named]
     names: dict[str, None] = {}
     asked: dict[Images, dict[Pair, None]] = {}
     for wanted in dict.fromkeys(pairs):

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from oodbench.media import terminal
+import textwrap
+from dataclasses import replace
+
+from oodbench.media import terminal, terminal_lines
+from oodbench.output_encoding import spelled
 from oodbench.tables.layout.grid import BLANK, Cell, Document, Grid, Line, middle
 from oodbench.tables.layout.markup import Text
 from oodbench.tables.layout.markup import plain as plain_text
+from oodbench.tables.render.narrow import narrowed
 
 GAP, WIDE_GAP = 2, 4
 BOLD, UNDERLINE, ITALIC, RESET = "\x1b[1m", "\x1b[4m", "\x1b[3m", "\x1b[0m"
 
 
-def render_text(document: Document, styled: bool = False) -> str:
-    """Title, panels, notes; `styled` writes emphasis as terminal escapes."""
-    parts = [terminal(document.title), ""]
+def render_text(document: Document, styled: bool = False, width: int | None = None) -> str:
+    """Title, panels, notes; `styled` writes emphasis as terminal escapes.
+
+    Columns that do not fit into `width` places are left out, and a note says which.
+    """
+    if width is not None:
+        document = narrowed(document, width, lambda grid: _Printer(grid, styled).total)
+        document = replace(document, notes=tuple(_folded(note, width) for note in document.notes))
+    parts = [spelled(terminal(document.title)), ""]
     for panel in document.panels:
         if panel.title:
             parts.append(plain(panel.title))
         parts += [*_Printer(panel.grid, styled).lines(), ""]
-    return "\n".join([*parts, *map(terminal, document.notes)]).rstrip("\n") + "\n"
+    shown = terminal if width is None else terminal_lines
+    notes = [spelled(shown(note)) for note in document.notes]
+    return "\n".join([*parts, *notes]).rstrip("\n") + "\n"
+
+
+def _folded(note: str, width: int) -> str:
+    lines = textwrap.wrap(terminal(note), width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def plain(text: Text) -> str:
-    """A text as a terminal takes it."""
-    return terminal(plain_text(text))
+    """A text as a terminal takes it, in the characters that it has."""
+    return spelled(terminal(plain_text(text)))
 
 
 class _Printer:

@@ -57,6 +57,8 @@ class Papers:
         The papers' models are those of the recipes at scale `paper`.
         """
         first = group.first
+        if first.get("overrides"):
+            return None  # settings that no paper has
         names = base_name(str(first["in_dist"])), base_name(str(first["ood"]))
         known = self._known.get((str(first["detector"]), *names), [])
         return next((one for one in known if one.speaks_of(group, score)), None)

@@ -10,7 +10,7 @@ from oodbench.datasets.pairs import get_pair
 from oodbench.declare.layouts import Layout, Select
 from oodbench.declare.recipes import SCALES
 from oodbench.flow.run_records import members_of, shown_notes
-from oodbench.leaderboards.rows import Group, cell_of, mean_and_sd, titled
+from oodbench.leaderboards.rows import Group, cell_of, mean_and_sd, overrides_of, titled
 from oodbench.leaderboards.stored_groups import recipe_label, score_of
 from oodbench.tables.images import Compared
 from oodbench.tables.sources.numbers import Missing, Number
@@ -30,6 +30,8 @@ class Results:
         self._groups: dict[tuple[str, str], list[Group]] = {}
         for group in groups:
             record = group.first
+            if overrides_of(record):
+                continue  # a layout asks for the recipe's own settings
             if record["scale"] in (scale, ""):
                 key = (str(record["detector"]), str(record["in_dist"]))
                 self._groups.setdefault(key, []).append(group)
