@@ -28,17 +28,26 @@ def store_() -> None:
 
 
 @store_.command("verify")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @plugin_option
 @_store
-def verify(store: str) -> None:
+def verify(file: Path | None, store: str) -> None:
     """Read every file against its checksum and key; set aside what fails.
 
-    The metrics of runs are computed again from their scores, where these are there.
+    The metrics of runs are computed again from their scores, where these are there. Of FILE, an
+    archive of `oodbench store export`, the same is verified as before it is imported, and nothing
+    is written.
     """
     from oodbench.store.maintenance import verify
     from oodbench.store.store import Store
 
     opened = Store(store)
+    if file is not None:
+        from oodbench.share.transfer import verify_archive
+
+        found = verify_archive(opened, file)
+        click.echo(f"sound: {', '.join(f'{stage} {count}' for stage, count in found.items())}")
+        return
     verdict = verify(opened)
     note_changes(verdict.sound)
     note_lines(verdict.notes)

@@ -30,7 +30,16 @@ from oodbench.store.maintenance import needed, with_diagnoses
 from oodbench.store.record_files import pack_record
 from oodbench.store.record_shapes import misfit
 from oodbench.store.storage import atomic_file
-from oodbench.store.store import RECORD, SCHEMA, DamagedEntryError, Entry, Key, Store, read_record
+from oodbench.store.store import (
+    RECORD,
+    SCHEMA,
+    STAGES,
+    DamagedEntryError,
+    Entry,
+    Key,
+    Store,
+    read_record,
+)
 
 MEMBER = re.compile(
     r"((?:run|score|measure|fit|diagnosis)/[0-9a-f]{2}/[0-9a-f]{64})/([A-Za-z0-9_][\w.-]*)"
@@ -129,16 +138,16 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def import_store(store: Store, source: Path) -> Moved:
-    """Add the entries of an archive that the store has not; StoreError names what is wrong.
+def verify_archive(store: Store, source: Path) -> dict[str, int]:
+    """How many entries of every stage an archive holds, all of them sound; writes nothing.
 
-    What is added says where it came from: tables mark it, and nothing is made from it unless it is
-    trusted (see `oodbench.store.store.Store`).  An entry of the same key that is here already stays
-    as it is.  One key has one result: where a run of the archive has the key of one that is here
-    and other metrics, or other metrics than its scores give, nothing is imported.
+    StoreError names what is wrong: damage, a record that fits no schema, metrics that are not those
+    of the scores beside them, or that are others than those of a run that the store has.
     """
-    with recomputed(store) as metrics:  # all of it, before anything is written
+    found = dict.fromkeys(STAGES, 0)
+    with recomputed(store) as metrics:
         for entry, _, files in _entries(store, source):
+            found[entry.stage] += 1
             metrics.add(entry, files)
             if entry.stage == "run":
                 _agree(store, source, entry)
@@ -147,8 +156,20 @@ def import_store(store: Store, source: Path) -> Moved:
                 f"{source}: the metrics of {_named(run)} are not those of its scores ({seen});"
                 " nothing was imported"
             )
+    return found
+
+
+def import_store(store: Store, source: Path) -> Moved:
+    """Add the entries of an archive that the store has not; StoreError names what is wrong.
+
+    What is added says where it came from: tables mark it, and nothing is made from it unless it is
+    trusted (see `oodbench.store.store.Store`).  An entry of the same key that is here already stays
+    as it is.  One key has one result: where a run of the archive has the key of one that is here
+    and other metrics, or other metrics than its scores give, nothing is imported.
+    """
+    verify_archive(store, source)  # all of it, before anything is written
     origin: dict[str, JSON] = {
-        "from": source.name,
+        "from": source.name.encode(errors="replace").decode(),
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     written, known = 0, 0

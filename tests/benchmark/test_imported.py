@@ -117,7 +117,12 @@ def test_metrics_that_are_not_those_of_the_scores_are_refused(honest: Path, tmp_
     ):
         import_store(Store(tmp_path / "mine"), archive)
     assert not (tmp_path / "mine").exists()
+    status, _, err = invoke(tmp_path, "store", "verify", "lab.tar", "--store", "mine")
+    assert (status, "not those of its scores" in err) == (2, True)
     forged(honest, archive, lambda record: {}, scores=True)
+    status, out, _ = invoke(tmp_path, "store", "verify", "lab.tar", "--store", "mine")
+    assert (status, out) == (0, "sound: run 1, score 2, measure 2, fit 0, diagnosis 0\n")
+    assert not (tmp_path / "mine").exists()
     assert import_store(Store(tmp_path / "mine"), archive).written > 1
     # The scores may also be there already, and the record alone be imported.
     forged(honest, archive, better)

@@ -72,7 +72,7 @@ def test_runs_of_another_configuration_are_never_averaged(tmp_path: Path) -> Non
 
 def test_a_newer_revision_answers_for_an_older_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    changed = {"detector": {"revision": 2}, "model": {"revision": 1}}
+    changed = {"detector": {"revision": 1}, "model": {"revision": 1}}
     old = [run(store, seed) for seed in (0, 1)]
     ranked = run(store, 0, "b" * 64, revision=2)
     measured = run(store, 0, "c" * 64, revision=2, source=changed, id_scores="others")

@@ -145,7 +145,7 @@ def test_a_failing_disk_is_no_damage(
 
         return open_
 
-    monkeypatch.setattr("builtins.open", opened(open))
+    monkeypatch.setattr(os, "open", opened(os.open))
     assert isinstance(store.storage, LocalStorage)
     assert len(list(store.entries("run"))) == 1
     monkeypatch.undo()
