@@ -22,7 +22,7 @@ from oodbench.datasets.corruptions import is_corruption
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.materialise import Shape, Source, materialise
 from oodbench.datasets.naming import GENERIC, SIZING, call, classes_apart, step_name
-from oodbench.datasets.outside_paths import check_path
+from oodbench.datasets.paths.outside_paths import check_path
 from oodbench.datasets.reading.contents import Wanted
 from oodbench.datasets.reading.file_identity import in_doubt
 from oodbench.datasets.reading.pixel_values import Asked, parse_range

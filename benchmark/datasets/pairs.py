@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.datasets.naming import SIZING, exists, step_name
-from oodbench.datasets.outside_paths import note_path
+from oodbench.datasets.paths.outside_paths import note_path
 from oodbench.datasets.spec import DatasetName, get_spec, parse_name, same_set
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import OodbenchError

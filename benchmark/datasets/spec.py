@@ -21,7 +21,7 @@ from oodbench.datasets.naming import (
     split_name,
     step_name,
 )
-from oodbench.datasets.outside_paths import note_path
+from oodbench.datasets.paths.outside_paths import note_path
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.errors import ConfigError, DataError, OodbenchError, UnknownNameError
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from oodbench.canonical_json import JSON, canonical_json, digest
-from oodbench.datasets.shown_names import shown_name
+from oodbench.datasets.paths.shown_names import shown_name
 from oodbench.errors import ConfigError, OodbenchError, StoreError
 from oodbench.flow.plan import (
     DetectorRequest,

@@ -17,10 +17,10 @@ from oodbench.datasets.pairs import Pair
 from oodbench.detect.detector import Detector
 from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.bench import Bench
-from oodbench.flow.finished import finished, has_fits
 from oodbench.flow.fit import fitted
 from oodbench.flow.keys import fit_key, measure_key, run_key, score_key
 from oodbench.flow.measure import is_measured, measure
+from oodbench.flow.missing_steps import finished, has_fits
 from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
 from oodbench.flow.resolved_job import ResolvedJob

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from oodbench.canonical_json import JSON
 from oodbench.declare.layouts import METRICS
 from oodbench.flow.keys import fit_keys, measure_key
-from oodbench.store.record_files import IMPORTED
+from oodbench.store.records.files import IMPORTED
 
 if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet

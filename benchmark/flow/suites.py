@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from oodbench.datasets.outside_paths import note_suite_pair
 from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart, plain_pair
+from oodbench.datasets.paths.outside_paths import note_suite_pair
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import ConfigError, nearest

@@ -17,7 +17,7 @@ from oodbench.declare.layouts import METRICS
 from oodbench.flow.run_records import members_of, shown_notes
 from oodbench.leaderboards.revisions import names_of, newest_revisions
 from oodbench.leaderboards.rounding import cleaned, mean_percent, percent, shown
-from oodbench.store.record_files import IMPORTED
+from oodbench.store.records.files import IMPORTED
 
 if TYPE_CHECKING:
     from oodbench.store.store import Entry

@@ -12,7 +12,7 @@ from oodbench.flow.plan import DetectorRequest, split_detector
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.named_runs import is_key, is_named, typed_name
 from oodbench.leaderboards.revisions import names_of
-from oodbench.store.record_files import IMPORTED
+from oodbench.store.records.files import IMPORTED
 
 if TYPE_CHECKING:
     from oodbench.store.store import Entry, Store

@@ -9,7 +9,7 @@ import numpy as np
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
-from oodbench.datasets.shown_names import NamesOnly, shown_name
+from oodbench.datasets.paths.shown_names import NamesOnly, shown_name
 from oodbench.datasets.spec import is_plainly_registered
 from oodbench.declare.layouts import METRICS
 from oodbench.diagnosis import StoredDiagnoses

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from oodbench.canonical_json import JSON
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import registered_pairs
-from oodbench.datasets.shown_names import NamesOnly, shown_name
+from oodbench.datasets.paths.shown_names import NamesOnly, shown_name
 from oodbench.errors import OodbenchError
 from oodbench.flow.plan import DetectorRequest
 from oodbench.flow.run_records import shown_notes

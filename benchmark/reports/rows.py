@@ -14,7 +14,7 @@ from oodbench.leaderboards.significance_marks import NOT_BELOW as DAGGER
 from oodbench.leaderboards.significance_marks import UNTESTED as UNTESTED_SIGN
 from oodbench.leaderboards.significance_marks import Family, beats_trivial, dagger
 from oodbench.leaderboards.stored_groups import recipe_label
-from oodbench.store.record_files import IMPORTED
+from oodbench.store.records.files import IMPORTED
 from oodbench.tables.general import leaders
 
 #: What a row holds, in this order; the script reads the same list.

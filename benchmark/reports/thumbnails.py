@@ -13,7 +13,7 @@ from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.datasets.materialise import Shape
-from oodbench.datasets.shown_names import shown_name
+from oodbench.datasets.paths.shown_names import shown_name
 from oodbench.errors import OodbenchError
 
 #: A data set, or why it cannot be shown.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from oodbench.canonical_json import JSON
-from oodbench.datasets.shown_names import NamesOnly
+from oodbench.datasets.paths.shown_names import NamesOnly
 from oodbench.errors import ConfigError, StoreError
 from oodbench.flow.suites import Suite
 from oodbench.leaderboards.rows import Group

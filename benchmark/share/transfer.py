@@ -21,14 +21,14 @@ from pathlib import Path
 
 from oodbench.canonical_json import JSON, canonical_json
 from oodbench.datasets.loading import find_places
-from oodbench.datasets.shown_names import NamesOnly
+from oodbench.datasets.paths.shown_names import NamesOnly
 from oodbench.errors import OodbenchError, StoreError, UnknownNameError
 from oodbench.flow.run_records import difference
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.share.recomputed import recomputed
 from oodbench.store.maintenance import needed, with_diagnoses
-from oodbench.store.record_files import pack_record
-from oodbench.store.record_shapes import misfit
+from oodbench.store.records.files import pack_record
+from oodbench.store.records.shapes import misfit
 from oodbench.store.storage import atomic_file
 from oodbench.store.store import (
     RECORD,

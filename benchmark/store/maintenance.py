@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from oodbench.errors import StoreError
-from oodbench.store.named_entries import digests_in, named_in
-from oodbench.store.record_shapes import misfit
+from oodbench.store.records.named_entries import digests_in, named_in
+from oodbench.store.records.shapes import misfit
 from oodbench.store.storage import LocalStorage, UnreadableFileError, iterate_prefixes
 from oodbench.store.store import STAGES, DamagedEntryError, Entry, Fault, Store, Unsound, entry_path
 

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from oodbench.canonical_json import JSON
-from oodbench.store.named_entries import digests_in, named_in
 from oodbench.store.ownership import RECORD, STAGES, is_own_name
 from oodbench.store.plain_files import read_plain
+from oodbench.store.records.named_entries import digests_in, named_in
 from oodbench.store.store import Entry, Fault, Store, Unsound, entry_path, read_record
 
 #: The stages whose entries an entry may rest on.

@@ -28,13 +28,13 @@ from oodbench.canonical_json import JSON, digest
 from oodbench.errors import StoreError
 from oodbench.interruption import held
 from oodbench.store.locks import locked
-from oodbench.store.named_entries import named_in
 from oodbench.store.ownership import RECORD as RECORD
 from oodbench.store.ownership import STAGES as STAGES
-from oodbench.store.record_files import FILE_NAME, IMPORTED, pack_record
-from oodbench.store.record_files import SCHEMA as SCHEMA
-from oodbench.store.record_files import read_record as read_record
-from oodbench.store.record_shapes import misfit
+from oodbench.store.records.files import FILE_NAME, IMPORTED, pack_record
+from oodbench.store.records.files import SCHEMA as SCHEMA
+from oodbench.store.records.files import read_record as read_record
+from oodbench.store.records.named_entries import named_in
+from oodbench.store.records.shapes import misfit
 from oodbench.store.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
 
 T = TypeVar("T")

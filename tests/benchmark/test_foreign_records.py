@@ -25,7 +25,7 @@ from oodbench.errors import DataError, StoreError
 from oodbench.share.transfer import END, import_store
 from oodbench.store.key_differences import explain
 from oodbench.store.payload import pack_table, unpack_table
-from oodbench.store.record_files import pack_record
+from oodbench.store.records.files import pack_record
 from oodbench.store.store import RECORD, Key, Store, entry_path
 
 ORIGIN: dict[str, JSON] = {"from": "lab.tar", "at": "2026-11-29T00:00:00+00:00"}

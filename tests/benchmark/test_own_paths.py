@@ -12,9 +12,9 @@ import pytest
 from archive_files import members
 from in_process import invoke
 
-from oodbench.datasets.shown_names import NamesOnly, shown_name
+from oodbench.datasets.paths.shown_names import NamesOnly, shown_name
 from oodbench.share.transfer import export_store, import_store
-from oodbench.store.record_files import pack_record
+from oodbench.store.records.files import pack_record
 from oodbench.store.store import RECORD, Store
 
 RUN = ("--detector", "mean-intensity", "--quiet", "--store", "mine")

@@ -21,7 +21,7 @@ from oodbench.errors import StoreError, UnknownNameError
 from oodbench.share.transfer import END, export_store, import_store
 from oodbench.store.garbage import collect, remove
 from oodbench.store.maintenance import needed, verify
-from oodbench.store.record_files import pack_record, read_record
+from oodbench.store.records.files import pack_record, read_record
 from oodbench.store.storage import LocalStorage
 from oodbench.store.store import RECORD, STAGES, Key, Store
 

@@ -13,8 +13,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from oodbench.datasets.outside_paths import OutsidePathError
 from oodbench.datasets.pairs import Pair, distinct_names, get_pair
+from oodbench.datasets.paths.outside_paths import OutsidePathError
 from oodbench.declare.wildcards import any_wild, expanded
 from oodbench.errors import OodbenchError
 from oodbench.store.store import Entry, Store
