@@ -13,7 +13,9 @@ from scipy.stats import gaussian_kde
 from sklearn.svm import OneClassSVM
 
 from oodbench.baselines.dose import DoSE, KernelDensity, features
+from oodbench.baselines.kl_typicality import KLTypicality
 from oodbench.baselines.typicality import TypicalityGlow
+from oodbench.rank.metrics import auroc
 from oodbench.store.store import Store
 
 
@@ -83,6 +85,41 @@ def test_the_svm_ranks_as_scikit_learn_s_and_goes_on_where_that_one_rounds() -> 
     far = [detector.scores(statistics(1, shift))["DoSE-SVM"][0] for shift in (3e3, 1e4, 1e5, 1e6)]
     assert np.all(np.diff(far) > 0)
     assert far[0] > found.max()
+
+
+def test_kl_typicality_by_hand() -> None:
+    rng = np.random.default_rng(3)
+    train, test = rng.gamma(2, 5, (200, 3)), rng.gamma(2, 5, (7, 3))
+    detector = KLTypicality()
+    detector.calibrate({"kl_0": train})
+    found = detector.scores({"kl_0": test})
+    for row, kl in enumerate(test):
+        total = sum(kl) - sum(map(sum, train)) / 200
+        assert found["KL typicality"][row] == pytest.approx(abs(total))
+        layers = 0.0
+        for layer in range(3):
+            column = [float(v) for v in train[:, layer]]
+            mean = sum(column) / 200
+            variance = sum((v - mean) ** 2 for v in column) / 200
+            layers += (kl[layer] - mean) ** 2 / variance
+        assert found["KL layers"][row] == pytest.approx(layers)
+    # A layer that is the same for all training images: nothing is divided by 0.
+    detector.calibrate({"kl_0": np.tile([1.0, 2.0, 3.0], (5, 1))})
+    assert np.isfinite(detector.scores({"kl_0": test})["KL layers"]).all()
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_kl_typicality_is_two_sided(factor: float) -> None:
+    """Too little information is found as too much is; the sum alone ranks one of them last."""
+    rng = np.random.default_rng(4)
+    train, test = rng.normal(30, 3, (400, 3)), rng.normal(30, 3, (300, 3))
+    detector = KLTypicality()
+    detector.calibrate({"kl_0": train})
+    inside, outside = (detector.scores({"kl_0": kl}) for kl in (test, factor * test))
+    for name in ("KL typicality", "KL layers"):
+        assert auroc(inside[name], outside[name]) > 0.99
+    plain = auroc(test.sum(1), factor * test.sum(1))
+    assert plain < 0.01 or plain > 0.99
 
 
 def test_they_share_fit_and_measurement_with_the_plain_detector(
