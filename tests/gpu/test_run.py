@@ -36,7 +36,7 @@ def test_every_part_runs_and_writes_as_it_goes(data: Path, tmp_path: Path) -> No
     bars = [row for row in rows if "met" in row]
     assert not [row for row in bars if row["met"] is False]
     assert found["a", "fp32, statistic elbo"]["met"]
-    assert found["b", "glow-F-glow"]["guard"] is False
+    assert found["b", "glow-F-glow, 2 steps"]["guard"] is False
     assert found["c", "training C3, graphs"]["images_per_second"] > 0
     assert found["d", "F3 informative"]["epochs"] == 1
     assert {path.name for path in (out / "paper").iterdir()} == {
