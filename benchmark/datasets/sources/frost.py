@@ -53,7 +53,7 @@ def _read(path: Path, known: str) -> np.ndarray:
             f"{path} is not the published photograph (SHA-256 {found[:8]}…, published"
             f" {known[:8]}…); delete it and run `oodbench data fetch frost`"
         )
-    with Image.open(path) as picture:
+    with Image.open(path, formats=["PNG", "JPEG"]) as picture:
         return np.asarray(picture.convert("RGB"))[2::5, 2::5]
 
 
