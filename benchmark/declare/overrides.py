@@ -94,7 +94,10 @@ def _value(text: str, value: str) -> JSON:
     if _NUMBER.fullmatch(value):
         return float(value)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(value)):
+        if any(
+            isinstance(event, yaml.AliasEvent)
+            for event in yaml.parse(value, Loader=yaml.SafeLoader)
+        ):
             raise ConfigError(f"--set {text}: aliases (*name) are not allowed")
         read = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
