@@ -41,7 +41,9 @@ def _parts(line: str) -> Iterator[list[str]]:
 def quoted_in(text: str) -> Iterator[list[str]]:
     """The words of every `` `oodbench …` `` in prose."""
     for command in re.findall(r"`oodbench ([^`]+)`", text):
-        yield shlex.split(command.replace("\n", " "))
+        words = shlex.split(command.replace("\n", " "))
+        named = bool(words) and words[-1].startswith("--")  # an option is spoken of, not used
+        yield [*words, "VALUE"] if named else words
 
 
 def refusal(arguments: Sequence[str]) -> str:
@@ -64,7 +66,7 @@ def refusal(arguments: Sequence[str]) -> str:
     known |= {"--help": click.Option(["--help"], is_flag=True)}
     while words:
         word, _, value = words.pop(0).partition("=")
-        if not word.startswith("-"):
+        if not word.startswith("-") or word == "-":
             continue
         if word not in known:
             return f"{command.name} has no option {word}"
