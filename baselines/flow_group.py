@@ -68,7 +68,7 @@ class FlowGroup(Detector):
         """(d, DIRECTIONS) unit vectors, the same for every image."""
         import torch
 
-        d = math.prod(self.model.shape)
+        d = math.prod(self.model.inner)
         generator = torch.Generator().manual_seed(derive_seed("directions", d, DIRECTIONS))
         drawn = torch.randn(d, DIRECTIONS, generator=generator)
         unit: torch.Tensor = drawn / torch.linalg.vector_norm(drawn, dim=0)
