@@ -17,7 +17,7 @@ from oodbench.cli.options import (
     trust_option,
 )
 from oodbench.errors import OodbenchError
-from oodbench.media import csv_cell, terminal_lines
+from oodbench.media import csv_cell, terminal, terminal_lines
 from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
@@ -122,12 +122,15 @@ def summary(manifest: Mapping[str, JSON], folder: str) -> str:
     "--noise", type=click.Choice(["image", "position"]), default="image", show_default=True,
     help="What random draws are keyed by: the image itself, or its place in the list.",
 )  # fmt: skip
+@click.option("--explain", "explained", metavar="DIR",
+              help="A picture per image: what every pixel adds, KL per layer.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), help="Images per batch.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @plugin_option
 def score(
     folder: str, images: tuple[str, ...], out: str | None, skip_unreadable: bool, noise: str,
-    batch_size: int | None, device: str, values: str | None, prepared: bool, **steps: bool,
+    explained: str | None, batch_size: int | None, device: str, values: str | None,
+    prepared: bool, **steps: bool,
 ) -> None:  # fmt: skip
     """Score image files, folders and files of data with an exported detector, as CSV.
 
@@ -135,18 +138,30 @@ def score(
     A "-" among IMAGES stands for paths on standard input, one a line, or with NUL between them.
     Columns: image, score (higher = more OOD), p_value against the ID test images, decision.
     """
+    from pathlib import Path
+
     from oodbench.deploy.scoring import load_detector
+    from oodbench.detect.explanations import explanation_of
 
     detector = load_detector(folder, device=device)
     chosen = [name for name, wanted in steps.items() if wanted]
     chosen += [f"range({values})"] if values else []
+    listed = _with_standard_input(images)
+    if explained is not None:
+        explanation_of(detector.detector)  # before anything is scored
     frame = detector.score(
-        _with_standard_input(images), convert=chosen, prepared=prepared, noise=noise,
+        listed, convert=chosen, prepared=prepared, noise=noise,
         skip_unreadable=skip_unreadable, batch_size=batch_size,
     )  # fmt: skip
     lost = int((frame["decision"] == "unreadable").sum())
     if lost:
         click.echo(f"oodbench: {lost:,} images cannot be read; they stand last", err=True)
+    if explained is not None:
+        from oodbench.deploy.explaining import explain
+
+        paths = explain(detector, listed, Path(explained), frame, convert=chosen,
+                        prepared=prepared, noise=noise)  # fmt: skip
+        click.echo(terminal(f"{explained}: {len(paths):,} pictures and explained.csv"), err=True)
     text = frame.assign(image=frame["image"].map(csv_cell)).to_csv(index=False)
     if out is None:
         click.echo(text, nl=False)

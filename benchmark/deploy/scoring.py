@@ -135,7 +135,7 @@ class TrainedDetector:
 
         if not len(images):
             return np.zeros(0)
-        keys = np.arange(len(images)) if noise == "position" else self._keys(images)
+        keys = np.arange(len(images)) if noise == "position" else self.keys_of(images)
         with self.lock, own_torch_state():
             statistics = measure_now(
                 self.detector, images, keys, seed=self.seed, device=self.device,
@@ -152,7 +152,7 @@ class TrainedDetector:
         above = count - np.searchsorted(self.id_scores, scores, side="left")
         return np.asarray((1 + above) / (count + 1))
 
-    def _keys(self, images: np.ndarray) -> np.ndarray:
+    def keys_of(self, images: np.ndarray) -> np.ndarray:
         """What every image's draws are keyed by: its index in the ID test split, or its hash."""
         hashes = image_hashes(images)
         each = [hashes[i : i + SIZE] for i in range(0, len(hashes), SIZE)]
