@@ -35,7 +35,7 @@ class Material:
         if not one_seed:
             return head
         seeds = {str(one.run.record["seed"]) for one in self.runs.choose(pair) if one.trained}
-        return f"{head}, seed {', '.join(sorted(seeds, key=int))}" if seeds else head
+        return f"{head}, seed\u00a0{', '.join(sorted(seeds, key=int))}" if seeds else head
 
     def chosen_rows(self, pair: str) -> list[Row]:
         """The scores that `Runs.choose` gives, as rows."""

@@ -14,7 +14,7 @@ from oodbench.datasets import parse_name
 from oodbench.datasets.corruptions import STEPS, corrupt
 from oodbench.datasets.duplicates import count_copies, image_hashes
 from oodbench.datasets.loading import DataPlaces, check_compatible, load
-from oodbench.datasets.naming import CORRUPTIONS
+from oodbench.datasets.naming import COMMON, CORRUPTIONS
 from oodbench.datasets.pairs import get_pair, make_pair
 from oodbench.datasets.spec import catalogue
 from oodbench.errors import DataError, OodbenchError, UnknownNameError
@@ -190,8 +190,9 @@ def once(step: str, image: np.ndarray, index: int = 0, split: str = "test") -> n
 
 
 def test_every_corruption_keeps_shape_and_type_and_follows_from_its_key() -> None:
-    assert set(STEPS) == set(CORRUPTIONS)
-    for name, parameter in CORRUPTIONS.items():
+    assert {*STEPS, *COMMON} == set(CORRUPTIONS)
+    for name in STEPS:
+        parameter = CORRUPTIONS[name]
         step = f"{name}({parameter.example})" if parameter else name
         for image in (pixels(12, 10, 1), pixels(12, 10, 3)):
             out = once(step, image)

@@ -358,7 +358,7 @@ def test_scores_of_groups_are_drawn_as_the_groups_that_the_table_counts(tmp_path
 
 def test_a_figure_of_one_seed_says_which_and_one_of_all_says_all(finished: Path) -> None:
     one = drawn(finished, "roc", "vanilla-hvae:L")
-    assert one.figure.axes[0].get_title("left").endswith(", seed 0")
+    assert one.figure.axes[0].get_title("left").endswith(", seed\u00a00")
     assert "seed 0" in one.notes[0]
     assert "seeds 0, 1" in drawn(finished, "training", "vanilla-hvae").notes[0]
     assert "seed" not in drawn(finished, "roc", "png-length").figure.axes[0].get_title("left")
