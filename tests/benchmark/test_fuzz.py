@@ -18,7 +18,7 @@ from PIL import Image
 
 from oodbench.datasets.pairs import get_pair
 from oodbench.datasets.sources.archives import read_tar
-from oodbench.datasets.sources.published import read_norb_matrix
+from oodbench.datasets.sources.norb import read_norb_matrix
 from oodbench.datasets.sources.raw_images import as_images, read_npz
 from oodbench.datasets.sources.user_files import read_image
 from oodbench.datasets.spec import parse_name
@@ -193,7 +193,7 @@ def test_records_and_scratch(
 ) -> None:
     """What was changed at all is never read as sound."""
     caplog.set_level(logging.CRITICAL)
-    key = Key("score", {"a": 1, "b": [2.5, "x"]})
+    key = Key("score", {"measure": "a" * 64, "b": [2.5, "x"]})
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         store.write(key, {"scores.parquet": b"payload"}, {"name": "x"})
@@ -233,6 +233,11 @@ def test_archives_of_a_store(
 _archive: list[bytes] = []
 
 
+def test_the_archive_that_is_edited_is_sound(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(archive())
+    assert import_store(Store(tmp_path / "target"), tmp_path / "x.tar").written == 2
+
+
 def archive() -> bytes:
     """The archive of a store with one run and one fit, made once."""
     if not _archive:
@@ -243,8 +248,10 @@ def archive() -> bytes:
             oodbench.run("digits-photos", ["mean-intensity"], store=f"{folder}/store", quiet=True)
             run = next(iter(store.entries("run")))
             small = Store(Path(folder, "small"))
-            fit = small.write(Key("fit", {"x": 1}), {"state.safetensors": b"payload" * 9})
-            parts = {"detector": "mean-intensity", "id_scores": fit.digest}
+            about = {"name": "x", "in_dist": "digits", "seconds": 1.5, "train_images": 9,
+                     "machine": {"device": "cpu"}}  # fmt: skip
+            fit = small.write(Key("fit", {"x": 1}), {"state.safetensors": b"payload" * 9}, about)
+            parts = {"id_scores": fit.digest, "ood_scores": "a" * 64, "metrics": {"revision": 1}}
             record = {k: v for k, v in run.record.items() if k not in ("parts", "files")}
             small.write(Key("run", parts), {}, record)
             export_store(small, Path(folder, "x.tar"))
