@@ -118,7 +118,7 @@ def folders(where: Path, shape: tuple[int, int, int]) -> None:
     for name, low in (("id", 0), ("ood", 80)):
         for label in ("a", "b"):
             (where / name / label).mkdir(parents=True)
-            for i in range(40):
+            for i in range(50):
                 pixels = draw.integers(low, low + 150, (*shape[1:], shape[0])).astype(np.uint8)
                 if shape[0] == 3:
                     pixels[0, 0] = (200, 10, 90)  # no grey images
@@ -131,10 +131,10 @@ def test_every_learned_detector_runs_without_naming_a_recipe(
     shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     folders(tmp_path, shape)
-    short = {"measure.max_images": 10, "training.epochs": 1, "training.epoch_images": 16,
+    short = {"measure.max_images": 20, "training.epochs": 1, "training.epoch_images": 16,
              "training.max_images": 40, "training.batch_size": 8}  # fmt: skip
     names = learned()
-    if math.prod(shape) > 1 << 14:  # of those that share a fit, one
+    if math.prod(shape) > 1 << 12:  # of those that share a fit, one
         names = {name: variant for variant, name in {v: n for n, v in names.items()}.items()}
     frame = oodbench.run(
         in_dist=tmp_path / "id", ood=tmp_path / "ood", detectors=list(names), scale="smoke",
