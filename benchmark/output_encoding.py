@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ _spelling: list[dict[int, str]] = []
 def plain(char: str, encoding: str) -> str:
     """A sign in signs that `encoding` has; a letter, which may tell names apart, as ``\\u00e9``."""
     letter = unicodedata.category(char).startswith("L")
+    greek = re.fullmatch("GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)", unicodedata.name(char, ""))
+    if greek and char not in PLAIN and not _has(char, encoding):
+        return greek[2].lower() if greek[1] == "SMALL" else greek[2].capitalize()
     for text in (PLAIN.get(char, ""), "" if letter else unicodedata.normalize("NFKD", char)):
         if text and _has(text, encoding):
             return text
