@@ -104,15 +104,16 @@ def snippets(markdown: str) -> list[Snippet]:
     return found
 
 
-def shown_only(markdown: str) -> list[str]:
-    """The blocks that are neither written nor run."""
+def shown_only(markdown: str, kinds: tuple[str, ...] = ("", "text")) -> list[str]:
+    """The blocks of these kinds that are neither written nor run."""
     found = []
     lines = iter(enumerate(markdown.splitlines(), start=1))
     for number, line in lines:
         opening = FENCE.match(line)
         if opening is not None:
             body = _body(lines, opening, number)
-            if not TITLE.search(opening["info"]) and opening["info"].split()[:1] in ([], ["text"]):
+            kind = opening["info"].partition(" ")[0].strip()
+            if not TITLE.search(opening["info"]) and kind in kinds:
                 found.append(body)
     return found
 

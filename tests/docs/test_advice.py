@@ -46,7 +46,8 @@ def test_what_errors_and_help_advise_is_a_command() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_a_page_advises_is_a_command(page: Path) -> None:
     text = page.read_text("utf-8")
-    advised = [*quoted_in(text), *(w for s in snippets(text) for w in commands_in(s.text))]
+    blocks = [s.text for s in snippets(text)] + shown_only(text, ("bash", "sh", "shell"))
+    advised = [*quoted_in(text), *(words for block in blocks for words in commands_in(block))]
     assert [(words, why) for words in advised if (why := refusal(words))] == []
 
 
