@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oodbench.detect.detector import Detector, FitContext, Statistics, register
     from oodbench.detect.score_functions import score_function
     from oodbench.errors import OodbenchError
-    from oodbench.products import diagnose, export, figure, publish, report, sweep
+    from oodbench.products import diagnose, export, figure, publish, report, scores, sweep
 
 __all__ = [
     "Detector",
@@ -44,6 +44,7 @@ __all__ = [
     "report",
     "run",
     "score_function",
+    "scores",
     "sweep",
 ]
 
@@ -68,6 +69,7 @@ _HOMES = {
     "report": "oodbench.products",
     "run": "oodbench.api",
     "score_function": "oodbench.detect.score_functions",
+    "scores": "oodbench.products",
     "sweep": "oodbench.products",
 }
 

@@ -182,10 +182,11 @@ def leaderboard(
 ) -> pandas.DataFrame:
     """Finished runs of a store as tidy rows, one per number; trains nothing, imports no torch.
 
-    Without a layout the columns are pair, detector, score, recipe, category, n_per_side, seeds,
-    metric, value, low, high, sd, runs, notes: values in percent, low and high (95 %) for one seed,
-    sd for several.  `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``id-positive``,
-    ``paper``, ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
+    Without a layout the columns are pair, name (of the detector), detector (its title), score,
+    recipe, scale, category, n_per_side, seeds (how many), seed (which), metric, value, low, high,
+    sd, runs, notes, mark: values in percent, low and high (95 %) for one seed, sd for several.
+    `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``id-positive``, ``paper``,
+    ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
 
     Rows stand best first within a pair, by AUROC or by the metric `sort`; ``sort="name"`` is the
     order of detectors, as in a suite.  Pairs and detectors may have wildcards, ``"informative-*"``.

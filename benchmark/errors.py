@@ -21,10 +21,9 @@ class UnknownNameError(OodbenchError):
     """A name that is not registered; the message lists the nearest valid names first."""
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
-        names = nearest(name, valid)
-        shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        shown = listed(nearest(name, valid), 8)
         message = f"unknown {kind} {name!r}; "
-        message += f"nearest: {shown}" if names else f"no {kind} is registered"
+        message += f"nearest: {shown}" if shown else f"no {kind} is registered"
         super().__init__(message + (f" ({hint})" if hint else ""))
 
 
@@ -71,6 +70,12 @@ def plugin_contract(part: object, method: str, kind: str = "detector") -> Iterat
             f"{kind} {getattr(part, 'name', module)!r}: {method} raised"
             f" {type(error).__name__}: {reason} ({place})"
         ) from error
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """``a, b, c``, with ``…`` behind the first `most` where there are more."""
+    known = [str(name) for name in names]
+    return ", ".join([*known[:most], *(["…"] if len(known) > most else [])])
 
 
 def nearest(name: str, valid: Iterable[str]) -> list[str]:

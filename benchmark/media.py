@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,6 +43,18 @@ LATEX = {
     "√": r"$\surd$", "→": r"$\to$", "∞": r"$\infty$", "½": r"$\frac12$", "⁻": "$^-$",
     "¹": "$^1$", "²": "$^2$", "³": "$^3$", "’": "'",
     "“": "``", "”": "''", "\u00a0": "~", "\u202f": r"\,",
+    "∇": r"$\nabla$", "∂": r"$\partial$", "∈": r"$\in$", "∉": r"$\notin$", "∑": r"$\sum$",
+    "∏": r"$\prod$", "∫": r"$\int$", "≈": r"$\approx$", "≠": r"$\neq$", "≡": r"$\equiv$",
+    "∝": r"$\propto$", "∼": r"$\sim$", "≪": r"$\ll$", "≫": r"$\gg$", "⊂": r"$\subset$",
+    "⊆": r"$\subseteq$", "∪": r"$\cup$", "∩": r"$\cap$", "∀": r"$\forall$", "∃": r"$\exists$",
+    "∅": r"$\emptyset$", "⟨": r"$\langle$", "⟩": r"$\rangle$", "⌈": r"$\lceil$",
+    "⌉": r"$\rceil$", "⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "ℓ": r"$\ell$",
+    "←": r"$\leftarrow$", "↔": r"$\leftrightarrow$", "⇒": r"$\Rightarrow$",
+    "⇔": r"$\Leftrightarrow$", "∘": r"$\circ$", "⊙": r"$\odot$", "⊕": r"$\oplus$",
+    "⊗": r"$\otimes$", "∥": r"$\Vert$", "∗": "$*$", "⋅": r"$\cdot$", "′": r"$^\prime$",
+    "″": r"$^{\prime\prime}$", "°": r"$^\circ$", "÷": r"$\div$", "‘": "`", "•": r"$\bullet$",
+    "ϵ": r"$\epsilon$", "ϕ": r"$\phi$", "ϑ": r"$\vartheta$", "ϱ": r"$\varrho$",
+    "ϖ": r"$\varpi$", "ς": r"$\varsigma$",
 }  # fmt: skip
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta",
@@ -52,6 +65,8 @@ _GREEK = {
 }  # fmt: skip
 LATEX |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
 LATEX |= {below: f"$_{number}$" for number, below in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+#: Capital Greek letters that are Latin ones in LaTeX.
+_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 
 
 def terminal(text: str) -> str:
@@ -90,7 +105,20 @@ def csv_row(row: Mapping[str, T]) -> dict[str, T | str]:
 
 def latex(text: str) -> str:
     """Text that LaTeX sets as it reads here."""
-    return "".join(LATEX.get(char, char) for char in terminal(text))
+    return "".join(map(_latex, terminal(text)))
+
+
+def _latex(char: str) -> str:
+    """One character; small raised and lowered ones by what Unicode says they stand for."""
+    if char in LATEX or char.isascii():
+        return LATEX.get(char, char)
+    kind, _, points = unicodedata.decomposition(char).partition("> ")
+    if kind in ("<sub", "<super"):
+        inner = "".join(_latex(chr(int(point, 16))).strip("$") for point in points.split())
+        return f"${'_' if kind == '<sub' else '^'}{{{inner}}}$"
+    if char in _LATIN:
+        return f"${_LATIN[char]}$"
+    return char
 
 
 def markdown(text: str) -> str:

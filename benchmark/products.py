@@ -1,4 +1,4 @@
-"""What a notebook makes of results: exports, sweeps, diagnoses, figures, reports, files to publish.
+"""What a notebook makes of results: exports, sweeps, diagnoses, scores, figures, reports, files.
 
     oodbench.export("informative-hvae:llr-ada", pair="china-flower", out="exported")
     oodbench.figure("roc", pairs="china-flower", out="roc.pdf")
@@ -23,12 +23,15 @@ from oodbench.progress import Progress
 from oodbench.store.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
     import torch
     from matplotlib.figure import Figure
 
     from oodbench.canonical_json import JSON
     from oodbench.flow.arguments import Several, Text
+    from oodbench.leaderboards.compared_images import Compared
+    from oodbench.store.store import Entry
 
 #: Images that `diagnose` judges, unless it is told another number.
 DIAGNOSED = 2000
@@ -245,6 +248,86 @@ def figure(
     if target is not None:
         write_figure(drawn.figure, target, dpi)
     return drawn.figure
+
+
+# ---------------------------------------------------------------------- scores of images
+def scores(
+    run: str,
+    *,
+    pair: Text | None = None,
+    scale: str = "",
+    seed: int | None = None,
+    statistics: bool = False,
+    plugins: Several = (),
+    project: Text | None = None,
+    store: Text | None = None,
+) -> pandas.DataFrame:
+    """The scores of every test image of a finished run, higher = more OOD; trains nothing.
+
+    `run`: the key of a run, or ``detector[@recipe]`` with `pair`; then `scale`, by default the
+    largest that ran, and `seed`, by default the lowest.  A row per measured image, ID images first:
+    side ("id", "ood"), set, index in its test split, compared (whether it counts in the metrics,
+    which take as many images of both sides), then a column per score, and with `statistics` one per
+    statistic that the detector measured, ``kl_0[2]`` where it has several numbers.
+
+    Raises OodbenchError where nothing ran under that name, or its scores are gone from the store.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from oodbench.figures.stored import Stored
+
+    load_plugins(plugins, project)
+    location = store_location(store)
+    found = _named_run(Store(location), run, arguments.optional("pair", pair), scale, seed)
+    stored = Stored(Store(location), find_places((), location))
+    tables, measured = stored.scores(found), stored.statistics(found)
+    counted = _compared_rows(stored.compared(found, next(iter(tables[0]))), tables)
+    sides = []
+    for place, table in enumerate(tables):
+        columns: dict[str, object] = {
+            "side": ("id", "ood")[place],
+            "set": str(found.record[("in_dist", "ood")[place]]),
+            "index": measured[place]["index"],
+            "compared": np.isin(np.arange(len(measured[place]["index"])), counted[place]),
+            **table,
+        }
+        for name, values in measured[place].items() if statistics else ():
+            if name != "index":
+                named = (
+                    [f"{name}[{k}]" for k in range(values.shape[1])] if values.ndim > 1 else [name]
+                )
+                columns |= dict(zip(named, values.reshape(len(values), -1).T, strict=True))
+        sides.append(pd.DataFrame(columns))
+    return pd.concat(sides, ignore_index=True)
+
+
+def _named_run(store: Store, run: str, pair: str | None, scale: str, seed: int | None) -> Entry:
+    """The run that a key, or a detector with a pair, names."""
+    from oodbench.figures.chosen_runs import Runs, Selection
+
+    if pair is not None:
+        runs = Runs(store, Selection((pair,), (run,), scale, seed))
+        return runs.choose(runs.pairs[0])[0].run
+    if not run or any(char not in "0123456789abcdef" for char in run):
+        raise ConfigError(f"{run!r} is no key of a run; to name a detector, give its pair too")
+    return store.resolve(run, ("run",))
+
+
+def _compared_rows(
+    compared: Compared, tables: Sequence[Mapping[str, np.ndarray]]
+) -> list[np.ndarray]:
+    """The rows of both sides that count; where groups are judged, of all their members."""
+    import numpy as np
+
+    from oodbench.rank.metrics import group_members
+
+    rows = [compared.id_rows, compared.ood_rows]
+    if compared.members == 1:
+        return rows
+    counts = [len(next(iter(table.values()))) for table in tables]
+    members = [group_members(count, compared.members) for count in counts]
+    return [m[np.isin(m[:, 0], firsts)].ravel() for m, firsts in zip(members, rows, strict=True)]
 
 
 # ---------------------------------------------------------------------- report

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from oodbench.errors import OodbenchError, nearest
+from oodbench.errors import OodbenchError, listed, nearest
 from oodbench.media import terminal
 from oodbench.output_encoding import spelled
 from oodbench.store.storage import DEFAULT_STORE
@@ -50,7 +50,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if self.get_command(ctx, name) is None:
-            close = ", ".join(nearest(name, self.list_commands(ctx))[:3])
+            close = listed(nearest(name, self.list_commands(ctx)), 3)
             raise OodbenchError(f"unknown command {name!r}; nearest: {close} (see oodbench --help)")
         return super().resolve_command(ctx, args)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import click
 
@@ -100,6 +101,25 @@ oodbench.add_command(store_)
 complete_names(oodbench)
 
 
+def restore_help(command: click.Command) -> None:
+    """Help texts from the source: under ``python -OO`` no function has a docstring."""
+    import ast
+    import inspect
+
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        restore_help(inner)
+    function = inspect.unwrap(command.callback) if command.callback else None
+    if command.help or function is None:
+        return
+    try:
+        tree = ast.parse(Path(inspect.getfile(function)).read_text(encoding="utf-8"))
+    except (OSError, TypeError, SyntaxError):
+        return  # installed without its source
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
+            command.help = ast.get_docstring(node)
+
+
 class _PrintableFormatter(logging.Formatter):
     """What is logged names files and titles of other people."""
 
@@ -113,12 +133,14 @@ def main() -> None:
     from oodbench.output_encoding import prepare
 
     prepare()
+    if sys.flags.optimize > 1:
+        restore_help(oodbench)
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_PrintableFormatter("oodbench: %(message)s"))
     try:
         with listening():
-            oodbench.main(standalone_mode=False)
+            oodbench.main(prog_name="oodbench", standalone_mode=False)
         sys.stdout.flush()
     except Interrupted as stopped:
         where = f" while {stopped.where}" if stopped.where else ""

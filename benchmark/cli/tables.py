@@ -96,6 +96,7 @@ def leaderboard(
         means=parse_means(means),
         sort=checked_order(sort or (NAME if suite else "auroc")),
         asked=asked,
+        name=chosen.name if chosen else "",
     )
     plain = not (layout or suite or extras or paper) and (format_ == "table" or request.is_tidy)
     with collector_paused(), in_full(out is not None):

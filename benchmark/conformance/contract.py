@@ -15,6 +15,7 @@ from oodbench.conformance.verdicts import NotApplicable, NotConforming
 from oodbench.detect.detector import CATEGORIES, ONE_SIDED, FitContext, wants_noise
 from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.errors import ConfigError, DataError, OodbenchError
+from oodbench.flow.measuring.batches import gradients_as_declared
 from oodbench.seeding import KeyedNoise
 
 
@@ -83,7 +84,7 @@ def _raw(subject: Subject, batch: np.ndarray) -> Mapping[str, torch.Tensor]:
     """What `measure` itself returns."""
     detector = subject.detector
     images = torch.from_numpy(batch.copy())
-    with torch.inference_mode():
+    with gradients_as_declared(detector):
         if wants_noise(type(detector)):
             return detector.measure(images, KeyedNoise(0, np.arange(len(batch))))
         return detector.measure(images)  # type: ignore[call-arg]

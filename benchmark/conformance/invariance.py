@@ -8,6 +8,7 @@ from oodbench.conformance.outcome import check
 from oodbench.conformance.subject import SHORTEST, Subject, largest_difference, seeded
 from oodbench.conformance.verdicts import NotApplicable, NotConforming
 from oodbench.detect.detector import wants_noise
+from oodbench.errors import listed
 from oodbench.flow.fit import fitted, make_fit
 from oodbench.flow.keys import fit_key
 from oodbench.flow.resolved_job import ResolvedJob
@@ -35,7 +36,7 @@ def fit_repeats(subject: Subject) -> str:
     if states[0] == states[1]:
         return "two fits are equal, bit for bit"
     differ = [name for name in states[0] if states[0][name] != states[1].get(name)]
-    raise NotConforming(f"two fits with seed 0 differ in {', '.join(map(repr, differ[:4]))}")
+    raise NotConforming(f"two fits with seed 0 differ in {listed(map(repr, differ), 4)}")
 
 
 def _state(subject: Subject, global_seed: int) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from oodbench.datasets.spec import DatasetName
 from oodbench.datasets.split_cache import Split
 from oodbench.datasets.subsets import keep_classes
 from oodbench.datasets.transforms import apply
-from oodbench.errors import DataError
+from oodbench.errors import DataError, listed
 from oodbench.progress import Progress, Task
 
 Shape = tuple[int, int, int]
@@ -146,12 +146,25 @@ class _Transforming:
         self, one: tuple[int, tuple[int, ...]], other: tuple[int, tuple[int, ...]]
     ) -> DataError:
         (index, size), (first, expected) = one, other
-        side = "" if self.target else f"({min(*size, *expected)})"
+        side, made = "", ""
+        if not self.target:
+            sides = _recipe_sides()
+            least = min(*size, *expected)
+            side = f"({max((s for s in sides if s <= least), default=min(sides, default=least))})"
+            made = f"; recipes are made for the sides {listed(sides, 9)}" if sides else ""
         name = self.wanted
         return DataError(
             f"{name}: image {index} is {size[0]}×{size[1]}, image {first} is"
-            f" {expected[0]}×{expected[1]}; use {name}@resize{side} or {name}@crop{side}"
+            f" {expected[0]}×{expected[1]}; use {name}@resize{side} or {name}@crop{side}{made}"
         )
+
+
+def _recipe_sides() -> list[int]:
+    """The sides of the square images that recipes are made for."""
+    from oodbench.declare.recipes import recipe_files
+
+    return sorted({file.shape[1] for file in recipe_files().values()
+                   if file.shape[1] == file.shape[2]})  # fmt: skip
 
 
 def _check_room(wanted_bytes: int, name: DatasetName) -> None:

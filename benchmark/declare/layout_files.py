@@ -18,7 +18,7 @@ from typing import Literal, cast
 from oodbench.declare.declarations import Declarations, Source, sources
 from oodbench.declare.layouts import METRICS, Block, Column, Layout, Row, Select
 from oodbench.declare.yaml_files import read_yaml
-from oodbench.errors import ConfigError, UnknownNameError, nearest
+from oodbench.errors import ConfigError, UnknownNameError, listed, nearest
 
 SELECT_KEYS = {
     "pair", "detector", "recipe", "recipe_prefix", "layers", "score", "metric", "side",
@@ -198,5 +198,5 @@ def _texts(raw: object, where: str) -> list[str]:
 def _known(mapping: Mapping[str, object], known: set[str], where: str) -> None:
     for key in mapping:
         if key not in known:
-            close = ", ".join(nearest(str(key), known)[:3])
+            close = listed(nearest(str(key), known), 3)
             raise ConfigError(f"{where}: unknown key {key!r}; nearest: {close}")

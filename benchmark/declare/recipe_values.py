@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
-from oodbench.errors import ConfigError, nearest
+from oodbench.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -55,7 +55,7 @@ def validate(model: object, value: JSON, where: str) -> BaseModel:
         first = (unknown or error.errors())[0]
         path = ".".join(str(part) for part in first["loc"])
         if unknown:
-            close = ", ".join(nearest(str(first["loc"][-1]), _keys(cls))[:3])
+            close = listed(nearest(str(first["loc"][-1]), _keys(cls)), 3)
             raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
         raise ConfigError(f"{where}: {path}: {_worded(first)}") from error
 
@@ -131,5 +131,5 @@ def check_known(mapping: Mapping[str, object], known: set[str], where: str) -> N
     """ConfigError on a key that is not `known`, with the nearest ones."""
     for key in mapping:
         if key not in known:
-            close = ", ".join(nearest(str(key), known)[:4])
+            close = listed(nearest(str(key), known), 4)
             raise ConfigError(f"{where}: unknown key {key!r}; nearest: {close}")

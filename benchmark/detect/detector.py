@@ -90,6 +90,7 @@ class Detector:
     so.  A detector whose learned state is no tensors sets `refits`: its `fit`, the same for the
     same images and seed, is called again where a stored fit is taken up, before `load_state_dict`.
     `reads` is the detector whose fits and measurements are used instead of one's own.
+    `measure` runs without gradients; with `needs_gradient` autograd is on, as for ∇ₓ log p.
 
     What `oodbench check` holds a score's sign to: noise is OOD for whoever learns what waves look
     like.  A statistic of one image that learns nothing says with `one_sided`, one of `ONE_SIDED`,
@@ -116,6 +117,7 @@ class Detector:
     diagnose_training: ClassVar[bool] = True
     fit_images: ClassVar[int | None] = None
     refits: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = False
     reads: ClassVar[type[Detector] | None] = None
 
     recipe: Recipe | None = None

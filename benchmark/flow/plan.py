@@ -170,7 +170,9 @@ def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Reci
         return detector, None
     name = job.request.recipe
     variant = cls.recipe_variant
-    file = find_recipe(name) if name else default_recipe(job.in_dist, shape, variant, job.scale)
+    file = find_recipe(name) if name else default_recipe(
+        job.in_dist, shape, variant, job.scale, cls.name
+    )  # fmt: skip
     detector.recipe = resolve(file, job.scale, variant, job.overrides)
     detector.companion_recipes = [
         resolve(file, job.scale, companion, job.overrides) for companion in cls.companions

@@ -18,7 +18,7 @@ from oodbench.datasets.pairs import Pair, get_pair, make_pair, named_apart, plai
 from oodbench.datasets.paths.outside_paths import note_suite_pair
 from oodbench.declare.declarations import Declarations, Source, checked_entry, sources
 from oodbench.declare.yaml_files import read_yaml
-from oodbench.errors import ConfigError, nearest
+from oodbench.errors import ConfigError, listed, nearest
 
 KEYS = {"name", "title", "pairs", "detectors", "layout", "scale", "first"}
 
@@ -126,7 +126,7 @@ def read_suite(path: Path) -> Suite:
     known = {name.partition(":")[0] for part in parts for name in part.detectors}
     for name in first:
         if name not in known:
-            close = ", ".join(nearest(name, known)[:3])
+            close = listed(nearest(name, known), 3)
             raise ConfigError(f"{path.name}: 'first' names {name!r}, which is no detector of the"
                               f" suite; nearest: {close}")  # fmt: skip
     return Suite(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
 from oodbench.datasets.loading import find_places
-from oodbench.errors import ConfigError, OodbenchError, nearest
+from oodbench.errors import ConfigError, OodbenchError, listed, nearest
 from oodbench.flow.plan import split_detector
 from oodbench.flow.run_records import members_of
 from oodbench.flow.stored.runs import stored_runs
@@ -66,7 +66,7 @@ def compare_runs(store: Store, a: str, b: str, pair: str, scale: str = "") -> He
     on_pair = [g for g in groups if g.first["pair"] in found.pairs]
     if not on_pair:
         known = sorted({str(g.first["pair"]) for g in groups})
-        close = ", ".join(nearest(pair, known)[:5]) or "nothing is stored yet; `oodbench run`"
+        close = listed(nearest(pair, known)) or "nothing is stored yet; `oodbench run`"
         raise OodbenchError(f"no run of pair {pair!r} in {location}; stored: {close}")
     left, right = (_contender(on_pair, text, scale) for text in (a, b))
     scores = PairedScores(store)
@@ -100,7 +100,7 @@ def _contender(groups: Iterable[Group], text: str, scale: str) -> Contender:
     pair = known[0].first["pair"]
     if not found:
         ran = sorted({f"{g.first['detector']}" for g in known})
-        close = ", ".join(nearest(name, ran)[:5])
+        close = listed(nearest(name, ran))
         raise OodbenchError(f"no run of {text.partition(':')[0]!r} on {pair}; ran there: {close}")
     if len(found) > 1:
         several = ", ".join(typed_name(g.first, g.mark) for g in found)

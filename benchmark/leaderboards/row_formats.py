@@ -12,8 +12,8 @@ from oodbench.leaderboards.rows import Row
 from oodbench.media import csv_row
 
 COLUMNS = (
-    "pair", "detector", "score", "recipe", "category", "n_per_side", "seeds", "metric",
-    "value", "low", "high", "sd", "runs", "notes", "mark",
+    "pair", "name", "detector", "score", "recipe", "scale", "category", "n_per_side", "seeds",
+    "seed", "metric", "value", "low", "high", "sd", "runs", "notes", "mark",
 )  # fmt: skip
 
 
@@ -26,8 +26,8 @@ def tidy(rows: Sequence[Row]) -> list[dict[str, object]]:
     """One mapping of `COLUMNS` per row and metric, values in percent, None where there is none."""
     return [
         dict(zip(COLUMNS, (
-            row.pair, row.detector, row.score, row.recipe, row.category, row.n, len(row.seeds),
-            metric, cell.value, cell.low, cell.high, cell.sd,
+            row.pair, row.name, row.detector, row.score, row.plain_recipe, row.scale, row.category,
+            row.n, len(row.seeds), row.seed, metric, cell.value, cell.low, cell.high, cell.sd,
             *traced(row.runs, row.notes), row.mark,
         ), strict=True))
         for row in rows
@@ -58,9 +58,11 @@ def json_row(row: Row) -> dict[str, object]:
     }
     return {
         "pair": row.pair,
+        "name": row.name,
         "detector": row.detector,
         "score": row.score,
-        "recipe": row.recipe,
+        "recipe": row.plain_recipe,
+        "scale": row.scale,
         "category": row.category,
         "seeds": list(row.seeds),
         "n_per_side": row.n,

@@ -68,6 +68,7 @@ class Cell:
 class Row:
     """One score of one detector on one pair; `notes`: what a reader has to know of its runs.
 
+    `name` is the detector as it is asked for, `detector` its title; `recipe` has the `scale` in it.
     `n` of each side: images, or groups of `members` images (0: of a number that is not recorded).
     `constant`: all images have the same score, with one seed at least.
     """
@@ -88,6 +89,18 @@ class Row:
     notes: tuple[str, ...] = ()
     members: int = 1
     constant: bool = False
+    name: str = ""
+    scale: str = ""
+
+    @property
+    def plain_recipe(self) -> str:
+        """``F5`` of ``F5-small``; "" without a recipe."""
+        return self.recipe.removesuffix(f"-{self.scale}")
+
+    @property
+    def seed(self) -> int | str:
+        """The training seed, or ``0 1 2``."""
+        return self.seeds[0] if len(self.seeds) == 1 else " ".join(map(str, self.seeds))
 
     @property
     def mark(self) -> str:
@@ -110,7 +123,7 @@ class Group:
     `mark` tells groups apart that bear the same names: a recipe that was changed, other images.
     `called` is the detector's name where another detector has the same title.
     `older`: how many runs of these names are left out for newer revisions, `beside`: how many of
-    other settings in a suite's table.
+    other settings or images in a suite's table.
     """
 
     first: Mapping[str, JSON]
@@ -188,10 +201,11 @@ def overrides_of(record: Mapping[str, JSON]) -> tuple[str, ...]:
 
 
 def left_out_notes(groups: Iterable[Group]) -> list[str]:
-    """Lines on the runs that tables leave out: of older revisions, and of other settings."""
+    """Lines on the runs that tables leave out: of older revisions, and of others."""
     known = list(groups)
-    older = _left_out("by older revisions", [(group, group.older) for group in known])
-    return older + _left_out("of other settings", [(group, group.beside) for group in known])
+    older = [(group, group.older) for group in known]
+    beside = [(group, group.beside) for group in known]
+    return _left_out("by older revisions", older) + _left_out("of other settings or images", beside)
 
 
 def _left_out(what: str, counts: Iterable[tuple[Group, int]]) -> list[str]:
@@ -237,6 +251,8 @@ def make_rows(group: Group, scores: Sequence[str] | None = None) -> list[Row]:
                 notes=tuple(shown_notes(record)),
                 members=members_of(record, name),
                 constant=any(_constant(run) for run in runs),
+                name=str(record["detector"]),
+                scale=str(record["scale"]),
             )
         )
     return rows

@@ -138,6 +138,7 @@ def _rows(groups: Sequence[Group], pair: str, names: Sequence[str]) -> list[Row]
             train_seconds=parts[0].train_seconds, ms_per_image=parts[0].ms_per_image,
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
             members=parts[0].members, constant=any(part.constant for part in parts),
+            name=parts[0].name, scale=parts[0].scale,
         ))  # fmt: skip
     return out
 

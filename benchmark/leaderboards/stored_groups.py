@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from oodbench.datasets.loading import find_places
 from oodbench.datasets.pairs import built_in_pairs
-from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, nearest
+from oodbench.errors import ConfigError, OodbenchError, UnknownNameError, listed, nearest
 from oodbench.flow.plan import simplified
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.leaderboards.named_runs import answering, answering_any, typed_name
@@ -57,7 +57,7 @@ def selected_groups(
         *((p, known_pairs, "pair") for p in pairs if p not in known_pairs),
         *((d, of_known if set("@#") & set(d) else known_detectors, "detector") for d in strange),
     ]:
-        close = ", ".join(nearest(name, valid)[:5]) or "nothing is stored yet; `oodbench run`"
+        close = listed(nearest(name, valid)) or "nothing is stored yet; `oodbench run`"
         raise OodbenchError(f"no run of {kind} {name!r} in {shown(store)}; stored: {close}")
     found = [
         g for g in (answering_any(groups, asked.values()) if asked else groups)

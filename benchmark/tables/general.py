@@ -42,10 +42,12 @@ def general_document(
     extras: Sequence[Extra] = (),
     marks: Family | None = None,
     ranked: bool = False,
+    name: str = "",
 ) -> Document:
     """The whole table; `marks` are the tests against the best of every pair.
 
-    `ranked`: rows stand by a metric, so that every one bears its detector's name.
+    `ranked`: rows stand by a metric, so that every one bears its detector's name.  `name` is the
+    label, by default that of the pair, or "leaderboard" where pairs are several.
     """
     sets = list(dict.fromkeys(board.pairs.values()))
     panels = [
@@ -58,7 +60,8 @@ def general_document(
     if ranks:
         panels.append(Panel(_rank_grid(board, ranks), literal("Mean rank by AUROC")))
         notes += _rank_notes(board, ranks)
-    return Document("general", title, tuple(panels), tuple(notes))
+    name = name or (next(iter(board.pairs)) if len(board.pairs) == 1 else "leaderboard")
+    return Document(name, title, tuple(panels), tuple(notes))
 
 
 def _grid(

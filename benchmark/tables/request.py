@@ -49,6 +49,7 @@ class TableRequest:
 
     `means` are those over OOD sets (`oodbench.leaderboards.set_means`), as more rows.
     `width`: places that a line of a printed table may take, None for all columns.
+    `name` is the label of a table in the general layout: that of the suite.
     """
 
     layout: str = "general"
@@ -64,6 +65,7 @@ class TableRequest:
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sort: str = NAME
     asked: Mapping[str, DetectorRequest] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def is_tidy(self) -> bool:
@@ -148,8 +150,11 @@ def _general(groups: Sequence[Group], store: Store, request: TableRequest, style
     board, extras, scores = _board(groups, store, request)
     marks = as_good_as_best(board, scores) if request.significance else None
     shown = [extra for extra in extras if extra.printed]
-    return _drawn(general_document(board, request.title, extras=shown, marks=marks,
-                                   ranked=request.sort != NAME), request, styled)  # fmt: skip
+    drawn = general_document(
+        board, request.title, extras=shown, marks=marks, ranked=request.sort != NAME,
+        name=request.name,
+    )  # fmt: skip
+    return _drawn(drawn, request, styled)
 
 
 def _board(

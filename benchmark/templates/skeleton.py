@@ -1,4 +1,4 @@
-"""The package that `oodbench new detector` writes: templates rendered, checked, then renamed."""
+"""The packages that `oodbench new` writes: templates rendered, checked, then renamed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,25 @@ from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
 from oodbench.store.storage import disk_error
 
-#: Path in the new package, and its template.
+#: Of every kind the paths in the new package, and their templates.
 FILES = {
-    "pyproject.toml": "pyproject.toml.j2",
-    "README.md": "README.md.j2",
-    "src/{module}/__init__.py": "package.py.j2",
-    "src/{module}/detector.py": "detector.py.j2",
-    "tests/test_{module}.py": "test.py.j2",
+    "detector": {
+        "pyproject.toml": "detector/pyproject.toml.j2",
+        "README.md": "detector/README.md.j2",
+        "src/{module}/__init__.py": "detector/package.py.j2",
+        "src/{module}/detector.py": "detector/detector.py.j2",
+        "tests/test_{module}.py": "detector/test.py.j2",
+    },
+    "package": {
+        "pyproject.toml": "package/pyproject.toml.j2",
+        "README.md": "package/README.md.j2",
+        "src/{module}/__init__.py": "package/package.py.j2",
+        "src/{module}/detector.py": "detector/detector.py.j2",
+        "src/{module}/model.py": "package/model.py.j2",
+        "src/{module}/recipes/{name}-D.yaml": "package/recipe.yaml.j2",
+        "src/{module}/suites/{name}.yaml": "package/suite.yaml.j2",
+        "tests/test_{module}.py": "package/test.py.j2",
+    },
 }
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -30,11 +42,20 @@ def write_detector(name: str, into: Path) -> Path:
 
     OodbenchError, and nothing written, where the name is no good or taken, or the folder exists.
     """
+    return _write("detector", name, into)
+
+
+def write_package(name: str, into: Path) -> Path:
+    """The same with a model, its recipe and a suite; OodbenchError as `write_detector`."""
+    return _write("package", name, into)
+
+
+def _write(kind: str, name: str, into: Path) -> Path:
     module = check_name(name)
     target = into / name
     if target.exists() or target.is_symlink():
         raise OodbenchError(f"{target} exists already; give another name, or another --into")
-    rendered = _rendered(name, module)
+    rendered = _rendered(kind, name, module)
     try:
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into, prefix=".new-") as folder:
@@ -74,7 +95,7 @@ def check_name(name: str) -> str:
     return module
 
 
-def _rendered(name: str, module: str) -> dict[str, str]:
+def _rendered(kind: str, name: str, module: str) -> dict[str, str]:
     from jinja2 import Environment, StrictUndefined, select_autoescape
 
     # Plain text, not HTML; every value has passed `check_name`.
@@ -83,7 +104,7 @@ def _rendered(name: str, module: str) -> dict[str, str]:
         keep_trailing_newline=True,
         autoescape=select_autoescape(("html",)),
     )
-    folder = files("oodbench.templates") / "detector"
+    folder = files("oodbench.templates")
     words = name.split("-")
     values = {
         "name": name,
@@ -92,8 +113,8 @@ def _rendered(name: str, module: str) -> dict[str, str]:
         "title": " ".join([words[0].capitalize(), *words[1:]]),
     }
     return {
-        path.format(module=module): environment.from_string(
-            (folder / template).read_text(encoding="utf-8")
+        path.format(module=module, name=name): environment.from_string(
+            folder.joinpath(*template.split("/")).read_text(encoding="utf-8")
         ).render(values)
-        for path, template in FILES.items()
+        for path, template in FILES[kind].items()
     }

@@ -174,7 +174,8 @@ def _our_numbers(cls: type[Detector]) -> Iterable[str]:
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for scale, row in _published_rows():
         if row["metric"] in HEADS and _titled(row["detector"]) == cls.title:
-            key = (row["pair"], row["recipe"] or scale, cell(row["score"]), row["seeds"])
+            recipe = "-".join(filter(None, (row["recipe"], row["recipe"] and row.get("scale", ""))))
+            key = (row["pair"], recipe or scale, cell(row["score"]), row["seeds"])
             found.setdefault(key, {}).setdefault(row["metric"], _number(row))
     if not found:
         return []

@@ -19,11 +19,13 @@ Graph = Mapping[str, frozenset[str]]
 
 
 def source_files(root: Path = ROOT, packages: Mapping[str, str] = PACKAGES) -> dict[str, Path]:
-    """The file of every module, by the name it is imported as."""
+    """The file of every module, by the name it is imported as; `__main__` never is."""
     found = {}
     for package, folder in packages.items():
         for path in sorted((root / folder).rglob("*.py")):
             inside = path.relative_to(root / folder).with_suffix("").parts
+            if inside[-1] == "__main__":
+                continue
             parts = inside[:-1] if inside[-1] == "__init__" else inside
             found[".".join((package, *parts))] = path
     return found

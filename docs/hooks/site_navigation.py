@@ -10,7 +10,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "questions.md", "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md",
         "sweeps.md", "report.md", "practical.md", "gpu.md", "terminal.md", "datasets/index.md",
     ),
-    "Extend": ("adding.md", "plugins.md", "check.md", "data.md"),
+    "Extend": ("adding.md", "plugins.md", "models.md", "check.md", "data.md"),
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
     "Design": ("architecture.md", "store.md"),
     "Reference": ("reference/cli.md", "reference/api.md"),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -18,7 +19,8 @@ from in_process import invoke
 from PIL import Image
 
 import oodbench
-from oodbench.datasets.pairs import Pair, distinct_names
+from oodbench.datasets.pairs import Pair, distinct_names, get_pair
+from oodbench.errors import UnknownNameError, listed
 from oodbench.flow.stored.runs import shown_as, stored_runs
 from oodbench.store.store import Entry, Store
 
@@ -271,3 +273,20 @@ def test_a_printed_pair_of_folders_can_be_typed(tmp_path: Path) -> None:
     status, _, err = invoke(tmp_path, "run", "--pair", "a-b-c", "--detector", "png-length")
     assert status == 2
     assert "--in-dist a --ood b-c or --in-dist a-b --ood c" in err
+
+
+def test_a_list_that_is_cut_ends_with_an_ellipsis() -> None:
+    assert listed("abc", 3) == "a, b, c"
+    assert listed("abcd", 3) == "a, b, c, …"
+    with pytest.raises(UnknownNameError, match=r"nearest: cifar10-svhn, .*, …"):
+        get_pair("cifar10-svhm")
+
+
+def test_the_label_of_a_table_says_which_it_is(home: Path) -> None:
+    latex = ("leaderboard", "--layout", "general", "--format", "latex")
+    for more, label in (
+        (("--suite", "mine"), "mine"), (("--pair", "f-digits"), "f-digits"), ((), "f-digits"),
+    ):  # fmt: skip
+        status, out, err = invoke(home, *latex, *more)
+        assert status == 0, err
+        assert re.findall(r"\\label\{(.*?)\}", out) == [f"tab:{label}"]

@@ -211,6 +211,32 @@ def test_a_bare_list_of_everything(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())  # nothing is left behind by looking
 
 
+def test_the_module_is_the_command_and_has_its_help_without_docstrings(tmp_path: Path) -> None:
+    """``python -OO`` strips every docstring."""
+    said = [
+        subprocess.run([sys.executable, *options, "-m", "oodbench", *command], cwd=tmp_path,
+                       capture_output=True, text=True, timeout=60)
+        for options in ([], ["-OO"])
+        for command in (["--help"], ["store", "gc", "--help"])
+    ]  # fmt: skip
+    assert [done.returncode for done in said] == [0] * 4
+    assert [done.stdout for done in said[:2]] == [done.stdout for done in said[2:]]
+    assert said[0].stdout.startswith("Usage: oodbench [OPTIONS]")
+    assert "Train what is missing, measure, score" in said[2].stdout
+
+
+def test_data_status_counts_the_images_that_are_there(tmp_path: Path) -> None:
+    images = np.zeros((30, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "svhn-test-1.npz", images=images)
+    np.savez(tmp_path / "svhn-test-2.npz", images=images[:12])
+    np.savez(tmp_path / "svhn-train.npz", pictures=images)
+    listed = process(tmp_path, "data", "status", "--data", ".").stdout
+    (test,) = re.findall(r"^svhn +test +arrays +(.*?)  ", listed, re.MULTILINE)
+    assert test == "42 of 26,032"
+    (train,) = re.findall(r"^svhn +train +damaged +(.*)", listed, re.MULTILINE)
+    assert "no array 'images'" in train
+
+
 # ---------------------------------------------------------------------- bad input
 def make_bad_input(folder: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (30, 8, 8), dtype=np.uint8)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from oodbench.canonical_json import JSON
-from oodbench.leaderboards.row_formats import to_csv, to_json
+from oodbench.leaderboards.row_formats import tidy, to_csv, to_json
 from oodbench.leaderboards.rows import group_runs, left_out_notes, make_rows
 from oodbench.rank.metrics import evaluate
 from oodbench.store.store import Entry, Key, Store
@@ -160,6 +161,29 @@ def test_csv_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
             assert float(line[name]) == pytest.approx(match["metrics"][line["metric"]][name],
                                                       rel=1e-14)  # fmt: skip
         assert line["sd"] == ""
+
+
+def test_rows_say_by_what_names_recipe_scale_and_seed_they_differ(tmp_path: Path) -> None:
+    """Two detectors of one title at two scales: no selection by columns throws two together."""
+    store = Store(tmp_path)
+    entries = [
+        run(store, seed, f"{name}{scale}", detector=name, title="MAF", scale=scale)
+        for name, scale in product(("mine", "yours"), ("small", "smoke"))
+        for seed in (0, 3)
+    ]
+    groups = group_runs(entries)
+    rows = [row for group in groups for row in make_rows(group)]
+    lines = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    names = ("name", "recipe", "scale", "score", "metric", "pair")
+    assert len({tuple(line[name] for name in names) for line in lines}) == len(lines)
+    assert {line["detector"].split("(")[0] for line in lines} == {"MAF"}
+    found = {(line["name"], line["recipe"], line["scale"], line["seed"]) for line in lines}
+    assert found == {(n, "F3", s, "0 3") for n in ("mine", "yours") for s in ("small", "smoke")}
+    (one,) = group_runs([run(Store(tmp_path / "one"), 3)])
+    assert tidy(make_rows(one))[0]["seed"] == 3
+    assert {(row["name"], row["scale"]) for row in json.loads(to_json(rows))} == {
+        (n, s) for n in ("mine", "yours") for s in ("small", "smoke")
+    }
 
 
 def test_csv_and_json_say_what_stands_under_the_tables(tmp_path: Path) -> None:

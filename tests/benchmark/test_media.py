@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import string
 import subprocess
@@ -39,6 +40,11 @@ from oodbench.tables.render.console import Boxed
 #: What must not reach a reader as it is: controls, marks of the reading order, separators, halves.
 MOVES = {"Cc", "Cs", "Zl", "Zp"}
 BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+GREEK = [
+    char
+    for char in map(chr, range(0x391, 0x3CA))
+    if char.isalpha() and "WITH" not in unicodedata.name(char)
+]
 HARM = (
     "a\x1b[2J\x1b]8;;http://evil\x07b",  # clears the screen, makes a link
     "c\x9b31md",  # the same in C1
@@ -149,7 +155,7 @@ def test_latex_sets_hostile_names_as_text(tmp_path: Path) -> None:
         pytest.skip("no LaTeX (pdflatex or lualatex) is installed")
     (tmp_path / "secret.tex").write_text("INPUT-WAS-READ")
     names = (*HARM, r"\input{secret}", r"\immediate\write18{touch written}", "^^5cinput secret",
-             *string.punctuation)  # fmt: skip
+             *string.punctuation, *LATEX, *GREEK, "‖∇ₓ log p(x)‖₂ ≤ 10⁻¹²", "xᵢ₊₁ⁿ")  # fmt: skip
     body = "\n\n".join(f"x {latex(name)} x" for name in names)
     (tmp_path / "all.tex").write_text(
         f"\\documentclass{{article}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n",
@@ -179,10 +185,16 @@ def test_every_character_of_our_tables_has_a_form_in_latex() -> None:
     assert sorted(used - set(LATEX) - latin) == []
 
 
+def test_mathematics_is_set_as_mathematics() -> None:
+    assert latex("∇ₓγ") == r"$\nabla$$_{x}$$\gamma$"
+    assert latex("ΛΑλο₋₁ⁿ") == r"$\Lambda$$A$$\lambda$$o$$_{-}$$_1$$^{n}$"
+    assert all(latex(char).isascii() for char in GREEK)
+
+
 @given(TEXTS)
 def test_latex_reads_no_command(text: str) -> None:
     """Without the pieces that stand for one character each, nothing is left that is a command."""
-    shown = latex(text)
+    shown = re.sub(r"\$(\\[A-Za-z]+|[_^]\{[^{}$]*\}|[A-Zo])\$", "", latex(text))
     for piece in sorted((v for v in LATEX.values() if set(v) & set("\\$~")), key=len)[::-1]:
         shown = shown.replace(piece, "")
     assert not set(shown) & set("\\{}$&%#~^_")

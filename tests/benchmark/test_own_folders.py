@@ -13,6 +13,7 @@ from PIL import Image
 
 from oodbench.datasets.loading import DataPlaces, load
 from oodbench.datasets.reading import file_identity as identity
+from oodbench.declare.recipes import recipe_files
 from oodbench.errors import DataError
 
 RNG = np.random.default_rng(3)
@@ -372,3 +373,16 @@ def test_a_process_that_dies_is_an_error(tmp_path: Path) -> None:
         workers.processes[0].wait()
         with pytest.raises(DataError, match=r"the process that decoded it .* ended"):
             list(workers.decode([str(tmp_path / "0.png")], [1], [9]))
+
+
+def test_mixed_sizes_are_told_of_a_size_that_recipes_have(
+    tmp_path: Path, places: DataPlaces
+) -> None:
+    save(tmp_path / "s" / "0.png", pixels(45, 60))
+    save(tmp_path / "s" / "1.png", pixels(41, 70))
+    with pytest.raises(DataError) as raised:
+        load(str(tmp_path / "s"), "test", places)
+    sides = {file.shape[1] for file in recipe_files().values()}
+    (side,) = map(int, re.findall(r"@resize\(([0-9]+)\)", str(raised.value)))
+    assert side == max(side for side in sides if side <= 41)
+    assert "recipes are made for the sides 8, " in str(raised.value)

@@ -137,3 +137,42 @@ def test_a_diagnosis_takes_a_plug_in(place: Path) -> None:
     status, out, err = invoke(place, "diagnose", "mine-hvae", *words, "--images", "120")
     assert status == 0, err
     assert "of 2 carr" in out
+
+
+def test_the_scores_of_images_are_those_of_the_metrics(place: Path) -> None:
+    from oodbench.rank.metrics import evaluate
+
+    frame = oodbench.scores("png-length", pair=PAIR)
+    assert list(frame.columns) == ["side", "set", "index", "compared", "score"]
+    used = frame[frame.compared]
+    sides = [used[used.side == side]["score"].to_numpy() for side in ("id", "ood")]
+    assert len(sides[0]) == len(sides[1])
+    board = oodbench.leaderboard(pairs=PAIR, detectors="png-length")
+    (value,) = board[board.metric == "auroc"]["value"]
+    assert 100 * evaluate(*sides, resamples=20).auroc.value == pytest.approx(value, abs=1e-9)
+    pair = oodbench.load_pair(PAIR)
+    for side, images in (("id", pair.id_test), ("ood", pair.ood_test)):
+        own = frame[frame.side == side]
+        assert own["index"].is_unique
+        assert own["index"].between(0, len(images) - 1).all()
+    (key,) = board[board.metric == "auroc"]["runs"]
+    assert oodbench.scores(key).equals(frame)
+    more = oodbench.scores("vanilla-hvae", pair=PAIR, statistics=True)
+    elbo, kl = more["elbo"], more[[name for name in more if str(name).startswith("kl_0[")]]
+    np.testing.assert_allclose(more["L"], -elbo)
+    assert kl.shape[1] == 2
+    assert np.isfinite(kl.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("run", "pair", "message"),
+    [
+        ("png-length", None, "'png-length' is no key of a run; to name a detector, give its pair"),
+        ("0000", None, "0000"),
+        ("knn", PAIR, "knn"),
+        ("png-lenght", PAIR, "unknown detector 'png-lenght'; nearest: png-length"),
+    ],
+)
+def test_scores_of_what_did_not_run_are_refused(run: str, pair: str | None, message: str) -> None:
+    with pytest.raises(oodbench.OodbenchError, match=message):
+        oodbench.scores(run, pair=pair)

@@ -31,7 +31,7 @@ def reading() -> ModuleType:
 def members() -> set[str]:
     """What stands in benchmark/ itself: packages and modules."""
     found = {path.stem for path in (ROOT / "benchmark").glob("*.py")}
-    return found - {"__init__"} | {
+    return found - {"__init__", "__main__"} | {
         p.parent.name for p in (ROOT / "benchmark").glob("*/__init__.py")
     }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from oodbench.declare.registry import load_plugin
 from oodbench.detect.detector import DETECTORS
 from oodbench.errors import OodbenchError
-from oodbench.templates.skeleton import check_name, write_detector
+from oodbench.templates.skeleton import check_name, write_detector, write_package
 from oodbench.testing import check_detector
 
 ROOT = Path(__file__).parents[2]
@@ -110,3 +112,71 @@ def test_the_command(
     assert (tmp_path / "plugins/mine/src/mine/detector.py").read_text() == text
     for path in (tmp_path / "plugins").rglob("*.py"):
         subprocess.run([sys.executable, "-m", "py_compile", str(path)], check=True)
+
+
+# ---------------------------------------------------------------------- a whole package
+BUILD = "import setuptools.build_meta as b; print(b.build_wheel({!r}))"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_package("my-whole", tmp_path_factory.mktemp("new"))
+
+
+@pytest.fixture(scope="module")
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's wheel, installed: a pure wheel is unpacked where modules are looked for."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, "-c", BUILD.format(str(folder))], cwd=package,
+                          capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (wheel,) = folder.glob("my_whole-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "modules")
+    return folder / "modules"
+
+
+def run(folder: Path, modules: Path, *arguments: str) -> str:
+    """`oodbench …` where `modules` are installed; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "oodbench", *arguments], cwd=folder, capture_output=True, text=True,
+        timeout=300, env={**os.environ, "PYTHONPATH": str(modules), "COLUMNS": "160"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_new_package_is_built_installed_and_runs_with_its_recipe_and_suite(
+    installed: Path, tmp_path: Path
+) -> None:
+    assert {p.name for p in installed.rglob("*.yaml")} == {"my-whole-D.yaml", "my-whole.yaml"}
+    out = run(tmp_path, installed, "run", "--suite", "my-whole", "--quiet")
+    for title in ("My whole", "My whole model", "Typicality (My whole model)", "Pixel variance"):
+        assert f"{title} " in out
+    board = run(tmp_path, installed, "leaderboard", "--suite", "my-whole", "--format", "latex")
+    assert "\\label{tab:my-whole}" in board
+    listed = run(tmp_path, installed, "list", "recipes")
+    assert "my-whole-D" in listed
+
+
+@pytest.mark.slow
+def test_a_wheel_without_its_recipes_is_told_what_it_lacks(installed: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "modules"
+    for path in [p for p in installed.rglob("*") if p.is_file() and p.suffix != ".yaml"]:
+        target = bare / path.relative_to(installed)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    with pytest.raises(AssertionError, match="no recipe has the variant 'my-whole-model'"):
+        run(tmp_path, bare, "run", "--pair", "digits-photos", "--detector", "my-whole-model",
+            "--dry-run")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_new_package_passes_its_own_tests(package: Path, installed: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], cwd=package,
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]

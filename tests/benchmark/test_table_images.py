@@ -159,7 +159,7 @@ def test_a_suite_takes_its_own_recipe_and_the_newest_settings(made_up_store: Sto
     name, runs_before = group.first["detector"], len(group.entries)
     word = "run" if runs_before == 1 else "runs"
     assert left_out_notes(found) == [
-        f"{runs_before} {word} of other settings left out: {name!r}"
+        f"{runs_before} {word} of other settings or images left out: {name!r}"
     ]  # fmt: skip
 
 

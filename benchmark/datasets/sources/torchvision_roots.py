@@ -20,7 +20,7 @@ from oodbench.datasets.formats.idx import read_idx
 from oodbench.datasets.reading.file_identity import file_identity
 from oodbench.datasets.sources.raw_images import Found, Raw, short_reason
 from oodbench.datasets.spec import DatasetSpec
-from oodbench.errors import DataError
+from oodbench.errors import DataError, listed
 
 #: Files of each class and split, relative to the root; "*" stands for every split.
 FILES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -214,5 +214,5 @@ def missing_files(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> str
         there = [_present(folder / n, packed=spec.options["class"] in IDX) for n in names]
         if any(there) and not all(there):
             lost = [n for n, path in zip(names, there, strict=True) if path is None]
-            return f" ({folder} has not {', '.join(lost[:3])}{', …' if len(lost) > 3 else ''})"
+            return f" ({folder} has not {listed(lost, 3)})"
     return ""

@@ -7,7 +7,8 @@ GPU is busy with what was handed over next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,7 +61,7 @@ class Launched:
             self.parts.setdefault(name, []).append(value)
         if isinstance(out, Statistics):
             for name, value in out.totals.items():
-                value = value.to(self.device, torch.float64)
+                value = value.detach().to(self.device, torch.float64)
                 self.totals[name] = self.totals[name] + value if name in self.totals else value
         self.sizes.append(count)
 
@@ -84,6 +85,14 @@ class Launched:
             first += size
         block = {f"statistic.{name}": torch.cat(parts) for name, parts in self.parts.items()}
         return block | {f"total.{name}": value for name, value in self.totals.items()}
+
+
+@contextmanager
+def gradients_as_declared(detector: Detector) -> Iterator[None]:
+    """Autograd on for a detector that declares `needs_gradient`, inference mode for any other."""
+    wanted = detector.needs_gradient
+    with torch.inference_mode(not wanted), torch.set_grad_enabled(wanted):
+        yield
 
 
 def launch(
@@ -122,9 +131,20 @@ def _measured(
             return detector.measure(batch, KeyedNoise(seed, keys, device))
         return detector.measure(batch)  # type: ignore[call-arg]
     except (MemoryError, RuntimeError) as error:
-        if not memory_error(error):
-            raise
-    return None
+        if memory_error(error):
+            return None
+        if not detector.needs_gradient and _for_want_of_gradients(error):
+            raise PluginError(
+                f"{detector.name}: measure asks for gradients, which are off while images are"
+                " measured; declare `needs_gradient = True` in the class"
+            ) from error
+        raise
+
+
+def _for_want_of_gradients(error: BaseException) -> bool:
+    """Whether torch refused to build or to follow a graph."""
+    said = str(error).lower()
+    return "inference tensor" in said or "require grad" in said or "requires_grad" in said
 
 
 def _tensors(
@@ -135,7 +155,7 @@ def _tensors(
     found = {}
     for name, value in out.items():
         try:
-            tensor = torch.as_tensor(value).double()
+            tensor = torch.as_tensor(value).detach().double()
         except (TypeError, ValueError, RuntimeError) as error:
             raise PluginError(
                 f"{detector.name}: statistic {name!r} is no tensor but {type(value).__name__}"

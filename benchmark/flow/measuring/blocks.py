@@ -18,7 +18,13 @@ import numpy as np
 import torch
 
 from oodbench.detect.detector import Detector
-from oodbench.flow.measuring.batches import BatchSize, Block, Launched, launch
+from oodbench.flow.measuring.batches import (
+    BatchSize,
+    Block,
+    Launched,
+    gradients_as_declared,
+    launch,
+)
 from oodbench.interruption import held, pending, stop
 from oodbench.progress import Progress
 from oodbench.store.checkpoint_files import read_sealed, set_aside_file, write_sealed
@@ -63,7 +69,7 @@ def measure(
     saved_at, unsaved = time.monotonic(), list[int]()
     batches = BatchSize(batch_size, progress.say)
     with (
-        torch.inference_mode(),
+        gradients_as_declared(detector),
         tensor_float_32(False),
         progress.task(label, len(indices), done) as task,
         held(),
@@ -98,7 +104,7 @@ def measure_now(
     """
     starts = range(0, len(images), BLOCK)
     batches = BatchSize(batch_size, log.warning)
-    with torch.inference_mode(), tensor_float_32(False):
+    with gradients_as_declared(detector), tensor_float_32(False):
         return _join([
             launch(detector, images[i : i + BLOCK], keys[i : i + BLOCK], seed, device, batches)
             .arrived() for i in starts
