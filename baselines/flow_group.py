@@ -72,7 +72,7 @@ class FlowGroup(Detector):
         generator = torch.Generator().manual_seed(derive_seed("directions", d, DIRECTIONS))
         drawn = torch.randn(d, DIRECTIONS, generator=generator)
         unit: torch.Tensor = drawn / torch.linalg.vector_norm(drawn, dim=0)
-        return unit.to(device)
+        return unit.to(device, non_blocking=True)
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """The training projections, sorted per direction: of all copies, and of images alone."""

@@ -38,7 +38,6 @@ WAITING = {
             "relative-mahalanobis",
         )
     },
-    "flow-group": {"cpu → cuda"},  # its directions
     **{name: {"cuda → cpu"} for name in COMPRESSING},
 }  # fmt: skip
 STRUCTURES = structures()
