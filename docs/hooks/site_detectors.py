@@ -112,7 +112,10 @@ def embedded_pair(cls: type[Detector]) -> str:
         try:
             for variant in filter(None, (cls.recipe_variant, *cls.companions)):
                 shape = get_spec(pair.in_dist).shape
-                resolve(default_recipe(pair.in_dist, shape, variant, SCALE), SCALE, variant)
+                file = default_recipe(pair.in_dist, shape, variant, SCALE)
+                if file.name not in recipe_files():  # derived for the shape, not made for it
+                    raise OodbenchError(f"no recipe is made for {pair.in_dist}")
+                resolve(file, SCALE, variant)
         except OodbenchError:
             continue
         return pair.name
