@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_rows_are_shown_and_told_apart(ran: Path) -> None:
     _, out, _ = invoke(ran, "leaderboard", "--format", "csv")
-    names = {line.split(",")[1] + line.split(",")[2] for line in out.splitlines()[1:]}
-    assert {name.partition(" #")[0].strip('"') for name in names} == {
-        "HVAE plain ELBO(2)", "HVAE plain ELBO(2) training.epoch_images=64 training.epochs=1",
+    names = {
+        value
+        for row in csv.DictReader(io.StringIO(out))
+        for value in row.values()
+        if value.startswith("HVAE")
+    }
+    assert {name.partition(" #")[0] for name in names} == {
+        "HVAE, plain ELBO(2)", "HVAE, plain ELBO(2) training.epoch_images=64 training.epochs=1",
     }  # fmt: skip
     assert len(names) == 2
     _, general, _ = invoke(ran, "leaderboard", "--layout", "general", "--no-significance")
