@@ -79,7 +79,7 @@ def test_default_recipe(in_dist: str, shape: tuple[int, int, int], scale: str, n
 
 
 def test_no_recipe_of_a_variant_says_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"images of 3×64×64 at scale small; give --recipe"):
+    with pytest.raises(ConfigError, match=r'no recipe has the variant "nobody\'s"; give --recipe'):
         default_recipe("photos", (3, 64, 64), "nobody's", "small")
 
 
