@@ -326,7 +326,9 @@ def test_a_size_of_its_own(tmp_path: Path, places: DataPlaces) -> None:
     (tmp_path / "mixed").mkdir()
     for index, shape in enumerate([(20, 30), (40, 24), (18, 18), (18, 18), (18, 18)]):
         Image.fromarray(pixels(*shape)).save(tmp_path / "mixed" / f"{index}.png")
-    with pytest.raises(DataError, match=r"mixed@resize\(18\) or .*mixed@crop\(18\)"):
+    with pytest.raises(
+        DataError, match=r"mixed@resize\(16\) or .*mixed@crop\(16\); recipes are made"
+    ):
         load(f"{tmp_path}/mixed", "train", places, divide=True)
     with pytest.raises(DataError, match=r"name the size, as in '.*mixed@resize\(32\)'"):
         load(f"{tmp_path}/mixed@resize", "train", places, divide=True)
