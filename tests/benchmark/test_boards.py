@@ -452,10 +452,10 @@ def test_the_general_layout_shows_intervals_and_the_papers_values(made_up_store:
     }
     source = "Li et al., NeurIPS 2022, Table"
     # Typed from the paper.
-    assert shown["INFORMATIVE-HVAE(3)", "F3-small", "LLR>2"] == (97.4, f"{source} 2")
-    assert shown["INFORMATIVE-HVAE(5)", "F5-small", "LLR_ada"] == (98.0, f"{source} 1")
+    assert shown["INFORMATIVE-HVAE(3)", "F3", "LLR>2"] == (97.4, f"{source} 2")
+    assert shown["INFORMATIVE-HVAE(5)", "F5", "LLR_ada"] == (98.0, f"{source} 1")
     assert shown["GLOW", "", "L"] == (6.29, f"{source} 8")
-    assert shown["VANILLA-HVAE(5)", "F5-small", "L"] == (15.3, f"{source} 6")
+    assert shown["VANILLA-HVAE(5)", "F5", "L"] == (15.3, f"{source} 6")
     text = table_text(groups, made_up_store, TableRequest(paper=True, significance=False))
     assert "Paper: the AUROC printed for the model of the recipe at scale paper" in text
 
