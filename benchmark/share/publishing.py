@@ -65,8 +65,8 @@ def publish(
     names = names_only(entry.record for entry in entries)
     plain = [_without_folders(group, names) for group in groups]
     layout = suite.layout or "general"
-    own = TableRequest(layout=layout, title=suite.title, scale=scale, paper=True)
-    costs = TableRequest(title=suite.title, scale=scale, extras=COSTS)
+    own = TableRequest(layout=layout, title=suite.title, name=suite.name, scale=scale, paper=True)
+    costs = TableRequest(title=suite.title, name=suite.name, scale=scale, extras=COSTS)
     tables = {
         ".txt": own,
         ".csv": replace(own, format="csv"),

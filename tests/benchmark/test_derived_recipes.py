@@ -174,7 +174,7 @@ def test_the_note_and_the_list_say_what_is_derived(tmp_path: Path) -> None:
     assert any(line.startswith("train: ") for line in err.splitlines()[said:])
     assert "F3-1x21x33: derived from F3, which is made for 1×28×28" in " ".join(out.split())
     _, board, _ = invoke(tmp_path, "leaderboard", "--format", "csv")
-    assert "F3-1x21x33-smoke" in board
+    assert ",F3-1x21x33,smoke," in board
     named = ("run", "--in-dist", "id", "--ood", "ood", "--detector", "vanilla-hvae@F3-1x21x33")
     status, out, _ = invoke(tmp_path, *named, "--scale", "smoke", "--dry-run")
     assert (status, out) == (0, "nothing is missing\n")
