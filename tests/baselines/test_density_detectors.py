@@ -19,8 +19,12 @@ from oodbench.train.training import Runtime, train
 QUIET = Progress("quiet")
 
 
-@pytest.mark.parametrize(("name", "recipe_name"), [("glow", "glow-D"), ("pixelcnn", "pixelcnn-D")])
-def test_digits_against_photographs(name: str, recipe_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "recipe_name", "epochs"), [("glow", "glow-D", 24), ("pixelcnn", "pixelcnn-D", 6)]
+)
+def test_digits_against_photographs(
+    name: str, recipe_name: str, epochs: int, tmp_path: Path
+) -> None:
     places = DataPlaces((), tmp_path / "data")
     sets = {
         "train": load("digits", "train", places).images,
@@ -30,7 +34,7 @@ def test_digits_against_photographs(name: str, recipe_name: str, tmp_path: Path)
     detector = DETECTORS.get(name)()
     recipe = resolve(
         find_recipe(recipe_name), "smoke", detector.recipe_variant,
-        {"training": {"epochs": 6, "epoch_images": 640, "max_images": 1300}},
+        {"training": {"epochs": epochs, "epoch_images": 640, "max_images": 1300}},
     )  # fmt: skip
     detector.recipe = recipe
     model, run = train(

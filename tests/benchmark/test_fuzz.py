@@ -22,7 +22,7 @@ from oodbench.datasets.sources.norb import read_norb_matrix
 from oodbench.datasets.sources.raw_images import as_images, read_npz
 from oodbench.datasets.sources.user_files import read_image
 from oodbench.datasets.spec import parse_name
-from oodbench.datasets.split_cache import Slot
+from oodbench.datasets.split_cache import Slot, Split
 from oodbench.declare.recipes import read_recipe, recipe_files, resolve
 from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import OodbenchError
@@ -283,10 +283,10 @@ def test_descriptions_of_split_arrays(
     images = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8)
     with tempfile.TemporaryDirectory() as folder:
         slot = Slot(Path(folder), "x")
-        first = slot.fill(lambda: (images, None, ""), ())
+        first = slot.fill(lambda: Split(images), ())
         slot.json.write_bytes(edited(slot.json.read_bytes(), edits))
         assert slot.read() in (None, first)
-        assert slot.fill(lambda: (images, None, ""), ())["fingerprint"] == first["fingerprint"]
+        assert slot.fill(lambda: Split(images), ())["fingerprint"] == first["fingerprint"]
         slot.verify()
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from oodbench.errors import StoreError
+from oodbench.store import locks
 from oodbench.store.locks import free, holder, locked
-from oodbench.store.store import Key, Store, locks
+from oodbench.store.store import Key, Store
 
 HOLD = (
     "import sys, time; from pathlib import Path; from oodbench.store.locks import locked\n"

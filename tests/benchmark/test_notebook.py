@@ -24,7 +24,8 @@ class Brightest(Detector):
 CELLS = (
     DEFINITION,
     'frame = run("china-flower", ["brightest", "mean-intensity"])',
-    "sorted(set(frame.detector)), bool((leaderboard().value.values == frame.value.values).all())",
+    # The leaderboard has the best first.
+    "sorted(set(frame.detector)), sorted(leaderboard().value) == sorted(frame.value)",
     'run("china-flower", "brightest", quiet=True).shape',
     'run("china-flowr")',
     f"# as before\n{DEFINITION}",

@@ -15,7 +15,8 @@ is about textured ID images and smooth OOD ones.
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 
 import numpy as np
 
@@ -36,9 +37,14 @@ def find_embedded(spec: DatasetSpec, split: str) -> Found:
     identity: dict[str, JSON] = {
         "revision": DIGITS_REVISION if spec.name == "digits" else REVISION,
         "first_row": FIRST_ROW.get(spec.name.partition("-")[0], 0),
-        "scikit-learn": version("scikit-learn"),
+        "scikit-learn": _version(),
     }
     return Found("scikit-learn", identity, lambda: read_embedded(spec.name, split))
+
+
+@cache
+def _version() -> str:
+    return metadata.version("scikit-learn")
 
 
 def read_embedded(name: str, split: str) -> Raw:
