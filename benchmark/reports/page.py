@@ -7,7 +7,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def report_page(
     style, script = _joined(STYLES), f'(() => {{\n"use strict";\n{_joined(SCRIPTS)}}})();\n'
     return _environment().get_template("page.html").render(
         title=request.title,
-        version=version("oodbench"),
+        version=_version(),
         newest=max(str(e.record["created"]) for group in groups for e in group.entries),
         style=style,
         script=script,
@@ -117,11 +118,13 @@ def write_report(
     return target, len(page)
 
 
+@cache
 def _environment() -> Environment:
     folder = str(files("oodbench.reports"))
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_printable,
+        auto_reload=False,
     )  # fmt: skip
     environment.policies["json.dumps_function"] = lambda value, **how: json.dumps(
         displayed(value), **how
@@ -130,12 +133,18 @@ def _environment() -> Environment:
     return environment
 
 
+@cache
+def _version() -> str:
+    return metadata.version("oodbench")
+
+
 def _printable(value: object) -> object:
     """Names as the page shows them; style, script and JSON are no names."""
     return terminal_lines(value) if type(value) is str else value
 
 
-def _joined(names: Sequence[str]) -> str:
+@cache
+def _joined(names: tuple[str, ...]) -> str:
     """Files of this folder, one after the other."""
     return "".join(
         Path(str(files("oodbench.reports") / name)).read_text(encoding="utf-8") for name in names
