@@ -23,15 +23,12 @@ from oodbench.progress import Progress
 from oodbench.store.store import Store
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
     import torch
     from matplotlib.figure import Figure
 
     from oodbench.canonical_json import JSON
     from oodbench.flow.arguments import Several, Text
-    from oodbench.leaderboards.compared_images import Compared
-    from oodbench.store.store import Entry
 
 #: Images that `diagnose` judges, unless it is told another number.
 DIAGNOSED = 2000
@@ -272,62 +269,13 @@ def scores(
 
     Raises OodbenchError where nothing ran under that name, or its scores are gone from the store.
     """
-    import numpy as np
-    import pandas as pd
-
-    from oodbench.figures.stored import Stored
+    from oodbench.figures.image_scores import image_scores, named_run
 
     load_plugins(plugins, project)
     location = store_location(store)
-    found = _named_run(Store(location), run, arguments.optional("pair", pair), scale, seed)
-    stored = Stored(Store(location), find_places((), location))
-    tables, measured = stored.scores(found), stored.statistics(found)
-    counted = _compared_rows(stored.compared(found, next(iter(tables[0]))), tables)
-    sides = []
-    for place, table in enumerate(tables):
-        columns: dict[str, object] = {
-            "side": ("id", "ood")[place],
-            "set": str(found.record[("in_dist", "ood")[place]]),
-            "index": measured[place]["index"],
-            "compared": np.isin(np.arange(len(measured[place]["index"])), counted[place]),
-            **table,
-        }
-        for name, values in measured[place].items() if statistics else ():
-            if name != "index":
-                named = (
-                    [f"{name}[{k}]" for k in range(values.shape[1])] if values.ndim > 1 else [name]
-                )
-                columns |= dict(zip(named, values.reshape(len(values), -1).T, strict=True))
-        sides.append(pd.DataFrame(columns))
-    return pd.concat(sides, ignore_index=True)
-
-
-def _named_run(store: Store, run: str, pair: str | None, scale: str, seed: int | None) -> Entry:
-    """The run that a key, or a detector with a pair, names."""
-    from oodbench.figures.chosen_runs import Runs, Selection
-
-    if pair is not None:
-        runs = Runs(store, Selection((pair,), (run,), scale, seed))
-        return runs.choose(runs.pairs[0])[0].run
-    if not run or any(char not in "0123456789abcdef" for char in run):
-        raise ConfigError(f"{run!r} is no key of a run; to name a detector, give its pair too")
-    return store.resolve(run, ("run",))
-
-
-def _compared_rows(
-    compared: Compared, tables: Sequence[Mapping[str, np.ndarray]]
-) -> list[np.ndarray]:
-    """The rows of both sides that count; where groups are judged, of all their members."""
-    import numpy as np
-
-    from oodbench.rank.metrics import group_members
-
-    rows = [compared.id_rows, compared.ood_rows]
-    if compared.members == 1:
-        return rows
-    counts = [len(next(iter(table.values()))) for table in tables]
-    members = [group_members(count, compared.members) for count in counts]
-    return [m[np.isin(m[:, 0], firsts)].ravel() for m, firsts in zip(members, rows, strict=True)]
+    opened = Store(location)
+    found = named_run(opened, run, arguments.optional("pair", pair), scale, seed)
+    return image_scores(found, opened, find_places((), location), statistics=statistics)
 
 
 # ---------------------------------------------------------------------- report

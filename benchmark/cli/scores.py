@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from oodbench.cli.options import data_option, plugin_option, store_option
-from oodbench.errors import ConfigError, OodbenchError
+from oodbench.errors import OodbenchError
 from oodbench.media import csv_cell
 from oodbench.store.outputs import write_output
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
 
     from oodbench.datasets.imageset import ImageSet
@@ -50,10 +49,12 @@ def scores(
     metrics, which take as many images of both sides), then a column per score.
     """
     from oodbench.datasets.loading import find_places
+    from oodbench.figures.image_scores import image_scores, named_run
     from oodbench.store.store import Store
 
     opened, places = Store(store), find_places(data, store)
-    frame, notes = _image_scores(_run(opened, places, run, pair, scale, seed), opened, places)
+    found = named_run(opened, run, pair, scale, seed)
+    frame, notes = _with_files(image_scores(found, opened, places), found, opened, places)
     texts = {name: frame[name].map(csv_cell) for name in ("set", "file")}
     text = frame.assign(**texts).to_csv(index=False)
     for note in notes:
@@ -64,74 +65,35 @@ def scores(
         write_output(out, text)
 
 
-def _run(
-    store: Store, places: DataPlaces, run: str, pair: str | None, scale: str, seed: int | None
-) -> Entry:
-    """The run that RUN names; ConfigError on a detector without a pair."""
-    from oodbench.figures.chosen_runs import Runs, Selection
-
-    if pair is not None:
-        runs = Runs(store, Selection((pair,), (run,), scale, seed))
-        return runs.choose(runs.pairs[0])[0].run
-    if any(c not in "0123456789abcdef" for c in run):
-        raise ConfigError(f"{run!r} is no key of a run; to name a detector, add --pair NAME")
-    return store.resolve(run, ("run",))
-
-
-def _image_scores(
-    run: Entry, store: Store, places: DataPlaces
+def _with_files(
+    frame: pandas.DataFrame, run: Entry, store: Store, places: DataPlaces
 ) -> tuple[pandas.DataFrame, list[str]]:
-    """A row per measured image of both sides, the ID images first, and what a reader must know.
-
-    Raises MissingRunError where the scores are gone from the store.
-    """
-    import numpy as np
+    """The frame with file names and labels where they are known, and what a reader must know."""
     import pandas as pd
 
     from oodbench.datasets.image_names import image_names
     from oodbench.figures.stored import Stored
 
-    stored, notes = Stored(store, places), []
+    notes = []
     try:
-        images: list[ImageSet | None] = [*stored.images(run)]
+        images: list[ImageSet | None] = [*Stored(store, places).images(run)]
     except OodbenchError as error:  # gone, or another set under that name
         images = [None, None]
         notes.append(f"files and labels are left empty: {error}")
-    first = next(iter(stored.scores(run)[0]))
-    compared = stored.compared(run, first)
-    rows = compared.id_rows, compared.ood_rows
-    frames = []
+    files: list[str] = []
+    labels: list[int | None] = []
     in_dist = str(run.record["in_dist"])
-    for side, (name, table, measured) in enumerate(
-        zip((in_dist, str(run.record["ood"])), stored.scores(run), stored.statistics(run),
-            strict=True)
-    ):  # fmt: skip
-        count = len(next(iter(table.values())))
-        index = np.asarray(measured["index"] if "index" in measured else np.arange(count))
-        found, files = images[side], None
+    for side, found in zip(("id", "ood"), images, strict=True):
+        own = frame[frame["side"] == side]
+        names = None
         if found is not None:
-            files = image_names(name, "test", divide=side == 0, beside=in_dist)
-        labels = None if found is None or found.labels is None else found.labels[index]
-        counted = np.isin(np.arange(count), _members(rows[side], compared.members, count))
-        frames.append(pd.DataFrame({
-            "side": ("id", "ood")[side],
-            "set": name,
-            "index": index,
-            "file": "" if files is None else [files[i] for i in index],
-            "label": pd.array([None] * count if labels is None else labels.tolist(), dtype="Int64"),
-            "compared": np.where(counted, "yes", "no"),
-            **table,
-        }))  # fmt: skip
-    return pd.concat(frames, ignore_index=True), notes
-
-
-def _members(rows: np.ndarray, size: int, count: int) -> np.ndarray:
-    """The rows of images behind those that were compared, all of a group's where groups were."""
-    if size == 1:
-        return rows
-    import numpy as np
-
-    from oodbench.rank.metrics import group_members
-
-    groups = group_members(count, size)
-    return groups[np.isin(groups[:, 0], rows)].ravel()
+            names = image_names(
+                str(own["set"].iloc[0]), "test", divide=side == "id", beside=in_dist
+            )
+        held = None if found is None else found.labels
+        files += ["" if names is None else names[i] for i in own["index"]]
+        labels += [None if held is None else int(held[i]) for i in own["index"]]
+    told = frame.assign(compared=frame["compared"].map({True: "yes", False: "no"}))
+    told.insert(3, "file", files)
+    told.insert(4, "label", pd.Series(labels, dtype="Int64", index=told.index))
+    return told, notes
