@@ -269,7 +269,7 @@ def scores(
 
     Raises OodbenchError where nothing ran under that name, or its scores are gone from the store.
     """
-    from oodbench.figures.image_scores import image_scores, named_run
+    from oodbench.figures.stored import image_scores, named_run
 
     load_plugins(plugins, project)
     location = store_location(store)

@@ -49,7 +49,7 @@ def scores(
     metrics, which take as many images of both sides), then a column per score.
     """
     from oodbench.datasets.loading import find_places
-    from oodbench.figures.image_scores import image_scores, named_run
+    from oodbench.figures.stored import image_scores, named_run
     from oodbench.store.store import Store
 
     opened, places = Store(store), find_places(data, store)
