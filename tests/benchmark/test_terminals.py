@@ -184,6 +184,20 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so(home: Path) -> None:
     assert numbers(narrow) < numbers(whole)  # whole numbers, none cut in two
 
 
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_a_pipe_gets_all_columns_also_where_colours_are_forced(
+    home: Path, forced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encoded(home, "utf-8", "leaderboard")[1].decode()
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", forced)
+    monkeypatch.setenv("COLUMNS", "60")
+    coloured = encoded(home, "utf-8", "leaderboard")[1].decode()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert numbers(shown) == numbers(whole)
+    assert "left out" not in shown
+
+
 def test_the_general_layout_fits_too(home: Path) -> None:
     arguments = ("leaderboard", "--layout", "general", "--columns", "cost,trivial")
     narrow = on_terminal(home, 80, *arguments)

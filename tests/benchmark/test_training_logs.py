@@ -127,6 +127,43 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert any(tag.startswith("reconstructions") for tag in tags["images"])
 
 
+def test_mlflow_holds_the_run_and_writes_nowhere_else(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    assert invoke(tmp_path, *RUN, "--quiet", "--log", "mlflow")[0] == 0
+    folder = tmp_path / "results/logs/mlflow"
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("oodbench")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.epoch_images"] == "64"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [point.step for point in history] == [2, 4]
+    assert {"bits_per_dim", "kl_1", "kl_2"} <= {*run.data.metrics}
+    pictures = [found.path for found in client.list_artifacts(run.info.run_id, "images")]
+    assert {name for name in ("images", "reconstructions")
+            if any(Path(path).name.startswith(name) for path in pictures)
+            } == {"images", "reconstructions"}  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "artifacts"}
+
+
+def test_wandb_without_a_network_writes_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    assert invoke(tmp_path, *RUN, "--quiet", "--log", "wandb")[0] == 0
+    (run,) = (tmp_path / "results/logs/wandb/wandb").glob("offline-run-*")
+    (held,) = run.glob("run-*.wandb")
+    content = held.read_bytes()
+    for name in (b"loss", b"bits_per_dim", b"kl_1", b"kl_2", b"training.epoch_images"):
+        assert name in content
+    pictures = [path.name for path in (run / "files/media/images").glob("*.png")]
+    assert len([name for name in pictures if name.startswith("reconstructions_")]) == 16
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}
+
+
 def test_nothing_is_imported_unasked() -> None:
     code = (
         "import sys; from oodbench.train.training_logs import LOGS; LOGS.names();"

@@ -68,8 +68,10 @@ class Boxed:
             for i, (head, _) in enumerate(self.columns)
         ]
         least = [self._least(i, width, measure) for i, width in enumerate(natural)]
-        # Where nothing limits a line, in a pipe or a file, whoever reads it gets all of it.
-        limit = options.max_width if console.is_terminal else UNLIMITED
+        # Where nothing limits a line, in a pipe or a file, whoever reads it gets all of it, also
+        # where FORCE_COLOR has rich take a pipe for a terminal.
+        limited = console.is_terminal and console.file.isatty()
+        limit = options.max_width if limited else UNLIMITED
         kept, gone = self._kept(least, limit)
         widths = _narrowed(
             [natural[i] for i in kept], [least[i] for i in kept], limit,

@@ -31,12 +31,17 @@ class MLflowLog:
         except ImportError as error:
             raise missing_package("mlflow", "mlflow") from error
         self.mlflow = mlflow
+        #: Where images go; "" leaves it to the server that MLFLOW_TRACKING_URI names.
+        self.artifacts = ""
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             folder.mkdir(parents=True, exist_ok=True)
             mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').absolute()}")
+            self.artifacts = (folder / "artifacts").absolute().as_uri()
 
     def start(self, name: str, settings: Mapping[str, JSON]) -> None:
         """A run of the experiment oodbench."""
+        if self.artifacts and self.mlflow.get_experiment_by_name("oodbench") is None:
+            self.mlflow.create_experiment("oodbench", artifact_location=self.artifacts)
         self.mlflow.set_experiment("oodbench")
         self.run = self.mlflow.start_run(run_name=name, nested=True)
         self.mlflow.log_params({key: str(value)[:MOST] for key, value in settings.items()})
