@@ -54,6 +54,11 @@ def text_of(groups: Sequence[Group], store: Store, layout: str, format_: str, sh
     return table_text(groups, store, request)
 
 
+def rounded(text: str) -> str:
+    """Tidy tables hold whole floats, whose last digits depend on the version of SciPy."""
+    return re.sub(r"\d+\.\d{9,}", lambda found: f"{float(found[0]):.8f}", text)
+
+
 # ---------------------------------------------------------------------- the papers' own tables
 def printed_rows(name: str) -> list[dict[str, str]]:
     reference = files("oodbench.reference") / find_layout(name).reference
@@ -137,7 +142,8 @@ def test_golden_files(name: str, groups: list[Group], made_up_store: Store) -> N
     if os.environ.get(REGENERATE):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"{path} differs; {REGENERATE}=1 rewrites it"
+    golden = path.read_text(encoding="utf-8")
+    assert rounded(text) == rounded(golden), f"{path} differs; {REGENERATE}=1 rewrites it"
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

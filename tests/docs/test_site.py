@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from in_process import invoke
 from needs import needed_module
 
 from oodbench.cli import oodbench as command_line
@@ -67,17 +66,6 @@ def test_every_detector_has_a_page_with_source_cost_and_direction(name: str, sit
     assert arxiv or rows["Source"] == cls.cite
     assert '<h2 id="what-it-computes">' in text
     assert ("Recipes" in rows) == bool(cls.recipe_variant)
-
-
-@pytest.mark.parametrize("name", DETECTORS.names())
-def test_the_command_of_a_detectors_page_runs(name: str, site: Path, tmp_path: Path) -> None:
-    text = (site / "detectors" / f"{name}.html").read_text("utf-8")
-    plain = html.unescape(re.sub(r"<[^>]+>", "", text))
-    (command,) = re.findall(r"^\$ oodbench (run .*)$", plain, re.M)
-    assert f"--detector {name}" in command
-    status, out, notes = invoke(tmp_path, *command.split(), "--dry-run")
-    assert status == 0, notes
-    assert f"rank {name}" in out
 
 
 def test_papers_and_our_numbers_stand_on_a_page(site: Path) -> None:
