@@ -11,7 +11,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "sweeps.md", "report.md", "practical.md", "gpu.md", "terminal.md", "datasets/index.md",
     ),
     "Extend": ("adding.md", "plugins.md", "models.md", "check.md", "data.md"),
-    "Methods": ("detectors/index.md", "recipes.md", "dvp.md"),
+    "Methods": ("detectors/index.md", "recipes.md", "dvp.md", "diffusion.md"),
     "Design": ("architecture.md", "store.md"),
     "Reference": ("reference/cli.md", "reference/api.md"),
     "Project": ("contributing.md", "security.md", "changelog.md"),
