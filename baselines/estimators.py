@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 PROBE = 16
 #: Relative difference that another order of summation may make.
 TOLERANCE = 1e-5
+#: Training images whose rank is found where linear algebra failed; components that are advised.
+RANKED, ADVISED = 2_000, 20
+ALL_EQUAL = "all training images are equal, and nothing can be learned from them"
 
 
 class Estimator(Protocol):
@@ -96,10 +99,16 @@ class OutlierEstimator(Detector):
                 self.estimator.fit(features)
             together = self._scores(features[:PROBE])
             alone = [self._scores(row[None]) for row in features[:PROBE]]
+            if not np.isfinite(together).all():
+                raise np.linalg.LinAlgError("its scores of training images are not finite")
         except OodbenchError:
             raise
+        except np.linalg.LinAlgError as error:
+            raise ConfigError(f"{self.name}: {_singular(features, self.name, error)}") from error
         except (ValueError, TypeError, ImportError, AttributeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if len(features) and (features == features[0]).all():
+                reason = f"{reason} ({ALL_EQUAL})"
             raise ConfigError(f"{self.name}: {reason}") from error
         if not np.allclose(together, np.concatenate(alone), rtol=TOLERANCE):
             raise PluginError(
@@ -162,6 +171,22 @@ def pixels(images: np.ndarray) -> np.ndarray:
     flat: np.ndarray = images.reshape(len(images), -1).astype(np.float32)
     flat /= 255.0
     return flat
+
+
+def _singular(features: np.ndarray, name: str, error: Exception) -> str:
+    """Why linear algebra failed on features (N, D) without variance in some direction; the mend."""
+    import numpy as np
+
+    some = features[:RANKED].astype(np.float64)
+    if (some == some[0]).all():
+        return ALL_EQUAL
+    rank = int(np.linalg.matrix_rank(some - some.mean(axis=0)))
+    base = name.split(",pca=")[0]
+    return (
+        f"{str(error).strip().splitlines()[0].rstrip('.')}; the training features vary in {rank} of"
+        f" {features.shape[1]} directions: keep fewer principal components, as in"
+        f" '{base},pca={min(ADVISED, rank)}'"
+    )
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What every pixel adds to the scores of the hierarchical VAEs and of PixelCNN++, in bits.
 
-Hierarchical VAEs: −log2 p(x_i | z) of the pixels, which sum to NLL_0 of L; of LLR>k (k = 1 for
-LLR_ada and LLR_optk) the difference NLL_k − NLL_0, pixel by pixel.  Beside it KL_l of every layer.
+Hierarchical VAEs: −log2 p(x_i | z) of the pixels, which sum to NLL_0 of L, and to NLL_k of L>k; of
+LLR>k (k = 1 for LLR_ada and LLR_optk) the difference NLL_k − NLL_0, pixel by pixel.  Beside it KL_l
+of every layer, of L>k of those above k.
 PixelCNN++: −log2 p(x_i | the pixels before), which sum to L.
 """
 
@@ -30,18 +31,23 @@ def of_hierarchy(
 
     assert detector.recipe is not None
     model, settings = detector.model, detector.recipe.measure
-    found = re.fullmatch(r"LLR>(\d+)", score)
-    above = int(found[1]) if found else 1 if score.startswith("LLR") else 0
-    ks = (0, above) if above else (0,)
+    found = re.fullmatch(r"(LLR|L)>(\d+)", score)
+    above = int(found[2]) if found else 1 if score.startswith("LLR") else 0
+    ratio = score.startswith("LLR")
+    ks = (0, above) if above and ratio else (above,)
     x = model.likelihood.observe(images, noise)
     encoding = model.encode(x, noise, ks, encoder_lower=settings.encoder_lower)
     parameters, terms, _ = model.decode(encoding, ks, noise, len(x), lower=settings.lower)
     bits = [_bits(model.likelihood.log_prob_elements(each, x)) for each in parameters]
     kl = [terms[0][layer].flatten(1).sum(1) for layer in range(model.layers)]
-    if above:
+    if ratio:
         what = f"bits: NLL_{above} − NLL_0"
         return Explanation(bits[1] - bits[0], what, torch.stack(kl, dim=1))
-    return Explanation(bits[0], "bits: −log2 p(x | z)", torch.stack(kl, dim=1))
+    # Layers that are decoded from the prior have no part in L>k.
+    kl[:above] = [torch.zeros_like(one) for one in kl[:above]]
+    what = f"bits: −log2 p(x | z>{above})" if above else "bits: −log2 p(x | z)"
+    what += ", no part of this score" if score.startswith("KL") else ""
+    return Explanation(bits[0], what, torch.stack(kl, dim=1))
 
 
 def of_pixelcnn(

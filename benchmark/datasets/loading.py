@@ -38,7 +38,7 @@ from oodbench.errors import DataError
 from oodbench.progress import Progress
 from oodbench.store.places import is_url, local_folder
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ class _Transforming:
         size = (self.target[1], self.target[2]) if self.target else (0, 0)
         out: np.ndarray | None = None
         first, colour = 0, not self.collapses
+        grey = 0
         for place, (index, image) in enumerate(zip(indices, raw.images, strict=True)):
             done = apply(image, self.steps, size, index, self.split, self.photographs)
             done = done.transpose(2, 0, 1)
@@ -134,12 +135,19 @@ class _Transforming:
                 out, first = np.empty((raw.count, *done.shape), np.uint8), index
             elif done.shape[1:] != out.shape[2:]:
                 raise self._misfit((index, done.shape[1:]), (first, out.shape[2:]))
+            grey += done.shape[0] == 1
             if done.shape[0] > out.shape[1]:
                 out = np.repeat(out, 3, axis=1)
             colour = colour or grey_if_equal(done.transpose(1, 2, 0)).shape[2] == 3
             out[place] = done
             task.advance(1)
         assert out is not None
+        if self.collapses and colour and grey:
+            raw.reading.notes.append(f"{grey:,} grey images stand in three equal channels")
+        elif self.collapses and not colour and grey < raw.count:
+            raw.reading.notes.append(
+                f"{raw.count - grey:,} images in colours that are all grey: one channel is kept"
+            )
         return out if colour else np.ascontiguousarray(out[:, :1])
 
     def _misfit(

@@ -11,10 +11,12 @@ a comment, a docstring or an annotation changes nothing; a formula, a constant o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON, digest
+from oodbench.detect.source.compiled import compiled_parts
 from oodbench.detect.source.live import NoSourceError, class_parts
 from oodbench.detect.source.normal_form import Parts, effects, normal_form
 from oodbench.errors import PluginError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 #: How fingerprints are made; those of another scheme, or of none, say nothing about today's source.
 SCHEME = 2
+#: That of classes without a text, by their compiled code: one for every version of Python.
+COMPILED = 1_000_000 * SCHEME + 1_000 * sys.version_info[0] + sys.version_info[1]
 
 
 def source_record(detector: Detector, recipe: Recipe | None) -> dict[str, JSON]:
@@ -37,19 +41,26 @@ def source_record(detector: Detector, recipe: Recipe | None) -> dict[str, JSON]:
     meaning (`oodbench.declare.recipes.Recipe.settings_revision`).
     """
     cls: type = type(detector)
-    parts: dict[str, JSON] = {
-        "detector": _part(detector.name, detector.revision, detector_source(cls))
-    }
+    parts: dict[str, JSON] = {"detector": _part(detector.name, detector.revision, cls)}
     if recipe is not None:
         config = type(recipe.config)
-        model = _part(config.name, config.revision, model_source(config))
+        model = _part(config.name, config.revision, config)
         settings = sum(r.settings_revision for r in (recipe, *detector.companion_recipes))
         parts["model"] = model | ({"settings_revision": settings} if settings else {})
     return parts
 
 
-def _part(name: str, revision: int, fingerprint: str | None) -> dict[str, JSON]:
-    return {"name": name, "revision": revision, "scheme": SCHEME, "sha256": fingerprint}
+def _part(name: str, revision: int, cls: type) -> dict[str, JSON]:
+    scheme, found = scheme_and_fingerprint(cls)
+    return {"name": name, "revision": revision, "scheme": scheme, "sha256": found}
+
+
+def scheme_and_fingerprint(cls: type) -> tuple[int, str]:
+    """How a class is identified, by its text or, without one, by its compiled code; and by what."""
+    text = fingerprint(cls)
+    if text is not None:
+        return SCHEME, text
+    return COMPILED, digest(cast(JSON, compiled_parts(cls)))
 
 
 def detector_source(cls: type) -> str | None:
@@ -104,7 +115,7 @@ def changed_sources(entries: Iterable[Entry]) -> list[str]:
     fingerprints of today's scheme.
     """
     found: dict[tuple[str, str], int] = {}
-    today: dict[tuple[str, str], tuple[int, str] | None] = {}
+    today: dict[tuple[str, str], tuple[int, int, str] | None] = {}
     changed: set[str] = set()
     for entry in entries:
         source = entry.record.get("source")
@@ -114,19 +125,20 @@ def changed_sources(entries: Iterable[Entry]) -> list[str]:
                 continue  # a recipe's model is the same whichever detector had it trained
             held = cast("Mapping[str, JSON]", part)
             key, revision = (kind, str(held["name"])), int(cast(int, held["revision"]))
-            if held.get("scheme") != SCHEME or held["sha256"] is None:
+            if held.get("scheme") not in (SCHEME, COMPILED) or held["sha256"] is None:
                 continue
             if key not in today:
                 today[key] = _today(*key)
             now = today[key]
-            if now is not None and now[0] == revision and now[1] != held["sha256"]:
+            known = (revision, held["scheme"])
+            if now is not None and now[:2] == known and now[2] != held["sha256"]:
                 found[key] = revision
                 changed.add(entry.digest)
     return [_note(found, len(changed))] if found else []
 
 
-def _today(kind: str, name: str) -> tuple[int, str] | None:
-    """Revision and fingerprint of a detector or model as it is registered now."""
+def _today(kind: str, name: str) -> tuple[int, int, str] | None:
+    """Revision, scheme and fingerprint of a detector or model as it is registered now."""
     from oodbench.declare.recipes import MODELS
     from oodbench.detect.detector import DETECTORS
 
@@ -137,8 +149,7 @@ def _today(kind: str, name: str) -> tuple[int, str] | None:
         cls = cast(type, registry.get(name))
     except PluginError:
         return None
-    now = detector_source(cls) if kind == "detector" else model_source(cls)
-    return None if now is None else (getattr(cls, "revision", 1), now)
+    return (getattr(cls, "revision", 1), *scheme_and_fingerprint(cls))
 
 
 def _note(found: Mapping[tuple[str, str], int], results: int) -> str:

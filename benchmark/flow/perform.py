@@ -24,7 +24,7 @@ from oodbench.flow.missing_steps import finished, has_fits
 from oodbench.flow.plan import Job
 from oodbench.flow.rank import rank
 from oodbench.flow.resolved_job import ResolvedJob
-from oodbench.flow.run_records import difference
+from oodbench.flow.run_records import difference, with_notes_of_today
 from oodbench.flow.score import Compared, compared, score, scores
 from oodbench.flow.stored.runs import shown_as
 from oodbench.store.store import DamagedEntryError, Entry, Key
@@ -76,7 +76,7 @@ def _perform(job: ResolvedJob) -> Outcome:
         detector = _ready(job, [job.test, *missing]) if missing else None
         for pair, ood in ready:
             entry = finished(job, ood) or _flow(job, pair, ood, detector)
-            out.entries.append(shown_as(entry, pair))
+            out.entries.append(with_notes_of_today(shown_as(entry, pair), job, ood))
     except DamagedEntryError:
         raise
     except OodbenchError as error:

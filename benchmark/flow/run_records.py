@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
@@ -70,6 +71,26 @@ def notes(job: ResolvedJob, images: ImageSet) -> list[str]:
     if job.subset(images):
         found.append(f"a seeded subset of {job.count(images):,} of {len(images):,} images")
     return [f"{images.name}: {note}" for note in found]
+
+
+def with_notes_of_today(run: Entry, job: ResolvedJob, ood: ImageSet) -> Entry:
+    """A run with what is known of its images as they were found now.
+
+    A run is found by its pixels: the files that hold them may be others than those that it was made
+    of, and what was skipped, scaled or cut is said of these.  Imported runs stay as they are.
+    """
+    if run.imported:
+        return run
+    held = cast("list[str]", run.record["notes"])
+    names = tuple(f"{images.name}: " for images in (job.test, ood))
+    now = [note for images in (job.test, ood) for note in notes(job, images)]
+    first = next((i for i, note in enumerate(held) if note.startswith(names)), None)
+    if first is None:  # behind those of the recipe and of the training images
+        first = len([*fit_notes(job), *reference_notes(job)])
+    kept = [note for note in held if not note.startswith(names)]
+    told = [*kept[:first], *now, *kept[first:]]
+    changed: dict[str, JSON] = {**run.record, "notes": cast("list[JSON]", told)}
+    return run if told == held else replace(run, record=changed)
 
 
 def fit_notes(job: ResolvedJob) -> list[str]:

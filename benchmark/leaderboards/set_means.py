@@ -7,6 +7,7 @@ seed, then over seeds; one seed has no interval, for the sets share the ID image
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -86,12 +87,20 @@ def _of(
         if first["ood"] in chosen:
             same.setdefault(key, {})[str(first["ood"])] = group
     pair = f"{_base(in_dist)}: mean of {name} ({', '.join(map(_base, chosen))})"
-    complete = [by_ood for by_ood in same.values() if set(by_ood) == set(chosen)]
-    return [
-        row
-        for by_ood in complete
-        for row in _rows([by_ood[ood] for ood in chosen], pair, scores[id(by_ood[chosen[0]])])
-    ]
+    rows, left_out = [], []
+    for (title, *_), by_ood in same.items():
+        found = []
+        if set(by_ood) == set(chosen):
+            found = _rows([by_ood[o] for o in chosen], pair, scores[id(by_ood[chosen[0]])])
+        rows += found
+        left_out += [] if found else [str(title)]
+    if not left_out:
+        return rows
+    note = (
+        f"not in the mean of {name}, having run on fewer of its sets or on other seeds for each:"
+        f" {', '.join(dict.fromkeys(left_out))}"
+    )
+    return [replace(row, notes=(*row.notes, note)) for row in rows]
 
 
 def _belongs(ood: str, in_dist: str, name: str, wanted: Sequence[str]) -> bool:

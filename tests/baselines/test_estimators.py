@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -169,6 +170,18 @@ def test_what_an_estimator_refuses_is_one_line() -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="n_components"):
         fitted("sklearn.IsolationForest,pca=9", blobs(50, 0))
+
+
+def test_a_singular_matrix_is_answered_with_components_that_work() -> None:
+    images = blobs(200, 0)
+    images[:, :, 1:] = 7  # one row of pixels varies
+    with pytest.raises(ConfigError, match="vary in 2 of 4 directions") as error:
+        fitted("sklearn.PCA", images)
+    (advised,) = re.findall(r"as in '(sklearn\.PCA,pca=\d+)'", str(error.value))
+    assert np.isfinite(scores(fitted(advised, images), images)).all()
+    for name in ("sklearn.PCA", "sklearn.PCA,n_components=3"):
+        with pytest.raises(ConfigError, match="all training images are equal"):
+            fitted(name, np.repeat(images[:1], 50, axis=0))
 
 
 def test_without_pyod_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,25 @@ class TestASecondName:
 
 
 # ---------------------------------------------------------------------- equal names
+def test_what_is_said_of_files_is_said_of_those_that_are_there(tmp_path: Path) -> None:
+    """The pixels of a run in other files: its numbers, and what was met on reading these."""
+    pages = [Image.fromarray(page) for page in np.random.default_rng(3).integers(
+        0, 256, (9, 8, 8), dtype=np.uint8)]  # fmt: skip
+    for folder, file in (("pages", "all.tif"), ("frames", "every.gif")):
+        (tmp_path / folder).mkdir()
+        pages[0].save(tmp_path / folder / file, save_all=True, append_images=pages[1:])
+    (tmp_path / "frames" / "notes.txt").write_text("x")
+    base = ("run", "--in-dist", "digits", "--detector", "mean-intensity", "--quiet")
+    assert "(all.tif)" in invoke(tmp_path, *base, "--ood", "pages")[1]
+    status, out, _ = invoke(tmp_path, *base, "--ood", "frames")
+    said = " ".join(out.split())
+    assert status == 0
+    assert "1 files ending in .txt (notes.txt)" in said
+    assert "9 images are pages or frames of 1 files (every.gif)" in said
+    assert "all.tif" not in said
+    assert "(all.tif)" in invoke(tmp_path, *base, "--ood", "pages")[1]
+
+
 def test_folders_of_equal_names_are_pairs_of_their_own(tmp_path: Path) -> None:
     images(tmp_path / "lineA" / "parts", 1)
     images(tmp_path / "lineB" / "parts", 6)

@@ -14,9 +14,16 @@ import pytest
 from source_example import CONSTANTS, HELPER, MINE
 
 import oodbench
+from oodbench import Detector
 from oodbench.declare.registry import load_plugin
 from oodbench.detect.detector import DETECTORS
-from oodbench.detect.source_fingerprints import SCHEME, changed_sources, detector_source
+from oodbench.detect.source_fingerprints import (
+    COMPILED,
+    SCHEME,
+    changed_sources,
+    detector_source,
+    scheme_and_fingerprint,
+)
 from oodbench.share.transfer import import_store
 from oodbench.store.maintenance import verify
 from oodbench.store.store import Key, Store
@@ -112,6 +119,85 @@ def test_a_class_without_any_source_has_no_fingerprint(monkeypatch: pytest.Monke
     )
     exec(compile(text, "<stdin>", "exec"), vars(module))
     assert detector_source(module.Mine) is None
+
+
+TYPED = """\
+from oodbench import Detector, register
+
+FACTOR = 2
+
+def weight(images):
+    return images.double().flatten(1).mean(1)
+
+@register("typed", cite="none", title="Typed")
+class Typed(Detector):
+    revision = 1
+    kinds = {"a", "b"}
+    def measure(self, images):
+        "Mean."
+        return {"v": FACTOR * weight(images)}
+    def score(self, s):
+        return s["v"]
+"""
+
+
+def typed_in(text: str) -> dict[str, object]:
+    """Run a text that nobody keeps, as a shell or `exec` does."""
+    module = types.ModuleType("typed_in_too")
+    sys.modules["typed_in_too"] = module
+    DETECTORS._objects.pop("typed", None)
+    exec(compile(text, "<string>", "exec"), vars(module))
+    return vars(module)
+
+
+def test_a_class_that_was_typed_in_is_told_apart_by_its_code(tmp_path: Path) -> None:
+    first = scheme_and_fingerprint(typed_in(TYPED)["Typed"])  # type: ignore[arg-type]
+    assert first[0] == COMPILED
+    same = (TYPED, TYPED.replace('"Mean."', '"The mean of all pixels."'),
+            TYPED.replace("none", "somebody"))  # fmt: skip
+    for text in same:
+        assert scheme_and_fingerprint(typed_in(text)["Typed"]) == first  # type: ignore[arg-type]
+    others = [("FACTOR = 2", "FACTOR = 3"), (".mean(1)", ".std(1)"), ("FACTOR *", "FACTOR +"),
+              ('{"a", "b"}', '{"a", "c"}'), ('s["v"]', '-s["v"]')]  # fmt: skip
+    found = [scheme_and_fingerprint(typed_in(TYPED.replace(*pair))["Typed"])  # type: ignore[arg-type]
+             for pair in others]  # fmt: skip
+    assert len({first, *found}) == 1 + len(others)
+    sys.modules.pop("typed_in_too")
+
+
+def measured(folder: Path, name: str) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        oodbench.run("digits-photos", name, store=str(folder / "store"), quiet=True)
+    return [str(one.message) for one in caught if one.category is UserWarning]
+
+
+def test_an_edit_of_what_was_typed_in_is_said_at_once(tmp_path: Path) -> None:
+    for text, notes in ((TYPED, 0), (TYPED, 0), (TYPED.replace(".mean(1)", ".std(1)"), 1),
+                        (TYPED, 0)):  # fmt: skip
+        typed_in(text)
+        said = measured(tmp_path, "typed")
+        assert len(said) == notes
+        assert all("its revision is still 1" in one for one in said)
+    sys.modules.pop("typed_in_too")
+
+
+def test_a_class_takes_values_from_the_function_that_it_is_defined_in(tmp_path: Path) -> None:
+    def make(sign: int) -> type[Detector]:
+        class Signed(Detector):
+            def measure(self, images: object) -> dict[str, object]:
+                return {"v": sign * images.double().flatten(1).mean(1)}  # type: ignore[attr-defined]
+
+            def score(self, statistics: dict[str, object]) -> object:
+                return statistics["v"]
+
+        return Signed
+
+    assert detector_source(make(1)) == detector_source(make(1)) != detector_source(make(-1))
+    for sign, notes in ((1, 0), (1, 0), (-1, 1)):
+        DETECTORS._objects.pop("signed", None)
+        oodbench.register("signed", cite="none", title="Signed")(make(sign))
+        assert len(measured(tmp_path, "signed")) == notes
 
 
 # ---------------------------------------------------------------------- what is said

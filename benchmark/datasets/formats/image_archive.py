@@ -19,7 +19,7 @@ from typing import IO, Protocol, cast
 from oodbench.datasets.formats.image_folder import contents_of, no_images
 from oodbench.datasets.reading.contents import Contents
 from oodbench.datasets.reading.image_decoding import Decoded, count_frames, decode, may_hold_several
-from oodbench.datasets.reading.image_tree import ImageTree, tree_of
+from oodbench.datasets.reading.image_tree import ImageTree, Skipped, tree_of
 from oodbench.datasets.reading.picture_images import PictureImages
 from oodbench.datasets.reading.split_layout import recognise
 from oodbench.datasets.sources.archives import Bounded
@@ -39,8 +39,8 @@ class Archive(Protocol):
     def path(self) -> Path:
         """The archive itself."""
 
-    def members(self) -> list[str]:
-        """The names of regular files, and of folders with "/" at the end."""
+    def members(self) -> tuple[list[str], Skipped]:
+        """The names of regular files, and of folders with "/" at the end; what is neither."""
 
     def read(self, names: Sequence[str]) -> Iterator[bytes]:
         """The content of members."""
@@ -52,12 +52,16 @@ class ZipArchive:
 
     path: Path
 
-    def members(self) -> list[str]:
+    def members(self) -> tuple[list[str], Skipped]:
         with zipfile.ZipFile(self.path) as archive:
             infos = archive.infolist()
         if sum(info.compress_size for info in infos) > self.path.stat().st_size:
             raise ValueError("its members overlap or are cut off")
-        return [i.filename for i in infos if not stat.S_ISLNK(i.external_attr >> 16)]
+        left = Skipped()
+        for info in infos:
+            if stat.S_ISLNK(info.external_attr >> 16):
+                left.add("links", info.filename)
+        return [i.filename for i in infos if not stat.S_ISLNK(i.external_attr >> 16)], left
 
     def read(self, names: Sequence[str]) -> Iterator[bytes]:
         with zipfile.ZipFile(self.path) as archive:
@@ -98,12 +102,15 @@ class TarArchive:
                     raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
                 yield member, archive
 
-    def members(self) -> list[str]:
-        return [
-            f"{member.name}/" if member.isdir() else member.name
-            for member, _ in self._each()
-            if member.isfile() or member.isdir()
-        ]
+    def members(self) -> tuple[list[str], Skipped]:
+        names, left = [], Skipped()
+        for member, _ in self._each():
+            if member.isfile() or member.isdir():
+                names.append(f"{member.name}/" if member.isdir() else member.name)
+            else:
+                linked = member.issym() or member.islnk()
+                left.add("links" if linked else "neither files nor folders", member.name)
+        return names, left
 
     def read(self, names: Sequence[str]) -> Iterator[bytes]:
         # The stream gives members in its own order; those that are due later are kept, packed.
@@ -171,10 +178,10 @@ def archive_contents(path: Path) -> Contents:
     """The images of an archive; DataError where there are none or it is damaged."""
     archive: Archive = ZipArchive(path) if path.name.lower().endswith(ZIP) else TarArchive(path)
     try:
-        members = archive.members()
+        members, left = archive.members()
     except Exception as error:  # zipfile, tarfile and zlib raise anything on a damaged file
         raise _damaged(path, error) from error
-    tree, member = tree_of(members)
+    tree, member = tree_of(members, left)
     if not tree.files:
         raise no_images(path, tree.skipped)
     plain, prefix = _without_outer(tree)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from oodbench.datasets.reading.array_images import ArrayImages, StoredArray
-from oodbench.datasets.reading.contents import Contents
+from oodbench.datasets.reading.contents import Contents, not_used
 from oodbench.datasets.reading.labels import Labels, understand
 from oodbench.datasets.sources.raw_images import short_reason
 from oodbench.errors import DataError
@@ -39,10 +39,14 @@ def mat_contents(path: Path) -> Contents:
         ) from error
     except Exception as error:  # scipy raises anything on a damaged file
         raise DataError(f"{path}: not a readable .mat file ({short_reason(error)})") from error
+    unused = [name for name, _, _ in held.values() if name not in names]
+    notes = [not_used("arrays", unused)] if unused else []
     images = _images_first(np.asarray(arrays[names[0]]), path)
     stored = StoredArray(lambda: images, images.shape, images.dtype, str(path))
-    labels = _labels(np.asarray(arrays[names[1]]), len(images)) if label else Labels()
-    return Contents(str(path), ArrayImages({"": stored}, str(path)), labels)
+    labels, ten = _labels(np.asarray(arrays[names[1]]), len(images)) if label else (Labels(), False)
+    if ten:
+        notes.append("of its labels 1 … 10 the last is taken as 0, as SVHN means it")
+    return Contents(str(path), ArrayImages({"": stored}, str(path)), labels, notes=tuple(notes))
 
 
 def _images_first(array: np.ndarray, path: Path) -> np.ndarray:
@@ -54,11 +58,14 @@ def _images_first(array: np.ndarray, path: Path) -> np.ndarray:
     raise DataError(f"{path}: X has the shape {array.shape}; expected (H, W, C, N)")
 
 
-def _labels(array: np.ndarray, count: int) -> Labels:
+def _labels(array: np.ndarray, count: int) -> tuple[Labels, bool]:
+    """The labels, and whether 10 was taken as 0."""
+    if array.shape == (1, count):  # MATLAB's rows
+        array = array[0]
     found = understand({"": array}, {"": count})
     values = found.of("")
     if values is None or not len(values):
-        return found
+        return found, False
     if not found.classes and values.min() == 1 and values.max() == 10:
-        return Labels({"": np.where(values == 10, 0, values)})
-    return found
+        return Labels({"": np.where(values == 10, 0, values)}), True
+    return found, False

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from oodbench.datasets.reading.array_images import ArrayImages, StoredArray
-from oodbench.datasets.reading.contents import Contents, number_groups, undivided
+from oodbench.datasets.reading.contents import Contents, not_used, number_groups, undivided
 from oodbench.datasets.reading.labels import Labels, understand
 from oodbench.datasets.sources.raw_images import Member, array_header, open_npz, short_reason
 from oodbench.errors import DataError
@@ -34,7 +34,13 @@ GROUPS = ("groups", "group")
 
 def npz_contents(path: Path) -> Contents:
     """The contents of an .npz; DataError where no array is named as images are."""
-    members = {name.lower(): member for name, member in open_npz(path).items()}
+    held_names = open_npz(path)
+    members = {name.lower(): member for name, member in held_names.items()}
+    if len(members) < len(held_names):
+        twice = sorted(
+            n for n in held_names if list(map(str.lower, held_names)).count(n.lower()) > 1
+        )
+        raise DataError(f"{path}: {' and '.join(twice)} differ in case alone; rename all but one")
     names = {part: found for part in WORDS if (found := _named(part, IMAGES, members))}
     plain = next((name for name in IMAGES if name in members), "")
     if not names and plain:
@@ -47,10 +53,14 @@ def npz_contents(path: Path) -> Contents:
     counts = {role: stored.count for role, stored in parts.items()}
     labels, problem = _beside(roles, LABELS, members)
     groups, _ = _beside(roles, GROUPS, members)
+    used = {found for part in names for kinds in (IMAGES, LABELS, GROUPS)
+            if (found := _named(part, kinds, members))}  # fmt: skip
+    unused = [name for name in members if name not in used]
+    notes = [*([note] if note else []), *([not_used("arrays", unused)] if unused else [])]
     understood = Labels(problem=problem) if problem else understand(labels, counts)
     return Contents(
         str(path), ArrayImages(parts, str(path)), understood,
-        number_groups(groups, counts, str(path)), (note,) if note else (),
+        number_groups(groups, counts, str(path)), tuple(notes),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from oodbench.datasets.reading.contents import Contents, number_groups, undivided
+from oodbench.datasets.reading.contents import Contents, not_used, number_groups, undivided
 from oodbench.datasets.reading.image_decoding import Decoded, decode
 from oodbench.datasets.reading.image_tree import in_order, reason_against_folder
 from oodbench.datasets.reading.labels import Labels, understand
@@ -120,6 +120,8 @@ def parquet_contents(shards: list[Path], where: Path) -> Contents:
         if "group" in tables[0].names:
             grouped[role] = np.concatenate([_values(s, "group") for s in by_part[part]])
         place += count
+    unused = [name for name in tables[0].names if name not in (column, label, "group")]
+    notes += [not_used("columns", unused)] if unused else []
     images = PictureImages(files, parts, str(where))
     labels = understand(stored, images.counts())
     if classes and not labels.classes and labels.values:
@@ -187,7 +189,10 @@ def _values(shard: Path, column: str) -> np.ndarray:
 
     with _shard_errors(shard):
         values = pq.read_table(shard, columns=[column]).column(0).to_numpy()
-    return np.array([str(v) for v in values]) if values.dtype.kind == "O" else np.asarray(values)
+    if values.dtype.kind != "O" or any(value is None for value in values):
+        return np.asarray(values)  # one that is missing is no label of its own
+    return np.array([v.decode(errors="backslashreplace") if isinstance(v, bytes) else str(v)
+                     for v in values])  # fmt: skip
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Mapping[str, object]]:

@@ -52,6 +52,10 @@ def csv_contents(path: Path) -> Contents:
     label = _label_column(names, frame.shape[1])
     beside = {name: i for i, name in enumerate(names)
               if name.lower() in ("usage", "split", "part", "group", "groups")}  # fmt: skip
+    for kind in (("usage", "split", "part"), ("group", "groups")):
+        several = [name for name in beside if name.lower() in kind]
+        if len(several) > 1:
+            raise DataError(f"{path}: the columns {' and '.join(several)} say the same; keep one")
     pixels = [i for i in range(frame.shape[1]) if i != label and i not in beside.values()]
     images = _images(frame, pixels, [names[i] for i in pixels], path)
     usage = next((i for name, i in beside.items() if not name.lower().startswith("group")), None)

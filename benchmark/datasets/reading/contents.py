@@ -7,7 +7,7 @@ of its images, or of its groups where dependent images are declared to be such.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 from oodbench.datasets.reading.labels import Labels
 from oodbench.datasets.reading.pixel_values import Asked
 from oodbench.datasets.sources.raw_images import Raw, Reading
-from oodbench.errors import DataError
+from oodbench.errors import DataError, listed
 from oodbench.seeding import derive_seed
 
 
@@ -127,6 +127,11 @@ def number_groups(
             )
         out[part] = np.unique(array, return_inverse=True)[1].astype(np.int64)
     return out
+
+
+def not_used(what: str, names: Sequence[str]) -> str:
+    """What is said of arrays or columns that nothing is read of."""
+    return f"its {what} {listed(names, 5)} are not used"
 
 
 def undivided(parts: Mapping[str, object], where: str) -> tuple[dict[str, str], str]:

@@ -48,6 +48,17 @@ _WIDE: dict[str, type[np.generic]] = {
     "I;16L": np.uint16,
     "F": np.float32,
 }
+#: What may be done to the pixels of a file, and what is said of so many files.
+CHANGES = {
+    "deep": "colour files have 16 bits a channel, of which the upper 8 are read",
+    "turned": "files are turned as their EXIF data say",
+    "transparent": "files are transparent, and laid over white",
+    "colours": "files are in other colours than RGB (CMYK, Lab, …), and converted",
+    "previews": "files hold smaller copies of their images, which are not read",
+}
+_ORIENTATION, OPAQUE = 0x0112, 255
+#: Modes of Pillow that become grey or RGB without a change of any colour.
+_PLAIN_MODES = {"1", "L", "P", "RGB", "RGBX"}
 #: The tag and value by which a TIFF says that a page is a smaller copy of another.
 _SUBFILE, _REDUCED = 254, 1
 
@@ -55,7 +66,7 @@ _SUBFILE, _REDUCED = 254, 1
 def count_frames(source: Path | bytes, where: str) -> int:
     """How many images a file holds; DataError where it cannot be read."""
     with _opened(source, where) as image:
-        return sum(1 for _ in _frames(image, where))
+        return sum(1 for _ in _frames(image, where, {}))
 
 
 def may_hold_several(name: str) -> bool:
@@ -67,24 +78,24 @@ def may_hold_several(name: str) -> bool:
 class Decoded:
     """The images of a file: (H, W, 1 or 3) uint8, or (H, W, 1) of the numbers that it holds.
 
-    `deep`: its colours have 16 bits, of which the upper 8 are read.
+    `changes`: in which ways the pixels are not those that stand in the file, of `CHANGES`.
     """
 
     frames: list[np.ndarray]
-    deep: bool = False
+    changes: tuple[str, ...] = ()
 
 
 def decode(source: Path | bytes, where: str, expected: int = 1) -> Decoded:
     """A file of `expected` images; DataError where it cannot be read or holds another number."""
     with _opened(source, where) as image:
-        deep = _is_deep(image)
-        frames = [_pixels(frame) for frame in _frames(image, where)]
+        changes = _changes(image)
+        frames = [_pixels(frame, changes) for frame in _frames(image, where, changes)]
     if len(frames) != expected:
         raise DataError(
             f"{where}: it holds {len(frames):,} images, which its ending does not say; save each as"
             " a file of its own"
         )
-    return Decoded(frames, deep)
+    return Decoded(frames, tuple(changes))
 
 
 @contextmanager
@@ -108,8 +119,10 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image.Image]:
         ) from error
 
 
-def _frames(image: Image.Image, where: str) -> Iterator[Image.Image]:
+def _frames(image: Image.Image, where: str, changes: dict[str, None]) -> Iterator[Image.Image]:
     """The image at each of its frames; smaller copies that a TIFF holds of its pages left out."""
+    if image.format == "MPO":
+        changes["previews"] = None
     several = image.format in SEVERAL or (image.format == "PNG" and "loop" in image.info)
     count = getattr(image, "n_frames", 1) if several else 1
     if count > MAX_FRAMES:
@@ -118,35 +131,44 @@ def _frames(image: Image.Image, where: str) -> Iterator[Image.Image]:
         if count > 1:
             image.seek(number)
         if number and getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _REDUCED:
+            changes["previews"] = None
             continue
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{where}: {image.width}×{image.height} pixels are too many")
         yield image
 
 
-def _pixels(opened: Image.Image) -> np.ndarray:
+def _pixels(opened: Image.Image, changes: dict[str, None]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     image = opened
     opened.load()  # what a file says of itself may stand behind its pixels
     if opened.format not in ("PNG", "BMP", "PPM", "GIF", "JPEG") or _TURNED & opened.info.keys():
+        turned = opened.getexif().get(_ORIENTATION, 1) in range(2, 9)
         image = ImageOps.exif_transpose(opened)
+        if turned:
+            changes["turned"] = None
     if image.mode in _WIDE:
         return np.asarray(image).astype(_WIDE[image.mode])[:, :, None]
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        white, over = Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+        if over.getchannel("A").getextrema()[0] != OPAQUE:
+            changes["transparent"] = None
+        image = Image.alpha_composite(white, over).convert("RGB")
+    if image.mode not in _PLAIN_MODES:
+        changes["colours"] = None
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None]
     return np.asarray(image.convert("RGB"))
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a colour file has 16 bits a channel; Pillow keeps the upper 8 of them."""
+def _changes(image: Image.Image) -> dict[str, None]:
+    """Whether a colour file has 16 bits a channel, of which Pillow keeps the upper 8."""
     if image.mode not in ("RGB", "RGBA", "LA"):
-        return False
+        return {}
     tiles = getattr(image, "tile", ())
-    return any(";16" in str(tile[3]) for tile in tiles if len(tile) > 3)
+    deep = any(";16" in str(tile[3]) for tile in tiles if len(tile) > 3)
+    return {"deep": None} if deep else {}
 
 
 @contextmanager

@@ -41,6 +41,12 @@ class Skipped:
         """One more entry."""
         self.names.setdefault(reason, []).append(name)
 
+    def without(self, names: Iterable[str]) -> Skipped:
+        """The same but for some entries."""
+        taken = set(names)
+        left = {r: [n for n in held if n not in taken] for r, held in self.names.items()}
+        return Skipped({reason: held for reason, held in left.items() if held})
+
     def __str__(self) -> str:
         """One line, "" where nothing was skipped."""
         if not self.names:
@@ -154,9 +160,14 @@ def _dead(entry: os.DirEntry[str]) -> str:
     return "hidden" if entry.name.startswith(".") else "broken links"
 
 
-def tree_of(members: Iterable[str]) -> tuple[ImageTree, dict[str, str]]:
-    """The images among the members of an archive, and the member of each; folders end in "/"."""
-    skipped, found, folders = Skipped(), dict[str, str](), set[str]()
+def tree_of(
+    members: Iterable[str], left: Skipped | None = None
+) -> tuple[ImageTree, dict[str, str]]:
+    """The images among the members of an archive, and the member of each; folders end in "/".
+
+    `left`: what was left out of the members.
+    """
+    skipped, found, folders = left or Skipped(), dict[str, str](), set[str]()
     for member in members:
         *above, last = [p for p in member.split("/") if p not in ("", ".")] or [""]
         if member.endswith("/"):

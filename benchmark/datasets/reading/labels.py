@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+#: Whole numbers from which on int64 holds none.
+LIMIT = 2**63
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -56,6 +59,10 @@ def understand(stored: Mapping[str, np.ndarray], counts: Mapping[str, int]) -> L
     if not all(array.dtype.kind != "f" or np.all(np.isfinite(array) & (array == np.rint(array)))
                for array in plain.values()):  # fmt: skip
         return Labels(problem="they are no whole numbers")
+    if any((array.dtype.kind in "uf" and len(array) and array.max() >= LIMIT)
+           or (array.dtype.kind == "f" and len(array) and array.min() < -LIMIT)
+           for array in plain.values()):  # fmt: skip
+        return Labels(problem="they are larger than 64 bits hold")
     return Labels({part: array.astype(np.int64) for part, array in plain.items()})
 
 
@@ -67,7 +74,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
     if array.ndim == 0:
         array = array[None]
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
+        return np.char.decode(array, "utf-8", "backslashreplace")  # two texts stay two
     return array
 
 

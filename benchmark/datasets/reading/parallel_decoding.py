@@ -122,7 +122,7 @@ def _read(stdout: IO[bytes]) -> list[Decoded]:
     if "error" in answer:
         raise DataError(answer["error"])
     out = []
-    for shapes, dtypes, deep in answer["files"]:
+    for shapes, dtypes, changes in answer["files"]:
         frames = []
         for shape, dtype in zip(shapes, dtypes, strict=True):
             count = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -130,7 +130,7 @@ def _read(stdout: IO[bytes]) -> list[Decoded]:
             if len(data) != count:
                 raise ValueError("the pixels are cut off")
             frames.append(np.frombuffer(data, dtype).reshape(shape))
-        out.append(Decoded(frames, deep))
+        out.append(Decoded(frames, tuple(changes)))
     return out
 
 
@@ -145,7 +145,7 @@ def answer(line: bytes, out: IO[bytes]) -> None:
         out.write(json.dumps({"error": str(error)}).encode() + b"\n")
         return
     described = [
-        [[list(f.shape) for f in file.frames], [f.dtype.str for f in file.frames], file.deep]
+        [[list(f.shape) for f in file.frames], [f.dtype.str for f in file.frames], [*file.changes]]
         for file in files
     ]
     out.write(json.dumps({"files": described}).encode() + b"\n")

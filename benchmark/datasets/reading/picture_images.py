@@ -6,6 +6,7 @@ images are looked at once before the first of them is scaled.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -14,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from oodbench.datasets.reading.image_decoding import Decoded
+from oodbench.datasets.reading.image_decoding import CHANGES, Decoded
 from oodbench.datasets.reading.pixel_values import (
     PLAIN,
     Asked,
@@ -95,16 +96,15 @@ class PictureImages:
             )
         files = [int(p) for p in dict.fromkeys(places[sorted(wanted)].tolist())]
         firsts = {int(place): i for i, place in reversed(list(enumerate(places.tolist())))}
-        deep = 0
+        changed = Counter[str]()
         for place, decoded in zip(files, self.files.decode(files, self._held), strict=True):
-            deep += decoded.deep
+            changed.update(decoded.changes)
             for number, frame in enumerate(decoded.frames):
                 if firsts[place] + number in wanted:
                     yield scaling.apply(frame)
-        if deep:
-            scaling.reading.notes.append(
-                f"{deep:,} colour files have 16 bits a channel, of which the upper 8 are read"
-            )
+        scaling.reading.notes += [
+            f"{changed[name]:,} {said}" for name, said in CHANGES.items() if changed[name]
+        ]
 
     def look(self, enough: Callable[[Seen], bool] = lambda _: False) -> Mapping[bool, Seen]:
         """What the 8-bit images (True) and the others (False) of all parts are.

@@ -49,7 +49,8 @@ def recognise(files: Sequence[str], folders: Iterable[str], where: str) -> Layou
     held = _parts(folders, where)
     if "train" not in held or len(held) == 1:
         parts: dict[str, np.ndarray] = {"": np.arange(len(files))}
-        return Layout(parts, _labels(files, parts, {"": ""}, folders))
+        labels = _labels(files, parts, {"": ""}, folders)
+        return Layout(parts, labels, (*_lone(held), *_unlabelled(files, labels, {"": ""}, parts)))
     roles, note = undivided(held, where)
     names = {role: held[part] for role, part in roles.items()}
     if [names[role] for role in ("train", "test")] != ["train", "test"]:
@@ -67,6 +68,7 @@ def recognise(files: Sequence[str], folders: Iterable[str], where: str) -> Layou
         shown = " and ".join(f"{name}/" for name in names.values())
         notes.append(f"{beside - unused:,} images beside {shown} are not used")
     labels = _labels(files, parts, names, folders)
+    notes += _unlabelled(files, labels, names, parts)
     usual = _usual(labels)
     if usual:
         others = int(np.sum(~np.isin(labels.values["test"], usual)))
@@ -110,6 +112,32 @@ def _labels(
         if all(len(word) > depth[part] + 1 for word in words):
             values[part] = np.array([number[word[depth[part]]] for word in words], dtype=np.int64)
     return Labels(values, tuple(classes) if values else ())
+
+
+def _lone(held: Mapping[str, str]) -> list[str]:
+    """What is said of folders that are named as parts and yet divide nothing."""
+    if not held:
+        return []
+    lacking = "training" if "train" not in held else "testing"
+    shown = " and ".join(f"{name}/" for name in held.values())
+    verb = "are folders like any other" if len(held) > 1 else "is a folder like any other"
+    return [f"{shown} {verb}: there is none for {lacking}"]
+
+
+def _unlabelled(
+    files: Sequence[str], labels: Labels, names: Mapping[str, str], parts: Mapping[str, np.ndarray]
+) -> list[str]:
+    """What is said of images beside the folders of classes: they have no class, so none has."""
+    notes = []
+    for part, chosen in parts.items():
+        depth = names[part].count("/") + 1 if names[part] else 0
+        beside = sum(len(files[i].split("/")) <= depth + 1 for i in chosen)
+        if part not in labels.values and 0 < beside < len(chosen):
+            where = f" of {names[part]}/" if names[part] else ""
+            notes.append(
+                f"{beside:,} images{where} lie beside its folders, which are no classes therefore"
+            )
+    return notes
 
 
 def _usual(labels: Labels) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ What a kind holds is described where it is read, in `oodbench.datasets.formats`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +81,19 @@ def _folder(path: Path, wanted: Wanted) -> Found:
         return Found(str(where), identity, lambda: raw_of(contents, wanted), listed.changed_ns)
     shards = find_shards(path)
     if shards:
-        return _found(shards, path, wanted, lambda: parquet_contents(shards, path))
+        beside_shards = str(listed.without(s.relative_to(path).as_posix() for s in shards))
+        return _found(
+            shards, path, wanted, lambda: _noted(parquet_contents(shards, path), beside_shards),
+            beside_shards,
+        )  # fmt: skip
     files = sorted(p for p in path.iterdir() if p.is_file() and is_idx_images(p.name))
     if files:
         beside = [found for p in files if (found := label_file(p)) is not None]
-        return _found([*files, *beside], path, wanted, lambda: idx_contents(_once(files), path))
+        taken = _once(files)
+        other = str(listed.without(p.name for p in (*taken, *beside)))
+        return _found(
+            [*files, *beside], path, wanted, lambda: _noted(idx_contents(taken, path), other), other
+        )
     raise no_images(path, listed)
 
 
@@ -94,9 +103,16 @@ def _once(files: list[Path]) -> list[Path]:
     return [p for p in files if p.suffix != ".gz" or p.name.removesuffix(".gz") not in names]
 
 
-def _found(files: list[Path], path: Path, wanted: Wanted, read: Callable[[], Contents]) -> Found:
+def _noted(contents: Contents, said: str) -> Contents:
+    """With one more thing to say of them, where there is any."""
+    return replace(contents, notes=(*contents.notes, said)) if said else contents
+
+
+def _found(
+    files: list[Path], path: Path, wanted: Wanted, read: Callable[[], Contents], skipped: str = ""
+) -> Found:
     held: list[JSON] = [file_identity(file) for file in files]
-    identity: JSON = {"files": held, **_asked(wanted)}
+    identity: JSON = {"files": held, "skipped": skipped, **_asked(wanted)}
     return Found(str(path), identity, lambda: raw_of(read(), wanted), changed_ns(files))
 
 

@@ -11,6 +11,7 @@ import ast
 import sys
 from types import FunctionType
 
+from oodbench.detect.source.compiled import closed_over
 from oodbench.detect.source.definitions import Definition
 from oodbench.detect.source.modules import Module, find_module, loaded_module
 from oodbench.detect.source.normal_form import DECLARED, REVISIONS, Parts
@@ -39,7 +40,9 @@ def class_parts(cls: type, near: Module | None = None) -> Parts:
         return _made(cls, near or module)
     is_class = any(isinstance(binding, ast.ClassDef) for binding in module.bindings[name])
     made = [] if is_class or below else _made(cls, near or module)
-    return [Definition(module, name), *made]
+    # What a class that is defined in a function takes from it is in no text.
+    closed = [f"closure {text}" for text in closed_over(cls)] if "<locals>" in below else []
+    return [Definition(module, name), *made, *closed]
 
 
 def _made(cls: type, near: Module) -> Parts:
