@@ -22,8 +22,9 @@ def publish(folder: Path, suites: tuple[str, ...], scale: str, store: str) -> No
 
     Tables as text, CSV and LaTeX with the papers' values beside ours, costs, diagnostics of every
     model, machine, versions and commit of every fit, the seconds of all work, and the records of
-    the runs, which `oodbench store import` adds to any store. What stands there under the same
-    names is replaced.
+    the runs with the scores of their images, rounded as far as no metric notices, which `oodbench
+    store import` adds to any store and `oodbench store verify` computes the metrics from. What
+    stands there under the same names is replaced.
     """
     from oodbench.cli.store import note_changes, note_lines
     from oodbench.flow.selection import check_scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,18 +36,16 @@ def verify(file: Path | None, store: str) -> None:
     """Read every file against its checksum and key; set aside what fails.
 
     The metrics of runs are computed again from their scores, where these are there. Of FILE, an
-    archive of `oodbench store export`, the same is verified as before it is imported, and nothing
-    is written.
+    archive of `oodbench store export` or `oodbench publish`, the same is verified as before it is
+    imported, and that every run is of a category that allows what it was given; it is said where
+    the source of a detector is another here. Nothing is written.
     """
     from oodbench.store.maintenance import verify
     from oodbench.store.store import Store
 
     opened = Store(store)
     if file is not None:
-        from oodbench.share.transfer import verify_archive
-
-        found = verify_archive(opened, file)
-        click.echo(f"sound: {', '.join(f'{stage} {count}' for stage, count in found.items())}")
+        _verify_archive(opened, file)
         return
     verdict = verify(opened)
     note_changes(verdict.sound)
@@ -61,6 +60,26 @@ def verify(file: Path | None, store: str) -> None:
         )
     if wrong:
         raise StoreError("; ".join(wrong))
+
+
+def _verify_archive(store: Store, file: Path) -> None:
+    from oodbench.share.category_rules import broken_rules
+    from oodbench.share.transfer import verify_archive
+    from oodbench.store.store import STAGES
+
+    found = verify_archive(store, file)
+    note_changes(found)
+    broken = list(broken_rules(found))
+    counts = Counter(entry.stage for entry in found)
+    with_scores = {entry.digest for entry in found if entry.stage == "score"}
+    runs = [entry for entry in found if entry.stage == "run"]
+    bare = sum(not {*map(str, (r.parts["id_scores"], r.parts["ood_scores"]))} <= with_scores
+               for r in runs)  # fmt: skip
+    note_lines([f"{bare} of {len(runs)} runs come without scores of images: their metrics could not"
+                " be computed again"] if bare else [])  # fmt: skip
+    if broken:
+        raise StoreError(f"{file}: {'; '.join(broken)}")
+    click.echo(f"sound: {', '.join(f'{stage} {counts[stage]}' for stage in STAGES)}")
 
 
 def _recomputed(store: Store, entries: Iterable[Entry]) -> list[str]:

@@ -7,7 +7,8 @@ Of a suite ``table1`` a folder gets
 - ``table1-costs.txt``, ``.csv``: every score with training time, time an image and parameters,
 - ``table1-models.json``: the diagnostics of every model; machine, versions and commit of every fit;
   how long all fits and measurements took,
-- ``table1-runs.tar``: the records of the runs, which `oodbench store import` adds to any store.
+- ``table1-runs.tar``: the records of the runs and the scores of their images, which `oodbench
+  store import` adds to any store.
 """
 
 from __future__ import annotations

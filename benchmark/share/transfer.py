@@ -26,24 +26,27 @@ from oodbench.errors import OodbenchError, StoreError, UnknownNameError
 from oodbench.flow.run_records import difference
 from oodbench.flow.stored.runs import stored_runs
 from oodbench.share.recomputed import recomputed
+from oodbench.share.rounded_scores import SCORES, WHOLE, needed_bits, packed
 from oodbench.store.maintenance import needed, with_diagnoses
+from oodbench.store.payload import pack_table, unpack_table
 from oodbench.store.records.files import pack_record
 from oodbench.store.records.shapes import misfit
 from oodbench.store.storage import atomic_file
 from oodbench.store.store import (
     RECORD,
     SCHEMA,
-    STAGES,
     DamagedEntryError,
     Entry,
     Key,
     Store,
+    entry_path,
     read_record,
 )
 
 MEMBER = re.compile(
     r"((?:run|score|measure|fit|diagnosis)/[0-9a-f]{2}/[0-9a-f]{64})/([A-Za-z0-9_][\w.-]*)"
 )
+STATISTICS = "statistics.parquet"
 #: The last member: how many entries there should be before it.
 END = "oodbench-end.json"
 
@@ -78,18 +81,26 @@ def export_store(
 
 
 def export_records(store: Store, target: Path, runs: Sequence[Entry]) -> Moved:
-    """Write the records of runs and the diagnoses of their fits: every figure of a table, no score.
+    """Write the records of runs, the scores of their images and the diagnoses of their fits.
 
-    A store that imports them shows the runs in its tables; what needs the scores of single images
-    (a paired test, a figure) says that they are not there.
+    A store that imports them shows the runs in its tables, tests and draws them, with neither
+    models nor data.  Scores are rounded as far as no metric of `runs` notices
+    (`oodbench.share.rounded_scores`); of measurements nothing is kept but which images were
+    measured.  Both are marked as abridged: no store makes anything from them.
     """
     behind = with_diagnoses(store, needed(store, runs)).values()
-    own = {run.path for run in runs}
+    bits = needed_bits(store, runs)
+    own = {run.path for run in runs} | {entry_path("score", digest) for digest in bits}
+    own |= {entry_path("measure", str(e.parts["measure"])) for e in behind if e.path in own
+            and e.stage == "score"}  # fmt: skip
     kept = {e.path: e for e in behind if e.path in own or e.stage == "diagnosis"}
-    return _export(store, target, kept)
+    return _export(store, target, kept, bits)
 
 
-def _export(store: Store, target: Path, entries: Mapping[str, Entry]) -> Moved:
+def _export(
+    store: Store, target: Path, entries: Mapping[str, Entry], bits: Mapping[str, int] | None = None
+) -> Moved:
+    """`bits`: of the scores of an entry, by digest; those that are not named stay whole."""
     written, left_out = 0, 0
     names = names_only(entry.record for entry in entries.values())
     with (
@@ -106,12 +117,39 @@ def _export(store: Store, target: Path, entries: Mapping[str, Entry]) -> Moved:
             except DamagedEntryError:
                 left_out += 1
                 continue
-            record = pack_record(without_folders(original, names))
-            for name, data in ({RECORD: record} | members).items():
+            record = without_folders(original, names)
+            if bits is not None:
+                record, members = _abridged(record, members, bits.get(entry.digest, WHOLE))
+            for name, data in ({RECORD: pack_record(record)} | members).items():
                 _add(archive, f"{path}/{name}", data)
             written += 1
         _add(archive, END, _end(written))
     return Moved(written, left_out=left_out)
+
+
+def _abridged(
+    record: dict[str, JSON], members: dict[str, bytes], bits: int
+) -> tuple[dict[str, JSON], dict[str, bytes]]:
+    """Record and files of an entry as they are published: scores of so many bits, images' places.
+
+    What was imported so is handed on as it came.
+    """
+    stage = record["stage"]
+    if record.get("abridged") or stage not in ("score", "measure"):
+        return record, members
+    if stage == "score":
+        if bits >= WHOLE:
+            return record, members
+        files = {SCORES: packed(unpack_table(members[SCORES]), bits)}
+        said: JSON = f"scores of {bits} significant bits"
+    else:
+        table = unpack_table(members[STATISTICS], ["index"])
+        files, said = {STATISTICS: pack_table(table)}, "no statistics, the places of images alone"
+    sums: dict[str, JSON] = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in files.items()
+    }
+    return record | {"abridged": said, "files": sums}, files
 
 
 def names_only(records: Iterable[Mapping[str, JSON]]) -> NamesOnly:
@@ -138,16 +176,16 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def verify_archive(store: Store, source: Path) -> dict[str, int]:
-    """How many entries of every stage an archive holds, all of them sound; writes nothing.
+def verify_archive(store: Store, source: Path) -> list[Entry]:
+    """The entries of an archive, without their files, all of them sound; writes nothing.
 
     StoreError names what is wrong: damage, a record that fits no schema, metrics that are not those
     of the scores beside them, or that are others than those of a run that the store has.
     """
-    found = dict.fromkeys(STAGES, 0)
+    found = []
     with recomputed(store) as metrics:
         for entry, _, files in _entries(store, source):
-            found[entry.stage] += 1
+            found.append(entry)
             metrics.add(entry, files)
             if entry.stage == "run":
                 _agree(store, source, entry)

@@ -64,9 +64,15 @@ def unpack_tensors(data: bytes) -> dict[str, Tensor]:
 
 
 def pack_table(
-    columns: Mapping[str, np.ndarray], metadata: Mapping[str, JSON] | None = None
+    columns: Mapping[str, np.ndarray],
+    metadata: Mapping[str, JSON] | None = None,
+    *,
+    split_bytes: bool = False,
 ) -> bytes:
-    """Parquet with one column per (N,) array and one fixed-size-list column per (N, K) array."""
+    """Parquet with one column per (N,) array and one fixed-size-list column per (N, K) array.
+
+    `split_bytes` lays out floats byte by byte, which packs rounded ones to about their bits.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -83,7 +89,8 @@ def pack_table(
     if metadata:
         table = table.replace_schema_metadata({"oodbench": json.dumps(dict(metadata))})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    layout = {"use_dictionary": False, "use_byte_stream_split": True} if split_bytes else {}
+    pq.write_table(table, sink, compression="zstd", **layout)
     return sink.getvalue()
 
 

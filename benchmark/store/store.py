@@ -168,14 +168,14 @@ class Store:
         """The entry of a key that results may be made from, or None.
 
         A damaged record is set aside and counts as absent, and so does an imported one that is not
-        trusted.  StoreError where it is there and may not be read: to make it again would be in
-        vain.
+        trusted or that was abridged when it was published.  StoreError where it is there and may
+        not be read: to make it again would be in vain.
         """
         found = self._load(key.path, needed=True)
         if found is not None and found.imported and not self.trust_imported:
             self.untrusted.add(found.path)
             return None
-        return found
+        return None if found is not None and found.record.get("abridged") else found
 
     def holds(self, key: Key) -> bool:
         """Whether the entry of a key is there with all of its files, in their sizes.

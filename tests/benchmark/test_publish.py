@@ -8,10 +8,16 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
+from archive_files import members, pack, resealed
+from sklearn.metrics import roc_auc_score
 from tests.benchmark.in_process import invoke
 
-from oodbench.store.store import Store
+from oodbench.share.transfer import import_store
+from oodbench.store.payload import unpack_table
+from oodbench.store.store import Key, Store
 
 SUITE = """
 name: mine
@@ -70,9 +76,8 @@ def test_the_archive_gives_another_store_the_same_table(place: Path, tmp_path: P
     archive = place / "out" / "mine-runs.tar"
     assert archive.stat().st_size < 100_000
     status, out, _ = invoke(place, "store", "import", str(archive), "--store", str(tmp_path))
-    assert (status, out) == (0, "2 entries added, 0 were here already\n")
-    # Without the scores of images nothing can be tested against the best, and the table says so.
-    asked = ("leaderboard", "--suite", "mine", "--format", "csv", "--no-significance")
+    assert (status, out) == (0, "10 entries added, 0 were here already\n")
+    asked = ("leaderboard", "--suite", "mine", "--format", "csv")
     found = invoke(place, *asked, "--store", str(tmp_path))[1]
     marked = '"imported from mine-runs.tar, not computed in this store"'
     assert marked in found
@@ -80,11 +85,73 @@ def test_the_archive_gives_another_store_the_same_table(place: Path, tmp_path: P
     again = tmp_path / "again"
     assert invoke(place, "publish", str(again), "--suite", "mine", "--store", str(tmp_path))[0] == 0
     assert (again / "mine-runs.tar").read_bytes() == archive.read_bytes()
-    # Scores of single images are not in it, and what needs them says so.
-    status, _, err = invoke(place, "compare", "lr-bc", "pixel-variance", "--pair", "china-flower",
-                            "--store", str(tmp_path))  # fmt: skip
+
+
+def test_a_store_of_the_archive_tests_and_draws_without_models(place: Path, tmp_path: Path) -> None:
+    archive, there = place / "out" / "mine-runs.tar", ("--store", str(tmp_path / "theirs"))
+    assert invoke(place, "store", "import", str(archive), *there)[0] == 0
+    asked = ("compare", "lr-bc", "pixel-variance", "--pair", "china-flower")
+    status, out, _ = invoke(place, *asked, *there)
+    assert (status, out) == (0, invoke(place, *asked)[1])
+    for figure in ("roc", "densities", "forest"):
+        target = str(tmp_path / f"{figure}.svg")
+        status, _, err = invoke(place, "figure", figure, "--pair", "china-flower",
+                                "--detector", "lr-bc", "--out", target, *there)  # fmt: skip
+        assert status == 0, err
+    assert invoke(place, "report", "--out", str(tmp_path / "report"), *there)[0] == 0
+
+
+def test_nothing_is_made_from_what_was_abridged(place: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path, trust_imported=True)
+    import_store(store, place / "out" / "mine-runs.tar")
+    for stage in ("score", "measure"):
+        for entry in store.entries(stage):
+            assert entry.record["abridged"]
+            assert store.find(Key(stage, entry.parts)) is None
+    for run in store.entries("run"):
+        assert store.find(Key("run", run.parts)) is not None
+
+
+def test_whoever_is_handed_the_archive_computes_its_metrics_again(
+    place: Path, tmp_path: Path
+) -> None:
+    archive = place / "out" / "mine-runs.tar"
+    status, out, err = invoke(place, "store", "verify", str(archive), "--store", str(tmp_path))
+    assert (status, err) == (0, "")
+    assert out.startswith("sound: run 2, score 4, measure 4, fit 0")
+    # scikit-learn on the published scores gives the published numbers.
+    store = Store(tmp_path / "theirs")
+    import_store(store, archive)
+    table = pandas.read_csv(place / "out" / "mine.csv")
+    for run in store.entries("run"):
+        sides = [
+            unpack_table(read.read("scores.parquet"))
+            for read in (store.get("score", str(run.parts[s])) for s in ("id_scores", "ood_scores"))
+            if read is not None
+        ]
+        for score in run.record["scores"]:
+            count = min(len(side[score]) for side in sides)
+            if count < max(len(side[score]) for side in sides):
+                continue  # the equal-size rule has drawn some
+            outlying = np.repeat([0, 1], count)
+            value = 100 * roc_auc_score(outlying, np.concatenate([s[score] for s in sides]))
+            row = table[(table.title == run.record["title"]) & (table.metric == "auroc")]
+            assert (row.value - value).abs().min() < 0.0002
+
+
+def test_a_category_that_does_not_allow_what_was_given_is_refused(
+    place: Path, tmp_path: Path
+) -> None:
+    archive, forged = place / "out" / "mine-runs.tar", tmp_path / "forged.tar"
+    kept = [
+        (name, resealed(data, category="labels")
+         if name.startswith("run/") and name.endswith("record.json") else data)
+        for name, data in members(archive)
+    ]  # fmt: skip
+    pack(forged, kept)
+    status, _, err = invoke(place, "store", "verify", str(forged), "--store", str(tmp_path))
     assert status == 2
-    assert "run the detector in a new store" in err
+    assert "it says labels, and lr-bc is of the category" in err
     assert err.count("\n") == 1
 
 

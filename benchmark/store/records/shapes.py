@@ -95,6 +95,7 @@ class _Made(_Part):
     created: str
     source: dict[str, _Source] = {}
     machine: dict[str, Told] = {}
+    abridged: str = ""
 
 
 class _Run(_Made):
