@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oodbench.datasets.formats.idx import idx_shape, is_idx_images
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.reading.contents import Wanted
 from oodbench.datasets.sources.published import array_files, find_published
@@ -35,7 +36,12 @@ class SplitStatus:
 
     @property
     def count(self) -> str:
-        """``10,000``; ``10,000 of 18,724`` where the files hold others than the published set."""
+        """``10,000``; ``10,000 of 18,724`` where the files hold others than the published set.
+
+        ``60,000 (not counted)`` where files are there and only reading them would tell.
+        """
+        if self.held is None and self.state == "native":
+            return f"{self.expected:,} (not counted)"
         if self.held is None or self.held == self.expected:
             return f"{self.expected:,}"
         return f"{self.held:,} of {self.expected:,}"
@@ -71,6 +77,8 @@ def _found(spec: DatasetSpec, split: str, folders: Sequence[Path], found: Found)
     kind = "arrays" if stored else "native"
     try:
         held = sum(open_npz(path)["images"].shape[0] for path in stored) if stored else None
+        if not stored and is_idx_images(Path(found.where).name):
+            held = idx_shape(Path(found.where))[0]
     except KeyError:
         why = f"{stored[0]}: no array 'images'"
         return SplitStatus(spec.name, split, "damaged", why, expected)

@@ -377,7 +377,9 @@ def test_torchvision_root(places: DataPlaces) -> None:
     assert loaded.labels is not None
     assert loaded.labels.tolist() == list(range(6))
     states = {(s.name, s.split): s.state for s in status(places)}
+    counts = {(s.name, s.split): s.count for s in status(places)}
     assert states["fashionmnist", "test"] == "native"
+    assert counts["fashionmnist", "test"] == "6 of 10,000"
     assert states["mnist", "test"] == "missing"
     assert states["digits", "train"] == "embedded"
 

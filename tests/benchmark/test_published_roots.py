@@ -63,6 +63,8 @@ def test_a_set_is_read_from_its_real_layout(
         np.testing.assert_array_equal(found.images[index], expected.transpose(2, 0, 1))
     states = {(s.name, s.split): s.state for s in status(places)}
     assert states[name, split] == "native"
+    (count,) = (s.count for s in status(places) if (s.name, s.split) == (name, split))
+    assert "(not counted)" in count or count.startswith(f"{len(images)} of ")
 
 
 def test_the_order_of_omniglot_is_that_of_the_names(
