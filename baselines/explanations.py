@@ -39,12 +39,15 @@ def of_hierarchy(
     encoding = model.encode(x, noise, ks, encoder_lower=settings.encoder_lower)
     parameters, terms, _ = model.decode(encoding, ks, noise, len(x), lower=settings.lower)
     bits = [_bits(model.likelihood.log_prob_elements(each, x)) for each in parameters]
-    kl = [terms[0][layer].flatten(1).sum(1) for layer in range(model.layers)]
+    # A layer that is decoded from the prior has no term, and no part in L>k.
+    nothing = torch.zeros(len(x), dtype=bits[0].dtype, device=bits[0].device)
+    kl = [
+        terms[0][layer].flatten(1).sum(1) if layer in terms[0] else nothing
+        for layer in range(model.layers)
+    ]
     if ratio:
         what = f"bits: NLL_{above} − NLL_0"
         return Explanation(bits[1] - bits[0], what, torch.stack(kl, dim=1))
-    # Layers that are decoded from the prior have no part in L>k.
-    kl[:above] = [torch.zeros_like(one) for one in kl[:above]]
     what = f"bits: −log2 p(x | z>{above})" if above else "bits: −log2 p(x | z)"
     what += ", no part of this score" if score.startswith("KL") else ""
     return Explanation(bits[0], what, torch.stack(kl, dim=1))

@@ -288,6 +288,7 @@ def report(
     all_scores: bool = False,
     significance: bool = True,
     pictures: int = 8,
+    explain: bool = False,
     title: str = "oodbench report",
     plugins: Several = (),
     project: Text | None = None,
@@ -297,7 +298,8 @@ def report(
     """Finished runs as one HTML page that needs nothing else; the file that was written.
 
     `out`: a folder, made where it is not there, for its ``index.html``, or an ``.html`` file.
-    `pictures`: the most and least OOD images of each set that it shows, 0 for none.  Raises
+    `pictures`: the most and least OOD images of each set that it shows, 0 for none; `explain`: a
+    map of the score beside each, where there is one (it runs the stored models).  Raises
     OodbenchError where nothing has run.
     """
     from oodbench.flow.selection import asked_scores, check_scale
@@ -314,7 +316,7 @@ def report(
     )
     if not groups:
         raise StoreError(f"no finished run in {location}; `oodbench run` makes some")
-    request = ReportRequest(title, all_scores, asked, significance, pictures)
+    request = ReportRequest(title, all_scores, asked, significance, pictures, explain)
     target = arguments.text("out", out)
     path, _ = write_report(groups, opened, find_places(folders, location), request, target)
     warn_of_changes(entry for group in groups for entry in group.entries)

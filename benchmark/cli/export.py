@@ -179,9 +179,9 @@ def _with_standard_input(images: Sequence[str]) -> list[str]:
         if image != "-":
             listed.append(image)
             continue
-        data = sys.stdin.buffer.read()
-        parts = data.split(b"\0" if b"\0" in data else b"\n")
-        listed += [os.fsdecode(part.rstrip(b"\r")) for part in parts if part.strip()]
+        data = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        parts = data.split(b"\0") if b"\0" in data else data.replace(b"\r\n", b"\n").split(b"\n")
+        listed += [os.fsdecode(part) for part in parts if part.strip()]
     if not listed:
         raise OodbenchError("no path came on standard input; give one a line")
     return listed

@@ -22,14 +22,17 @@ from oodbench.store.places import shown
               help="Paired tests against the best and the best trivial one of a pair.")  # fmt: skip
 @click.option("--pictures", type=click.IntRange(0, 50), default=8, show_default=True,
               help="Most and least OOD images shown of each set; 0 for none.")  # fmt: skip
+@click.option("--explain", is_flag=True,
+              help="A map below every picture: what each pixel adds to the score, and the KL of"
+              " the layers. It runs the stored models of detectors that have one.")  # fmt: skip
 @click.option("--title", default="oodbench report", show_default=True, help="Of the page.")
 @plugin_option
 @data_option
 @store_option
 def report(
     out: str, pairs: tuple[str, ...], detectors: tuple[str, ...], scale: str | None,
-    all_scores: bool, significance: bool, pictures: int, title: str, data: tuple[str, ...],
-    store: str,
+    all_scores: bool, significance: bool, pictures: int, explain: bool, title: str,
+    data: tuple[str, ...], store: str,
 ) -> None:  # fmt: skip
     """Finished runs of the store as one HTML page that needs nothing else.
 
@@ -49,6 +52,6 @@ def report(
         groups = asked_groups(opened, store, pairs, asked, scale, data=data)
         if not groups:
             raise StoreError(f"no finished run in {shown(store)}; `oodbench run` makes some")
-        request = ReportRequest(title, all_scores, asked, significance, pictures)
+        request = ReportRequest(title, all_scores, asked, significance, pictures, explain)
         path, size = write_report(groups, opened, places, request, out)
     click.echo(f"{terminal(str(path))}: {size / 1e6:.1f} MB, open it in a browser")

@@ -68,20 +68,36 @@ function figuresPart(score) {
           + "; the far tails are counted in the outermost bins"))));
 }
 
+// A map of what every pixel adds to a score, and the KL of the layers as bars, the largest of all (most) as wide.
+function mapped([picture, sum, ...kl], name, most) {
+  const text = [`sum ${short(sum)}`, kl.length ? `KL ${several(kl)} nats` : ""].filter(Boolean).join(", ");
+  return [h("img", { src: `data:image/png;base64,${picture}`, alt: `map of ${name}: ${text}`, title: text }),
+    kl.length ? s("svg", { class: "bars", viewBox: `0 0 48 ${4 * kl.length}`, "aria-hidden": "true" },
+      kl.map((value, layer) => s("rect", { x: 0, y: 4 * layer, height: 3,
+        width: Math.max(0, 48 * value / most) }))) : null];
+}
+
 function picturesPart(detail, score) {
   if (!score.pictures || !score.pictures.id) return null;
   const held = embedded("pictures");
   const side = (name, title, set) => {
     const found = score.pictures[name];
     if (found.note) return [h("h4", {}, `${title}: ${set}`), h("p", { class: "note" }, found.note)];
+    const maps = (score.pictures.maps || {})[name];
+    const most = Math.max(1e-9, ...Object.values(maps || {}).flatMap(([, , ...kl]) => kl));
     const row = (end, what) => h("div", { class: "pictures" }, h("p", {}, what),
       h("ul", {}, found[end].map(([index, value]) => h("li", {},
         h("img", { src: `data:image/png;base64,${held[found.set][index]}`,
           alt: `${title} image ${index}`, title: `image ${index}, score ${value}` }),
+        maps ? mapped(maps[index], `${title} image ${index}`, most) : null,
         h("span", {}, short(value))))));
     return [h("h4", {}, `${title}: ${set}`), row("most", "Most OOD"), row("least", "Least OOD")];
   };
+  const maps = score.pictures.maps;
+  const said = !maps ? "" : maps.note || `Below each image what every pixel adds (${maps.what}), on one scale`
+    + ` to ${short(maps.limit)}; the bars are the KL of layers 1, 2, … in nats.`;
   return part("Images by score",
+    said ? h("p", { class: "quiet" }, said) : null,
     score.members > 1 ? h("p", { class: "quiet" }, "The first image of each group.") : null,
     h("div", { class: "figures" },
       h("div", {}, side("id", "ID", detail.in_dist)),

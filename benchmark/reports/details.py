@@ -21,6 +21,7 @@ from oodbench.leaderboards.paired_tests import PairedScores
 from oodbench.leaderboards.rounding import as_shown, cleaned, percent
 from oodbench.leaderboards.rows import Group
 from oodbench.reports.curves import area, histogram, roc_curve, simplified
+from oodbench.reports.maps import Maps, Shown
 from oodbench.reports.steps import Steps
 from oodbench.reports.thumbnails import Found, Thumbnails
 from oodbench.store.store import Entry, Store
@@ -38,12 +39,14 @@ class Details:
     """Makes the details of one group of runs after the other; `pictures` per set and end.
 
     Of imported runs only images of sets that are registered here, or `used` by a run of one's own.
+    `maps` explains the scores of the pictures, None where that is not asked for.
     """
 
     def __init__(
-        self, store: Store, thumbnails: Thumbnails, pictures: int, used: Collection[str] = ()
-    ) -> None:
-        self.used = used
+        self, store: Store, thumbnails: Thumbnails, pictures: int, used: Collection[str] = (),
+        maps: Maps | None = None,
+    ) -> None:  # fmt: skip
+        self.used, self.maps = used, maps
         self.store, self.thumbnails, self.pictures = store, thumbnails, pictures
         self.scores, self.steps = PairedScores(store), Steps(store)
         self.diagnoses = StoredDiagnoses(store)
@@ -96,6 +99,7 @@ class Details:
             ]
         except StoreError as error:
             return out | {"problem": str(error)}
+        column = str(records[0].get("oracle", name))  # an oracle choice is the score that it chose
         bins = histogram(found[0].id_scores, found[0].ood_scores)
         return out | {
             "members": found[0].members,
@@ -104,12 +108,15 @@ class Details:
                 "low": bins.low, "high": bins.high,
                 "id": bins.id_counts.tolist(), "ood": bins.ood_counts.tolist(),
             },
-            "pictures": self._pictures(group.entries[0], found[0]),
+            "pictures": self._pictures(group.entries[0], found[0], column),
         }  # fmt: skip
 
     # ------------------------------------------------------------------ pictures
-    def _pictures(self, entry: Entry, scores: Compared) -> dict[str, JSON]:
-        """The most and least OOD images of both sets by score, or why they are not shown."""
+    def _pictures(self, entry: Entry, scores: Compared, column: str) -> dict[str, JSON]:
+        """The most and least OOD images of both sets by score, or why they are not shown.
+
+        With their maps of the score `column`, where these are asked for.
+        """
         if not self.pictures:
             return {}
         record = entry.record
@@ -122,10 +129,26 @@ class Details:
                 return {"id": note, "ood": note}
         in_dist = self._images(entry, "id_scores", str(record["in_dist"]))
         ood = self._images(entry, "ood_scores", str(record["ood"]), in_dist, str(record["in_dist"]))
-        return {
+        out = {
             "id": self._extremes(entry, "id_scores", in_dist, scores.id_scores, scores.id_rows),
             "ood": self._extremes(entry, "ood_scores", ood, scores.ood_scores, scores.ood_rows),
         }
+        maps = self._maps(entry, column, {"id": in_dist, "ood": ood}, out)
+        return {**out, **({"maps": maps} if maps else {})}
+
+    def _maps(
+        self, entry: Entry, name: str, sets: Mapping[str, Found],
+        extremes: Mapping[str, Mapping[str, JSON]],
+    ) -> dict[str, JSON]:  # fmt: skip
+        """What explains the pictures of both sides; {} where nothing is asked for or shown."""
+        sides = {}
+        for side, images in sets.items():
+            if isinstance(images, str) or "note" in extremes[side]:
+                continue
+            ends = [cast("list[list[int]]", extremes[side][end]) for end in ("most", "least")]
+            indices = [index for end in ends for index, _ in end]
+            sides[side] = Shown(images, indices, self._measured(entry, f"{side}_scores"))
+        return self.maps.of(entry, name, sides) if self.maps is not None and sides else {}
 
     def _images(
         self, entry: Entry, side: str, name: str, id_images: Found = "", beside: str = ""

@@ -27,6 +27,7 @@ from oodbench.leaderboards.rows import Group
 from oodbench.leaderboards.significance_marks import Family, above_trivial, as_good_as_best
 from oodbench.media import displayed, terminal_lines
 from oodbench.reports.details import Details
+from oodbench.reports.maps import Maps
 from oodbench.reports.rows import BoardRow, board_rows, table_json
 from oodbench.reports.thumbnails import Thumbnails
 from oodbench.store.outputs import write_output
@@ -39,13 +40,17 @@ SCRIPTS = ("dom.js", "charts.js", "detail.js", "table.js")
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What the page shows; `pictures` is the number per set and end, 0 for none."""
+    """What the page shows; `pictures` is the number per set and end, 0 for none.
+
+    `explain`: beside every picture a map of its score, where there is one; that runs models.
+    """
 
     title: str = "oodbench report"
     all_scores: bool = False
     asked: Mapping[str, DetectorRequest] = field(default_factory=dict)
     significance: bool = True
     pictures: int = 8
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ def report_page(
     thumbnails = Thumbnails(places if request.pictures else None)
     own = [entry.record for group in groups for entry in group.entries if not entry.imported]
     used = {str(record[side]) for record in own for side in ("in_dist", "ood")}
-    details = Details(store, thumbnails, request.pictures, used)
+    maps = Maps(store, thumbnails) if request.explain else None
+    details = Details(store, thumbnails, request.pictures, used, maps)
     names: dict[int, list[str]] = {id(group): [] for group in groups}
     for row in rows:
         names[id(row.place.group)].append(row.place.score)

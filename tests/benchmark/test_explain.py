@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from in_process import invoke
 from PIL import Image
+
+from oodbench.errors import StoreError
 
 SHORT = ("--set", "training.epoch_images=64", "--set", "training.epochs=1", "--scale", "smoke",
          "--pair", "digits-photos", "--quiet")  # fmt: skip
@@ -24,7 +30,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(5):
         pixels = draw.integers(0, 256, (8, 8)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "new" / f"{i} é.png")
-    for name in ("vanilla-hvae:L", "vanilla-hvae:LLR>1", "vanilla-lvae:L", "pixelcnn:L"):
+    for name in (
+        "vanilla-hvae:L",
+        "vanilla-hvae:LLR>1",
+        "vanilla-lvae:L",
+        "pixelcnn:L",
+        "vanilla-hvae:L>1",
+    ):
         out = name.replace(":", "-").replace(">", "")
         status, _, err = invoke(folder, "export", name, *SHORT, "--out", out)
         assert status == 0, err
@@ -49,7 +61,7 @@ def explained(home: Path, export: str) -> list[dict[str, str]]:
     return rows
 
 
-@pytest.mark.parametrize("export", ["vanilla-hvae-L", "vanilla-lvae-L"])
+@pytest.mark.parametrize("export", ["vanilla-hvae-L", "vanilla-lvae-L", "vanilla-hvae-L1"])
 def test_the_bits_of_the_pixels_and_the_kl_of_the_layers_are_the_score(
     home: Path, export: str
 ) -> None:
@@ -78,3 +90,63 @@ def test_a_detector_without_a_map_is_refused_before_anything_is_written(home: Pa
     assert (status, out) == (2, "")
     assert "pixel-variance has no map of an image; those that have: hierarchical-vae" in err
     assert not (home / "none").exists()
+
+
+# ---------------------------------------------------------------------- in the report
+def pictures(page: Path) -> dict[str, dict[str, dict[str, object]]]:
+    """`pictures` of every score of every row of a report."""
+    found = {}
+    for text in re.findall(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>',
+                           page.read_text(encoding="utf-8"), re.S):  # fmt: skip
+        held = json.loads(text)
+        if isinstance(held, dict) and "scores" in held:
+            found[held["detector"]] = {n: s["pictures"] for n, s in held["scores"].items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mapped")
+    status, _, err = invoke(folder, "run", *SHORT, "--detector", "vanilla-hvae", "--detector",
+                            "pixel-variance")  # fmt: skip
+    assert status == 0, err
+    return folder
+
+
+def test_the_report_shows_maps_that_sum_to_the_scores(ran: Path) -> None:
+    status, _, err = invoke(ran, "report", "--explain", "--all-scores", "--pictures", "3")
+    assert status == 0, err
+    found = pictures(ran / "report/index.html")
+    assert all("maps" not in one for one in found["pixel-variance"].values())
+    assert {score: one["maps"]["what"] for score, one in found["vanilla-hvae"].items()} == {
+        "L": "bits: −log2 p(x | z)", "L>1": "bits: −log2 p(x | z>1)",
+        **dict.fromkeys(("LLR>1", "LLR_ada", "LLR_ada_eq11", "LLR_optk"), "bits: NLL_1 − NLL_0"),
+        **dict.fromkeys(("KL<=1", "KL<=2"), "bits: −log2 p(x | z), no part of this score"),
+    }  # fmt: skip
+    for score in ("L", "L>1", "KL<=2"):
+        shown = found["vanilla-hvae"][score]
+        for side in ("id", "ood"):
+            for end in ("most", "least"):
+                for index, value in shown[side][end]:
+                    picture, bits, *kl = shown["maps"][side][str(index)]
+                    nats = sum(kl) + (0 if score == "KL<=2" else bits * math.log(2))
+                    assert nats == pytest.approx(value, rel=2e-4)
+                    with Image.open(io.BytesIO(base64.b64decode(picture))) as drawn:
+                        assert drawn.size == (8, 8)
+    plain = found["vanilla-hvae"]["L"]["id"]
+    assert invoke(ran, "report", "--all-scores", "--pictures", "3")[0] == 0
+    again = pictures(ran / "report/index.html")["vanilla-hvae"]["L"]
+    assert again == {"id": plain, "ood": again["ood"]}  # nothing unasked
+
+
+def test_maps_that_cannot_be_drawn_say_why(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from oodbench.reports import maps
+
+    def gone(*_: object) -> None:
+        raise StoreError("the weights 0123 are not in the store any more")
+
+    monkeypatch.setattr(maps.Maps, "_build", gone)
+    assert invoke(ran, "report", "--explain", "--pictures", "1")[0] == 0
+    shown = pictures(ran / "report/index.html")["vanilla-hvae"]["L"]
+    assert shown["maps"] == {"note": "No map: the weights 0123 are not in the store any more"}
+    assert shown["id"]["most"]

@@ -153,3 +153,24 @@ def test_remove_touches_nothing_that_is_not_the_stores(
     (folder / "elsewhere").mkdir()
     status, _, err = invoke(folder, "store", "remove", keys["other"], "--store", "elsewhere")
     assert status == 2
+
+
+@pytest.mark.parametrize("how", [
+    (), ("--layout", "general"), ("--format", "csv"), ("--format", "latex"),
+    ("--format", "markdown"), ("--format", "html"), ("--format", "json"),
+])  # fmt: skip
+def test_detectors_of_one_title_are_told_apart_in_every_form(
+    how: tuple[str, ...], tmp_path: Path, embedded_sets: tuple[ImageSet, ImageSet],
+    make_run: MakeRun,
+) -> None:  # fmt: skip
+    store, plain = Store(tmp_path / "mine"), {"recipe": "", "scale": ""}
+    for number, name in enumerate(("first-of-two", "second-of-two")):
+        make_run(store, embedded_sets, name, {"score": 0.2 + number}, title="Mean of pixels",
+                 **plain)  # fmt: skip
+    make_run(store, embedded_sets, "alone", {"score": 0.1}, title="Alone", **plain)
+    status, out, err = invoke(tmp_path, "leaderboard", "--store", "mine", *how)
+    assert status == 0, err
+    for name in ("first-of-two", "second-of-two"):
+        assert f"Mean of pixels ({name})" in out
+    assert not re.search(r"Mean of pixels(?! \()", out)
+    assert "Alone (" not in out
