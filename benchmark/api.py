@@ -90,6 +90,13 @@ def run(
     dry_run: bool = False,
     quiet: bool = False,
     trust_imported: bool = False,
+    executor: Literal["local", "ray"] = "local",
+    jobs: int = 1,
+    address: str = "",
+    cpus_per_fit: int = 1,
+    gpus_per_fit: float | None = None,
+    memory_per_fit: int = 0,
+    checkpoints: Literal["local", "store"] = "local",
 ) -> pandas.DataFrame:
     """Train what is missing, measure, score and rank; the rows of `leaderboard` for these runs.
 
@@ -112,6 +119,10 @@ def run(
     - `trust_imported`: build on what `oodbench store import` added; by default one's own is
       computed instead, and a warning says so.
     - `dry_run`: makes nothing and returns what is missing, columns step, images, seconds.
+    - `jobs`: so many processes of this machine; ``executor="ray"``: the Ray cluster at `address`
+      (``"auto"``, ``"HOST:PORT"``, or none for one of this machine's own).  `cpus_per_fit` (also
+      its threads), `gpus_per_fit` and `memory_per_fit` (bytes) are what each fit and measurement is
+      given.  ``checkpoints="store"`` keeps those of a store at a URL there.
 
     Progress goes to a bar in a notebook or on a terminal, to lines elsewhere, nowhere when
     `quiet`.  Raises an OodbenchError of one line on bad input; what fails while running is raised
@@ -120,23 +131,31 @@ def run(
     """
     from oodbench.declare.overrides import nested
     from oodbench.flow.bench import Bench
+    from oodbench.flow.executors.crews.workers import Workers
     from oodbench.flow.executors.local import raise_failures, run_jobs
+    from oodbench.flow.executors.planned import run_planned
     from oodbench.flow.selection import choose
     from oodbench.store.maintenance import needed
     from oodbench.store.store import Store
     from oodbench.train.training_logs import check_logs
 
+    workers = Workers(
+        executor, jobs, address, cpus_per_fit, gpus_per_fit, memory_per_fit
+    )  # fmt: skip
+    workers.check()
     load_plugins(plugins, project)
     chosen = choose(
         arguments.pairs(pairs), arguments.optional("in_dist", in_dist), arguments.texts("ood", ood),
         arguments.optional("suite", suite), arguments.detectors(detectors), scale,
         arguments.text("recipe", recipe), both,
     )  # fmt: skip
-    jobs = chosen.jobs(arguments.seeds(seeds), nested(overrides or {}))
+    asked = chosen.jobs(arguments.seeds(seeds), nested(overrides or {}))
     location, logs = store_location(store), tuple(arguments.texts("log", log))
     check_logs(logs)
     bench = Bench(
-        store=Store(location, trust_imported=trust_imported),
+        store=Store(
+            location, trust_imported=trust_imported, keep_checkpoints=checkpoints == "store"
+        ),
         places=find_places(arguments.texts("data", data), location),
         progress=Progress("quiet" if quiet else None),
         device=str(device),
@@ -151,11 +170,11 @@ def run(
         from oodbench.flow.missing_steps import missing_of_all
         from oodbench.flow.perform import Outcome
 
-        steps, failures = missing_of_all(bench, jobs)
+        steps, failures = missing_of_all(bench, asked)
         raise_failures(Outcome(failures=failures))
         rows = [(step.text, step.images, step.seconds) for step in steps]
         return pd.DataFrame(rows, columns=["step", "images", "seconds"])
-    outcome = run_jobs(bench, jobs)
+    outcome = run_planned(bench, asked, workers) if workers.planned else run_jobs(bench, asked)
     frame = _runs_frame(outcome.entries, chosen.asked, all_scores)
     warn_of_changes(needed(bench.store, outcome.entries).values())
     if line := bench.store.untrusted_note():

@@ -88,6 +88,7 @@ class BenchOptions(TypedDict):
     compile_: bool
     batch_size: int | None
     checkpoint_seconds: float
+    checkpoints: str
     quiet: bool
     trust_imported: bool
     log: tuple[str, ...]
@@ -105,6 +106,9 @@ def bench_options(function: click.decorators.FC) -> click.decorators.FC:
                      help="Images per batch while measuring."),
         click.option("--checkpoint-seconds", type=click.FloatRange(0), default=60.0,
                      show_default=True, help="Seconds between checkpoints of training."),
+        click.option("--checkpoints", type=click.Choice(["local", "store"]), default="local",
+                     show_default=True, help="Where they are kept of a store at a URL: on this"
+                     " machine, or in the store, for another machine to go on."),
         click.option("--stop-after", expose_value=False, metavar="TIME",
                      callback=_stop_after, help="Save and stop once this time is over, such as"
                      " 3h50m, with status 75; the same command goes on."),
@@ -270,7 +274,11 @@ def make_bench(options: BenchOptions) -> Bench:
 
     check_logs(options["log"])
     return Bench(
-        store=Store(options["store"], trust_imported=options["trust_imported"]),
+        store=Store(
+            options["store"],
+            trust_imported=options["trust_imported"],
+            keep_checkpoints=options["checkpoints"] == "store",
+        ),
         places=find_places(options["data"], options["store"]),
         progress=Progress("quiet" if options["quiet"] else None),
         device=options["device"],

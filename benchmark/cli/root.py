@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from oodbench.cli.check import check
+from oodbench.cli.cluster.status import status
 from oodbench.cli.diagnose import diagnose
 from oodbench.cli.export import export, score
 from oodbench.cli.figures import figure
@@ -44,6 +45,7 @@ def oodbench() -> None:
 
 
 oodbench.add_command(run)
+oodbench.add_command(status)
 oodbench.add_command(sweep)
 oodbench.add_command(list_)
 oodbench.add_command(data_)

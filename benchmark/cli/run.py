@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from oodbench.cli.cluster.workers import (
+    WorkerOptions,
+    failures_last,
+    make_workers,
+    worker_options,
+)
 from oodbench.cli.options import (
     BenchOptions,
     bench_options,
@@ -33,6 +39,10 @@ if TYPE_CHECKING:
     from oodbench.store.store import Entry
 
 
+class RunOptions(BenchOptions, WorkerOptions):
+    """How to run, and who does."""
+
+
 @click.command()
 @click.option("--pair", "pairs", multiple=True, metavar="NAME", help="A pair, e.g. cifar10-svhn.")
 @click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
@@ -57,6 +67,7 @@ if TYPE_CHECKING:
 @set_option
 @precision_option
 @bench_options
+@worker_options
 @plugin_option
 @click.option(
     "--all-scores", is_flag=True, help="Also print L>k, KL<=k of k < L, KL>k, LLR_ada_eq11."
@@ -68,7 +79,7 @@ def run(
     detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
     both: bool, settings: tuple[str, ...], precision: str | None, all_scores: bool, wide: bool,
     dry_run: bool,
-    **how: Unpack[BenchOptions],
+    **how: Unpack[RunOptions],
 ) -> None:  # fmt: skip
     """Train what is missing, measure, score, and print the table of every pair."""
     from oodbench.flow.selection import choose
@@ -78,16 +89,24 @@ def run(
     if settings:
         _note_without_recipe(chosen)
     jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)
+    workers = make_workers(how)
     bench = make_bench(how)
     if dry_run:
         _print_missing(bench, jobs)
         note_untrusted(bench.store)
         return
-    from oodbench.flow.executors.local import run_jobs
     from oodbench.store.maintenance import needed
 
-    outcome = run_jobs(bench, jobs)
-    with failures_first(outcome.failures):
+    if workers.planned:
+        from oodbench.flow.executors.planned import run_planned
+
+        outcome = run_planned(bench, jobs, workers)
+        told = failures_last if outcome.entries else failures_first
+    else:
+        from oodbench.flow.executors.local import run_jobs
+
+        outcome, told = run_jobs(bench, jobs), failures_first
+    with told(outcome.failures):
         note_changes(needed(bench.store, outcome.entries).values())
         note_untrusted(bench.store)
         _print_tables(chosen, outcome.entries, all_scores=all_scores, wide=wide)

@@ -88,6 +88,12 @@ def built_in() -> Source:
     return Source(Path(str(files("oodbench.declare"))), "oodbench")
 
 
+def project_folder() -> Path | None:
+    """The folder of the project, None where there is none."""
+    found = _project()
+    return found.path if found is not None else None
+
+
 def _project() -> Source | None:
     named = os.environ.get("OODBENCH_PROJECT")
     path = Path(named or PROJECT).expanduser()

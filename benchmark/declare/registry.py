@@ -141,6 +141,14 @@ class Registry(Generic[T]):
             self._objects[point.name] = self._adopt(point.name, loaded)
 
 
+_loaded: list[str] = []
+
+
+def loaded_plugins() -> tuple[str, ...]:
+    """What `load_plugin` has imported in this process, in order; files by their whole paths."""
+    return tuple(_loaded)
+
+
 def load_plugin(source: str) -> None:
     """Import a plug-in, a path to a .py file or a dotted module, with what is declared beside it.
 
@@ -163,6 +171,10 @@ def load_plugin(source: str) -> None:
         ) from error
     if file is not None:
         add_source(Path(file).parent, f"plug-in {source}")
+    is_file = source.endswith(".py") or "/" in source
+    named = str(Path(source).absolute()) if is_file else source
+    if named not in _loaded:
+        _loaded.append(named)
 
 
 def _import_module(name: str) -> ModuleType:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces
 from oodbench.progress import Progress
 from oodbench.store.store import Store
@@ -19,6 +21,7 @@ class Bench:
     """Where things are and how to run; nothing here can change a result on the CPU.
 
     `logs`: what watches trainings (`oodbench.train.training_logs`).
+    `loaded`: splits that are kept once they are loaded, where many jobs are gone through at once.
     `patient`: whether to wait for a step that another process is making; else BusyError.
     """
 
@@ -31,6 +34,15 @@ class Bench:
     checkpoint_seconds: float = 60.0
     patient: bool = True
     logs: tuple[str, ...] = ()
+    loaded: dict[Hashable, ImageSet] | None = None
+
+    def kept(self, asked: Hashable, load: Callable[[], ImageSet]) -> ImageSet:
+        """What `load` gives, once for everything that is `asked` where `loaded` keeps it."""
+        if self.loaded is None:
+            return load()
+        if asked not in self.loaded:
+            self.loaded[asked] = load()
+        return self.loaded[asked]
 
     @property
     def log_folder(self) -> Path:

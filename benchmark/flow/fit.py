@@ -14,11 +14,13 @@ from oodbench.errors import plugin_contract
 from oodbench.flow.attach import attach, learn, learned_state, take_state
 from oodbench.flow.keys import fit_key
 from oodbench.flow.missing_steps import training_images, trial
+from oodbench.flow.watching.telling import watched_step
 from oodbench.store.store import Entry, Key
 
 if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
     from oodbench.flow.resolved_job import Fit, ResolvedJob
+    from oodbench.progress import Progress
 
 
 def fitted(job: ResolvedJob) -> Detector:
@@ -45,6 +47,11 @@ def fitted(job: ResolvedJob) -> Detector:
 
 def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     """Train a recipe's model, or let the detector learn; the entry of what came out."""
+    with watched_step(job.store, key, f"fit {fit.label}", job.bench.progress) as progress:
+        return _make(job, key, fit, progress)
+
+
+def _make(job: ResolvedJob, key: Key, fit: Fit, progress: Progress) -> Entry:
     from oodbench.store.payload import pack_tensors
     from oodbench.store.provenance import machine_record, peak_memory_mb
     from oodbench.train.devices import arithmetic, pick_device
@@ -54,7 +61,7 @@ def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
     bench, store = job.bench, job.store
     device = pick_device(bench.device)
     job.train.verify()
-    scratch, progress = store.scratch(key), bench.progress
+    scratch = store.scratch(key)
     progress.say(f"training {fit.label} ({len(job.train):,} images, {device})")
     if fit.recipe is not None and fit.recipe.derived and progress.style != "quiet":
         progress.say(_budget(job, fit.recipe))

@@ -29,7 +29,16 @@ def fit_keys(job: ResolvedJob) -> list[Key]:
 
 
 def fit_key(job: ResolvedJob, fit: Fit) -> Key:
-    """Model or detector, recipe, training images, seed."""
+    """Model or detector, recipe, training images, seed; made once for each of the job's fits."""
+    for known, key in job.keyed_fits:
+        if known is fit:
+            return key
+    key = _fit_key(job, fit)
+    job.keyed_fits.append((fit, key))
+    return key
+
+
+def _fit_key(job: ResolvedJob, fit: Fit) -> Key:
     parts: dict[str, JSON]
     if fit.recipe is not None:
         parts = fit_parts(job, fit.recipe)

@@ -13,12 +13,14 @@ from oodbench.detect.entitlement import WITH_LABELS
 from oodbench.detect.source_fingerprints import source_record
 from oodbench.flow.keys import measure_key
 from oodbench.flow.resolved_job import ResolvedJob, subset_indices
+from oodbench.flow.watching.telling import watched_step
 from oodbench.store.store import DamagedEntryError, Entry, Key
 
 if TYPE_CHECKING:
     import numpy as np
 
     from oodbench.datasets.imageset import ImageSet
+    from oodbench.progress import Progress
 
 CPU_BATCH, GPU_BATCH = 100, 500
 
@@ -35,7 +37,9 @@ def measure(
     def make(key: Key) -> Entry:
         if detector is None:
             raise DamagedEntryError(f"{key.path} is gone")
-        return _make(job, key, images, subset, detector)
+        text = f"measure {images.name} {images.split} with {job.label}"
+        with watched_step(job.store, key, text, job.bench.progress) as progress:
+            return _make(job, key, images, subset, detector, progress)
 
     return job.store.obtain(measure_key(job, images, subset), make, job.bench.on_wait)
 
@@ -45,7 +49,10 @@ def is_measured(job: ResolvedJob, images: ImageSet, subset: int = 0) -> bool:
     return job.store.holds(measure_key(job, images, subset))
 
 
-def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: Detector) -> Entry:
+def _make(
+    job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: Detector,
+    progress: Progress,
+) -> Entry:  # fmt: skip
     import numpy as np
     import torch
 
@@ -67,7 +74,7 @@ def _make(job: ResolvedJob, key: Key, images: ImageSet, subset: int, detector: D
         device=device,
         batch_size=job.bench.batch_size or (CPU_BATCH if device == "cpu" else GPU_BATCH),
         scratch=job.store.scratch(key),
-        progress=job.bench.progress,
+        progress=progress,
         label=f"measure {images.name} {images.split}",
     )
     seconds = time.monotonic() - started

@@ -55,7 +55,7 @@ def perform(bench: Bench, job: Job) -> Outcome:
     aside by the store and made again.
     """
     try:
-        return _mended(lambda: _perform(ResolvedJob(bench, job)))
+        return mended(lambda: _perform(ResolvedJob(bench, job)))
     except DamagedEntryError:
         raise
     except OodbenchError as error:
@@ -144,7 +144,7 @@ class Learned:
 
 def learn(bench: Bench, job: Job) -> Learned:
     """Everything of a job but its OOD sets, made where it is missing."""
-    return _mended(lambda: _learn(ResolvedJob(bench, job)))
+    return mended(lambda: _learn(ResolvedJob(bench, job)))
 
 
 def _learn(job: ResolvedJob) -> Learned:
@@ -174,7 +174,7 @@ class HeldOut:
 
 def score_held_out(bench: Bench, job: Job) -> HeldOut:
     """The held-out ID images of a job, measured and scored where that is missing."""
-    return _mended(lambda: _score_held_out(ResolvedJob(bench, job)))
+    return mended(lambda: _score_held_out(ResolvedJob(bench, job)))
 
 
 def _score_held_out(job: ResolvedJob) -> HeldOut:
@@ -187,7 +187,7 @@ def _score_held_out(job: ResolvedJob) -> HeldOut:
     return HeldOut(scores(entry), images.split, images.dims)
 
 
-def _mended(make: Callable[[], T]) -> T:
+def mended(make: Callable[[], T]) -> T:
     """What `make` gives, once more where it meets a damaged entry, which is then set aside."""
     with own_torch_state():
         for _ in range(ATTEMPTS - 1):

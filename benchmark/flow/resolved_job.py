@@ -5,6 +5,7 @@ Nothing here trains, measures or writes; torch is not imported.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.pairs import Pair
     from oodbench.datasets.spec import DatasetName
     from oodbench.declare.recipes import Recipe
+    from oodbench.store.store import Key
     from oodbench.train.batches import Supervision
 
 #: Training or validation images that scores compare with at most, whatever the test sets hold, and
@@ -49,6 +51,8 @@ class ResolvedJob:
         from oodbench.datasets.spec import parse_name
 
         self.bench, self.asked, self.store = bench, job, bench.store
+        #: Keys of `fits` that are known already, which `oodbench.flow.keys` makes.
+        self.keyed_fits: list[tuple[Fit, Key]] = []
         self.seed, self.label, self.pairs = job.seed, job.label, job.pairs
         self.name: DatasetName = parse_name(job.in_dist)
         self.test = self.load(job.in_dist, "test")
@@ -56,19 +60,30 @@ class ResolvedJob:
         self._give_classes()
         self.noisy = wants_noise(type(self.detector))
 
+    def with_seed(self, job: Job) -> ResolvedJob:
+        """The same with another seed, for what is planned; `job` differs in its seed alone."""
+        other = copy(self)
+        other.asked, other.seed, other.label = job, job.seed, job.label
+        other.keyed_fits = []
+        other.__dict__.pop("fits", None)
+        return other
+
     def load(self, name: str, split: str) -> ImageSet:
         """A split; OOD images come in the shape of the ID images, drawn ones in their number."""
         own = name == self.asked.in_dist
         if own:
-            return load(name, split, self.bench.places, divide=True, progress=self.bench.progress)
+            return self.bench.kept((name, split), lambda: load(
+                name, split, self.bench.places, divide=True, progress=self.bench.progress
+            ))  # fmt: skip
         return self._beside(name, split, len(self.test))
 
     def _beside(self, name: str, split: str, count: int) -> ImageSet:
         """A set in the shape of the ID images; `count` images of it where they are drawn."""
-        return load(
-            name, split, self.bench.places, like=self.test.shape, count=count, beside=self.name,
+        shape, beside = self.test.shape, self.name
+        return self.bench.kept((name, split, shape, count, str(beside)), lambda: load(
+            name, split, self.bench.places, like=shape, count=count, beside=beside,
             progress=self.bench.progress,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def ood(self, pair: Pair) -> ImageSet:
         """The OOD test images of a pair; DataError where they do not fit the ID images."""

@@ -11,21 +11,38 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from oodbench.errors import StoreError
 from oodbench.interruption import held
-from oodbench.store.ownership import TEMPORARY, is_own_name, is_own_path, is_store, mark_store
+from oodbench.store.ownership import (
+    RECORD,
+    TEMPORARY,
+    is_half_written,
+    is_own_name,
+    is_own_path,
+    is_store,
+    mark_store,
+)
 from oodbench.store.places import is_url, local_folder, shown, without_secrets
 from oodbench.store.plain_files import read_plain
 
+T = TypeVar("T")
 #: Where results go when nobody says otherwise.
 DEFAULT_STORE = "results/store"
 #: How a file is opened that must not be there yet.
 FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+#: Seconds between the times that a server is asked which was busy or hung up.
+PAUSES = (0.2, 0.6, 1.8, 5.4)
+#: What errors of libraries say that pass.
+PASSING = (
+    "500", "502", "503", "504", "SlowDown", "Unavailable", "InternalError", "Timeout", "timed out",
+    "Connection", "Disconnected", "ClientOSError", "PayloadError", "IncompleteRead", "throttl",
+)  # fmt: skip
 #: What is there and may be sound, but not for us or not now (another user's file, a bad disk).
 DENIED = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 #: What something else than a file gives: damage, to be set aside and made again.
@@ -71,6 +88,18 @@ class Storage(Protocol):
 
     def work_folder(self) -> Path:
         """A local folder for locks and the checkpoints of running work."""
+
+    def recorded(self, stage: str) -> set[str]:
+        """Digests of the entries of a stage that have a record; nothing of them is read."""
+
+    def note(self, path: str, data: bytes) -> None:
+        """Create or replace a file that may be lost: whole when it is seen, not flushed to disk."""
+
+    def names(self, path: str) -> dict[str, int]:
+        """Names and sizes of the files in a folder; none where it does not exist."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file of work in progress; nothing happens where there is none."""
 
 
 @contextmanager
@@ -169,6 +198,42 @@ class LocalStorage:
     def work_folder(self) -> Path:
         return self.root / "work"
 
+    def recorded(self, stage: str) -> set[str]:
+        found = set()
+        for prefix in self.folders(stage):
+            above = f"{self.location}/{stage}/{prefix}"
+            for name in self.folders(f"{stage}/{prefix}"):
+                if "." not in name and os.path.exists(f"{above}/{name}/{RECORD}"):
+                    found.add(name)
+        return found
+
+    def note(self, path: str, data: bytes) -> None:
+        target = self.root / path
+        temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise disk_error(target.parent, error) from error
+
+    def names(self, path: str) -> dict[str, int]:
+        found = {}
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(self.root / path):
+                with suppress(FileNotFoundError):  # it has gone meanwhile
+                    if entry.is_file() and not is_half_written(entry.name):
+                        found[entry.name] = entry.stat().st_size
+        return found
+
+    def remove(self, path: str) -> None:
+        try:
+            (self.root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(self.root, error) from error
+
 
 class RemoteStorage:
     """A URL of fsspec; locks and checkpoints of running work stay on this machine.
@@ -194,30 +259,45 @@ class RemoteStorage:
             said = without_secrets(str(error), self.url)[:300] or type(error).__name__
             raise StoreError(f"cannot {act} {self.location}: {said}{kept}") from None
 
+    def _asked(self, act: str, call: Callable[[], T], kept: str = "") -> T:
+        """What the server gives, asked again after a while where it was busy or hung up."""
+        with self._saying(act, kept):
+            for pause in PAUSES:
+                try:
+                    return call()
+                except Exception as error:
+                    if not is_passing(error):
+                        raise
+                    time.sleep(pause)
+            return call()
+
     def _full(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}" if path else str(self.root)
 
     def read(self, path: str) -> bytes | None:
         try:
-            with self._saying(f"read {path} of"):
-                data: bytes = self.files.cat_file(self._full(path))
+            data: bytes = self._asked(
+                f"read {path} of", lambda: self.files.cat_file(self._full(path))
+            )
         except (FileNotFoundError, IsADirectoryError):
             return None
         return data
 
     def size(self, path: str) -> int | None:
         try:
-            with self._saying(f"read {path} of"):
-                return int(self.files.size(self._full(path)))
+            return int(self._asked(f"read {path} of", lambda: self._fresh().size(self._full(path))))
         except (FileNotFoundError, IsADirectoryError):
             return None
 
     def write(self, path: str, data: bytes) -> None:
         full = self._full(path)
+
+        def put() -> None:
+            self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
+            self.files.pipe_file(full, data)
+
         try:
-            with self._saying(f"write {path} to", "; what is finished is kept"):
-                self.files.makedirs(full.rsplit("/", 1)[0], exist_ok=True)
-                self.files.pipe_file(full, data)
+            self._asked(f"write {path} to", put, "; what is finished is kept")
         except OSError as error:
             raise StoreError(
                 f"cannot write {path} to {self.location}: there is no folder"
@@ -225,8 +305,10 @@ class RemoteStorage:
 
     def rename(self, source: str, target: str) -> None:
         try:
-            with self._saying(f"rename {source} of"):
-                self.files.mv(self._full(source), self._full(target), recursive=True)
+            self._asked(
+                f"rename {source} of",
+                lambda: self._fresh().mv(self._full(source), self._full(target), recursive=True),
+            )
         except FileNotFoundError:
             return  # another process set it aside first
 
@@ -237,12 +319,11 @@ class RemoteStorage:
         return is_own_name(path)
 
     def folders(self, path: str) -> list[str]:
-        try:
-            with self._saying(f"list {path} of"):
-                listing = self.files.ls(self._full(path), detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(i["name"].rsplit("/", 1)[-1] for i in listing if i["type"] == "directory")
+        return sorted(
+            i["name"].rstrip("/").rsplit("/", 1)[-1]
+            for i in self._listing(path)
+            if i["type"] == "directory"
+        )
 
     def work_folder(self) -> Path:
         from platformdirs import user_cache_path
@@ -250,11 +331,59 @@ class RemoteStorage:
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return user_cache_path("oodbench") / "work" / name
 
+    def recorded(self, stage: str) -> set[str]:
+        try:
+            found: list[str] = self._asked(
+                f"list {stage} of", lambda: self._fresh().find(self._full(stage))
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        parts = (path.split("/") for path in found if path.endswith(f"/{RECORD}"))
+        return {names[-2] for names in parts if "." not in names[-2]}
+
+    def note(self, path: str, data: bytes) -> None:
+        self.write(path, data)
+
+    def names(self, path: str) -> dict[str, int]:
+        return {
+            i["name"].rsplit("/", 1)[-1]: int(i["size"] or 0)
+            for i in self._listing(path)
+            if i["type"] == "file"
+        }
+
+    def remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._asked(f"remove {path} of", lambda: self.files.rm_file(self._full(path)))
+
+    def _listing(self, path: str) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            return list(self._fresh().ls(self._full(path), detail=True))
+
+        try:
+            return self._asked(f"list {path} of", ask)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _fresh(self) -> Any:
+        """The file system, with nothing remembered of what stood there before."""
+        self.files.invalidate_cache()
+        return self.files
+
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:
     """The back end for a path or a URL."""
     text = os.fspath(location)
     return RemoteStorage(text) if is_url(text) else LocalStorage(local_folder(text))
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a server may answer if it is asked again: it was busy, or the connection dropped."""
+    if isinstance(error, OSError):
+        lasting = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
+                   NotADirectoryError)  # fmt: skip
+        return not isinstance(error, lasting) and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    said = f"{type(error).__name__} {error}"
+    return any(sign in said for sign in PASSING)
 
 
 def disk_error(folder: Path, error: OSError, act: str = "write to") -> StoreError:

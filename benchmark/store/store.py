@@ -35,7 +35,15 @@ from oodbench.store.records.files import SCHEMA as SCHEMA
 from oodbench.store.records.files import read_record as read_record
 from oodbench.store.records.named_entries import named_in
 from oodbench.store.records.shapes import misfit
-from oodbench.store.storage import UnreadableFileError, disk_error, iterate_prefixes, open_storage
+from oodbench.store.running.heartbeats import host, read_beat
+from oodbench.store.running.kept_checkpoints import KeptCheckpoints
+from oodbench.store.storage import (
+    LocalStorage,
+    UnreadableFileError,
+    disk_error,
+    iterate_prefixes,
+    open_storage,
+)
 
 T = TypeVar("T")
 log = logging.getLogger("oodbench.store")
@@ -149,18 +157,23 @@ class Unsound:
 class Store:
     """A folder, or any URL that fsspec knows, that holds entries.
 
-    On a URL the lock of a key binds the processes of one machine only: two machines may then
-    compute the same entry twice, but not a wrong one, since its content follows from its key and
-    its record comes last.
+    On a URL the lock of a key binds the processes of one machine only, and between machines the
+    heartbeat of whoever makes it (`oodbench.store.running.heartbeats`): two that begin within the
+    same second may compute an entry twice, but not a wrong one, since its content follows from its
+    key and its record comes last.  `keep_checkpoints`: those of running work are copied to the URL.
 
     What was imported is shown, but nothing is made from it: `find` passes it over unless
     `trust_imported`, and `untrusted` holds the paths of what it passed over.
     """
 
     def __init__(
-        self, location: str | os.PathLike[str] = "results/store", *, trust_imported: bool = False
-    ) -> None:
+        self, location: str | os.PathLike[str] = "results/store", *, trust_imported: bool = False,
+        keep_checkpoints: bool = False,
+    ) -> None:  # fmt: skip
+        #: As it was named, with what a URL may hold that is not to be shown.
+        self.given = os.fspath(location)
         self.storage, self.trust_imported = open_storage(location), trust_imported
+        self.keep_checkpoints = keep_checkpoints and not isinstance(self.storage, LocalStorage)
         self.untrusted: set[str] = set()
         self._told: set[str] = set()
 
@@ -269,7 +282,7 @@ class Store:
 
     @contextmanager
     def lock(self, key: Key, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-        """One writer per key (see `oodbench.locks`); `on_wait` is told of a wait at once."""
+        """One writer per key (see `oodbench.store.locks`); `on_wait` is told of a wait at once."""
         folder = self.storage.work_folder() / "locks"
         self.storage.mark()
         try:
@@ -301,7 +314,29 @@ class Store:
         if entry is not None:
             return entry
         with self.lock(key, on_wait):
+            self._wait_elsewhere(key, on_wait)
             return self.find(key) or make(key)
+
+    def _wait_elsewhere(self, key: Key, on_wait: Callable[[str], None] | None) -> None:
+        """On a URL, wait for another machine that is making an entry, as its heartbeat tells."""
+        if isinstance(self.storage, LocalStorage):
+            return
+        told = False
+        while (beat := read_beat(self.storage, key.digest)) is not None and beat.fresh:
+            if beat.owner == (host(), os.getpid()) or self.find(key) is not None:
+                return
+            if not told and on_wait is not None:
+                on_wait(f"{beat.host} is making {key.stage} {key.digest[:12]}; waiting")
+            told = True
+            time.sleep(2.0)
+
+    def kept_checkpoints(self, key: Key) -> KeptCheckpoints | None:
+        """The copy of a step's scratch in the store, where one is kept."""
+        return (
+            KeptCheckpoints(self.storage, key.digest, self.scratch(key))
+            if self.keep_checkpoints
+            else None
+        )
 
     def scratch(self, key: Key) -> Path:
         """A local folder for the checkpoints of a running step; it survives a kill."""
@@ -315,7 +350,10 @@ class Store:
 
     def discard_scratch(self, key: Key) -> None:
         """Remove what `scratch` holds, once the entry is written."""
-        shutil.rmtree(self.storage.work_folder() / key.digest, ignore_errors=True)
+        folder = self.storage.work_folder() / key.digest
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.keep_checkpoints:
+            KeptCheckpoints(self.storage, key.digest, folder).discard()
 
     def set_aside(self, path: str, reason: str) -> None:
         """Rename a damaged entry and say so in one line; its key then counts as absent.

@@ -8,7 +8,8 @@ from typing import Any
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Use": (
         "questions.md", "numbers.md", "pitfalls.md", "papers.md", "python.md", "figures.md",
-        "sweeps.md", "report.md", "practical.md", "gpu.md", "terminal.md", "datasets/index.md",
+        "sweeps.md", "report.md", "practical.md", "gpu.md", "cluster.md", "terminal.md",
+        "datasets/index.md",
     ),
     "Extend": ("adding.md", "plugins.md", "models.md", "check.md", "data.md"),
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md", "diffusion.md"),

@@ -58,7 +58,7 @@ def test_a_server_that_refuses_is_one_line_without_secrets(
         assert secret not in out + err
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/store", "nosuch://anna:pw123@host/store"])
+@pytest.mark.parametrize("url", ["gs://bucket/store", "nosuch://anna:pw123@host/store"])
 def test_a_protocol_without_its_library_is_one_line(tmp_path: Path, url: str) -> None:
     status, _, err = invoke(tmp_path, "leaderboard", "--store", url)
     assert (status, err.count("\n")) == (2, 1)

@@ -1,0 +1,72 @@
+"""`oodbench status`: what of a run is made, what runs, what waits, what failed and why."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from oodbench.cli.options import (
+    data_option,
+    overrides_of,
+    plugin_option,
+    precision_option,
+    seed_options,
+    set_option,
+    store_option,
+)
+from oodbench.media import terminal
+
+#: Seconds between two looks with --watch.
+LOOK_SECONDS = 5.0
+
+
+@click.command()
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="As of the run.")
+@click.option("--in-dist", metavar="DATA", help="As of the run.")
+@click.option("--ood", "oods", multiple=True, metavar="DATA", help="As of the run.")
+@click.option("--suite", metavar="NAME", help="As of the run.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][:SCORE]",
+              help="As of the run.")  # fmt: skip
+@seed_options
+@click.option("--scale", default=None, metavar="paper|small|smoke", help="As of the run.")
+@click.option("--recipe", default="", metavar="NAME", help="As of the run.")
+@click.option("--both", is_flag=True, help="As of the run.")
+@set_option
+@precision_option
+@data_option
+@store_option
+@click.option("--watch", is_flag=True, help="Look again every few seconds, until all is over.")
+@plugin_option
+def status(
+    pairs: tuple[str, ...], in_dist: str | None, oods: tuple[str, ...], suite: str | None,
+    detectors: tuple[str, ...], seeds: int, first_seed: int, scale: str | None, recipe: str,
+    both: bool, settings: tuple[str, ...], precision: str | None, data: tuple[str, ...],
+    store: str, watch: bool,
+) -> None:  # fmt: skip
+    """What of a run is made, what runs and how far, what waits, what failed and why.
+
+    Takes the options that say what is asked for, as `oodbench run` does, and reads the store alone,
+    from any machine.
+    """
+    from oodbench.datasets.loading import find_places
+    from oodbench.flow.bench import Bench
+    from oodbench.flow.executors.status import lines
+    from oodbench.flow.executors.status import status as look
+    from oodbench.flow.selection import choose
+    from oodbench.progress import Progress
+    from oodbench.store.store import Store
+
+    chosen = choose(pairs, in_dist, oods, suite, detectors, scale, recipe, both)
+    overrides = overrides_of(settings, precision)
+    jobs = chosen.jobs(range(first_seed, first_seed + seeds), overrides)
+    opened = Store(store)
+    bench = Bench(opened, find_places(data, store), Progress("quiet"))
+    while True:
+        found = look(opened, jobs, bench)
+        for line in lines(found):
+            click.echo(terminal(line))
+        if not watch or found.over:
+            return
+        click.echo()
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,1 @@
+"""Crews that make steps: processes of this machine, nodes of a Ray cluster; what they are told."""

@@ -1,0 +1,1 @@
+"""Running steps as others see them: heartbeats that tell how far they are."""

@@ -1,0 +1,1 @@
+"""What is going on in a store: heartbeats of running steps, failures, plans, checkpoints kept."""
