@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from oodbench.philox import Stream
@@ -37,6 +36,8 @@ def training_split(count: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
     The same for every fit with `Training.max_images` = `limit`, whatever its seed.
     """
+    import numpy as np
+
     order = np.random.default_rng(derive_seed("subset", count)).permutation(count)
     return np.sort(order[:limit]), np.sort(order[limit:])
 
@@ -90,6 +91,7 @@ class KeyedNoise:
         return under
 
     def _on_device(self) -> torch.Tensor:
+        import numpy as np
         import torch
 
         if self._index is None:

@@ -34,7 +34,6 @@ from oodbench.store.records.files import FILE_NAME, IMPORTED, pack_record
 from oodbench.store.records.files import SCHEMA as SCHEMA
 from oodbench.store.records.files import read_record as read_record
 from oodbench.store.records.named_entries import named_in
-from oodbench.store.records.shapes import misfit
 from oodbench.store.running.heartbeats import host, read_beat
 from oodbench.store.running.kept_checkpoints import KeptCheckpoints
 from oodbench.store.storage import (
@@ -396,6 +395,8 @@ class Store:
     def _load(self, path: str, *, needed: bool = False) -> Entry | None:
         found = self.inspect(path)
         if isinstance(found, Entry):
+            from oodbench.store.records.shapes import misfit
+
             wrong = misfit(found.record, imported=bool(found.imported))
             if wrong and path not in self._told:
                 self._told.add(path)

@@ -79,6 +79,21 @@ def test_the_second_run_prints_the_same_and_never_imports_torch(
     assert again.stderr.strip() == "False"
 
 
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "list detectors", "list pairs", "list recipes"]
+)
+def test_help_and_lists_import_nothing_heavy(command: str, tmp_path: Path) -> None:
+    """They are what a shell's completion and a newcomer wait for."""
+    heavy = {"numpy", "torch", "pandas", "pydantic", "scipy", "rich", "PIL", "fsspec"}
+    check = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print(sorted({heavy} & set(sys.modules)), file=sys.stderr))"
+    )
+    done = process(tmp_path, *command.split(), prelude=check)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
+
+
 def test_dry_run_says_what_is_missing(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     done = process(folder, *ARGUMENTS, "--dry-run")
