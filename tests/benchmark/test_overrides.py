@@ -17,6 +17,7 @@ from oodbench.flow.suites import Part, Suite
 from oodbench.leaderboards.rows import group_runs
 from oodbench.store.store import Store
 from oodbench.tables.request import suite_groups
+from oodbench.tables.sources.results import Results
 
 RUN = ("run", "--pair", "digits-photos", "--scale", "smoke", "--detector", "vanilla-hvae",
        "--quiet", "--set", "training.epoch_images=64", "--set", "training.epochs=1")  # fmt: skip
@@ -126,6 +127,13 @@ def test_no_layout_and_no_suite_is_answered_by_other_settings(ran: Path) -> None
     assert [g.first["overrides"] for g in suite_groups(groups, suite)] == [[]]
     changed = [g for g in groups if g.first["overrides"]]
     assert suite_groups(changed, suite) == []
+    query = {"pair": "digits-photos", "detector": "vanilla-hvae", "metric": "auroc", "score": "L"}
+    both, alone = Results(groups, "smoke"), Results(changed, "smoke")
+    assert (both.find(query) is None, list(both.choices)) == (False, [])
+    assert alone.find(query) is None
+    assert list(alone.choices) == [
+        "vanilla-hvae ran on digits with settings of its own, which answer for no cell."
+    ]
 
 
 def test_an_export_takes_settings(ran: Path) -> None:

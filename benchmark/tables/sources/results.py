@@ -27,11 +27,13 @@ class Results:
         self.scale = scale
         self.choices: dict[str, None] = {}
         self.answered: dict[tuple[str, str, str], Compared] = {}
+        self._changed: set[tuple[str, str]] = set()
         self._groups: dict[tuple[str, str], list[Group]] = {}
         for group in groups:
             record = group.first
-            if overrides_of(record):
-                continue  # a layout asks for the recipe's own settings
+            if overrides_of(record):  # a layout asks for the recipe's own settings
+                self._changed.add((str(record["detector"]), str(record["in_dist"])))
+                continue
             if record["scale"] in (scale, ""):
                 key = (str(record["detector"]), str(record["in_dist"]))
                 self._groups.setdefault(key, []).append(group)
@@ -73,6 +75,11 @@ class Results:
                 f" #{str(shown.first['configuration'])[:4]}, is shown."
             ] = None
             return shown
+        if not found and (str(query["detector"]), pair.in_dist) in self._changed:
+            self.choices[
+                f"{query['detector']} ran on {pair.in_dist} with settings of its own, which answer"
+                " for no cell."
+            ] = None
         return max(found, key=lambda group: group.newest) if found else None
 
 
