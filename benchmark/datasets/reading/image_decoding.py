@@ -158,8 +158,8 @@ def _pixels(opened: Image.Image, changes: dict[str, None]) -> np.ndarray:
     if image.mode not in _PLAIN_MODES:
         changes["colours"] = None
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[:, :, None]
-    return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))[:, :, None]
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _changes(image: Image.Image) -> dict[str, None]:
