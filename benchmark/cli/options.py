@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypedDict
@@ -352,12 +355,44 @@ def note_problems(problems: Mapping[str, str]) -> None:
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of text with their columns on line."""
+    """Rows of text with their columns on line; on a terminal long cells go on in next lines."""
     rows = [[spelled(terminal(text)) for text in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths, between = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))], "  "
+    if sys.stdout.isatty():
+        words = [[word for row in rows for word in row[i].split()] for i in range(len(widths))]
+        least = [max(map(len, held), default=0) for held in words]
+        least = [least[0], *(min(width, LONG_WORD) for width in least[1:])]
+        limit = shutil.get_terminal_size().columns
+        widths, between = _narrowed(widths, least, limit)
     for row in rows:
-        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+        parts = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
+        for line in itertools.zip_longest(*parts, fillvalue=""):
+            cells = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+            click.echo(between.join(cells).rstrip())
+
+
+def _narrowed(widths: Sequence[int], least: Sequence[int], limit: int) -> tuple[list[int], str]:
+    """Widths that fit a line where any do, the widest column taken from first; what is between."""
+    found = list(widths)
+    for between in ("  ", " "):
+        while sum(found) + len(between) * (len(found) - 1) > limit:
+            loose = [i for i, width in enumerate(found) if width > least[i]]
+            if not loose:
+                break
+            found[max(loose, key=lambda i: found[i])] -= 1
+        else:
+            break
+    return found, between
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+#: Places from which on a word of a list may be broken on a terminal.
+LONG_WORD = 20
 
 
 wide_option = click.option(

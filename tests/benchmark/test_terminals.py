@@ -184,6 +184,16 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so(home: Path) -> None:
     assert numbers(narrow) < numbers(whole)  # whole numbers, none cut in two
 
 
+def test_lists_go_on_in_next_lines_and_lose_no_word(home: Path) -> None:
+    whole = encoded(home, "utf-8", "list", "detectors")[1].decode()
+    for width in (80, 100, 120):
+        shown = on_terminal(home, width, "list", "detectors")
+        assert max(map(len, shown.splitlines())) <= width
+        assert sorted(shown.split()) == sorted(whole.split())
+    first = [line.split()[0] for line in whole.splitlines() if line.strip()]
+    assert [line.split()[0] for line in shown.splitlines() if line[:1].strip()] == first
+
+
 @pytest.mark.parametrize("forced", ["0", "1"])
 def test_a_pipe_gets_all_columns_also_where_colours_are_forced(
     home: Path, forced: str, monkeypatch: pytest.MonkeyPatch
