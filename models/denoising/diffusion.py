@@ -238,8 +238,8 @@ class DiffusionModel(nn.Module):
         for place in range(steps):
             here, there = (self.low + width * (place + i) for i in (0, 1))
             s, s_to = math.exp(0.5 * here), math.exp(0.5 * there)
-            slope, spread = self._flow(u, here, signs)
-            ahead, spread_ahead = self._flow(u + (s_to - s) * slope, there, signs)
+            slope, spread = self.flow(u, here, signs)
+            ahead, spread_ahead = self.flow(u + (s_to - s) * slope, there, signs)
             total = total + 0.5 * (s_to - s) * (spread + spread_ahead)
             u = u + 0.5 * (s_to - s) * (slope + ahead)
         a = _pair(self.high)[0]
@@ -247,12 +247,12 @@ class DiffusionModel(nn.Module):
         end: Tensor = -0.5 * ((a * u) ** 2).flatten(1).sum(1, dtype=torch.float64) - constant
         return total + end
 
-    def divergence(self, u: Tensor, gamma: float, signs: Tensor) -> Tensor:
-        """Hutchinson's estimate of div_u ε̂ at γ, (B,) float64; `signs` (B, probes, C, H, W)."""
-        return self._flow(u, gamma, signs)[1]
+    def flow(self, u: Tensor, gamma: float, signs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """ε̂ at u = z/α (B, C, H, W) and γ, and its divergence in u, (B,) float64.
 
-    def _flow(self, u: Tensor, gamma: float, signs: Tensor | None) -> tuple[Tensor, Tensor]:
-        """ε̂ as a function of u, and its divergence (B,) float64."""
+        The divergence is exact without `signs`, else Hutchinson's estimate from these random sign
+        vectors (B, probes, C, H, W).
+        """
         a = _pair(gamma)[0]
 
         def slope(point: Tensor) -> Tensor:
