@@ -23,6 +23,7 @@ from oodbench.tables.images import (
     Compared,
     compared_row,
     image_notes,
+    one_seed_note,
     scale_note,
     seeds_note,
     size_note,
@@ -169,6 +170,8 @@ def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[
         notes.append(f"±: sample standard deviation over {several}; without it, one seed.")
         if any(extra.of_lowest_seed for extra in extras):
             notes.append("Cost and diagnostics: of the run with the lowest seed of a row.")
+    else:
+        notes += [text for text in [one_seed_note(compared)] if text]
     notes += [f"{text}." for text in category_legend([place.row for place in places])]
     notes += [text for text in [scale_note(compared)] if text]
     notes += image_notes(compared)

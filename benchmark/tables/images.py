@@ -95,12 +95,19 @@ def seeds_note(rows: Sequence[Compared]) -> str:
 
 
 def means_note(rows: Sequence[Compared]) -> str:
-    """``Means over training seeds: 3 of HVK; 1 of the others.``; "" where every row has one."""
+    """``Means over training seeds: 3 of HVK; 1 of the others.``; `one_seed_note` for one of all."""
     usual, others = _differing(rows, lambda row: row.seeds, lambda seeds: (seeds,))
     if not others:
-        return f"Means over {usual} training seeds." if usual > 1 else ""
+        return f"Means over {usual} training seeds." if usual > 1 else one_seed_note(rows)
     named = [f"{seeds} of {', '.join(who)}" for seeds, who in sorted(others, key=lambda o: -o[0])]
     return f"Means over training seeds: {'; '.join([*named, f'{usual} of the others'])}."
+
+
+def one_seed_note(rows: Iterable[Compared]) -> str:
+    """What is to be said where something was trained, and once; "" where nothing was."""
+    if not any(row.scale for row in rows):
+        return ""
+    return "One training seed: by how much another would move these numbers is not known."
 
 
 def scale_note(rows: Iterable[Compared]) -> str:

@@ -137,7 +137,7 @@ def layout_notes(layout: Layout, results: Results) -> list[str]:
     notes = [f"Layout of {layout.source}; the numbers are ours{scale}: {len(numbers)} of {wanted}"
              " cells have a run."]  # fmt: skip
     answered = [*results.answered.values()]
-    notes += [means_note(answered)] if any(row.seeds > 1 for row in answered) else []
+    notes += [text for text in [means_note(answered) if answered else ""] if text]
     compared = [row for row in answered if row.n]
     if len({(row.n, row.members) for row in compared}) == 1:
         notes.append(f"{compared[0].n:,} images of each side.")
