@@ -148,7 +148,7 @@ def test_a_changed_source_is_a_reminder(tmp_path: Path, monkeypatch: pytest.Monk
         return check_detector("sound", checks=["revision"], recorded=Store(store))[0]
 
     assert revision().status == "passed"
-    monkeypatch.setattr("oodbench.detect.source_fingerprints.detector_source", lambda cls: "f" * 64)
+    monkeypatch.setattr("oodbench.detect.source_fingerprints.fingerprint", lambda cls: "f" * 64)
     assert revision().status == "reminder"
     assert "'sound'" in revision().seen
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 
 PLAIN = (str, int, float, bool, bytes, complex, type(None), tuple, list, dict, set, frozenset)
+#: Of what a function takes from around it: a list or mapping may be what it keeps, such as a cache.
+FIXED = (str, int, float, bool, bytes, complex, type(None), tuple, frozenset)
 #: What Python and registering a class add to it.
 _NOT_CODE = {"__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__",
              "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
@@ -30,7 +32,7 @@ def compiled_parts(cls: type) -> list[str]:
 
 
 def closed_over(cls: type) -> list[str]:
-    """Plain values that the methods of a class take from the function that it is defined in."""
+    """Fixed values that the methods of a class take from the function that it is defined in."""
     found = []
     for name, value in sorted(vars(cls).items()):
         inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
@@ -70,7 +72,7 @@ def _function(function: FunctionType, seen: set[object]) -> Iterator[str]:
         used = function.__globals__.get(name)
         if isinstance(used, FunctionType) and used.__module__ == function.__module__:
             yield from _function(used, seen)
-        elif name in function.__globals__ and isinstance(used, PLAIN):
+        elif name in function.__globals__ and isinstance(used, FIXED):
             yield f"{name}={_shown(used)}"
 
 
@@ -81,7 +83,7 @@ def _closure(function: FunctionType) -> Iterator[str]:
             held = cell.cell_contents
         except ValueError:  # nothing was bound to it
             continue
-        if isinstance(held, PLAIN):
+        if isinstance(held, FIXED):
             yield f"{name}={_shown(held)}"
 
 
