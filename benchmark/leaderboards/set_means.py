@@ -19,7 +19,7 @@ from oodbench.leaderboards.rounding import percent
 from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd
 
 #: Near sets of OpenOOD v1.5; every other set is far.
-NEAR = {"cifar10": ("cifar100",), "cifar100": ("cifar10",)}
+NEAR = {"cifar10": ("cifar100", "tiny-imagenet"), "cifar100": ("cifar10", "tiny-imagenet")}
 NAMES = ("all", "near", "far")
 
 

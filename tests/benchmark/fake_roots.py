@@ -192,6 +192,22 @@ def food(root: Path, split: str) -> Split:
     return np.stack(images), labels
 
 
+def textures(root: Path, split: str) -> Split:
+    folder, images, labels = root / "dtd" / "dtd", [], list[int]()
+    held = {"train": ["woven/woven_2", "banded/banded_1"],
+            "val": ["woven/woven_3", "banded/banded_6"],
+            "test": ["woven/woven_5", "banded/banded_4"]}  # fmt: skip
+    for part, files in held.items():
+        write(folder / "labels" / f"{part}1.txt", "".join(f"{f}.jpg\n" for f in files).encode())
+        for file in files:
+            picture = draw(170 + int(file[-1]), 64, 64, 3)
+            write(folder / "images" / f"{file}.jpg", jpeg(picture))
+            if part == split:
+                images.append(as_jpeg(picture))
+                labels.append(["banded", "woven"].index(file.split("/")[0]))
+    return np.stack(images), labels
+
+
 def omniglot(root: Path, split: str) -> Split:
     """Written in an order that is not that of the names."""
     name = "images_background" if split == "train" else "images_evaluation"
@@ -272,5 +288,6 @@ MAKERS: dict[str, Make] = {
     "flower102": flowers,
     "lfwpeople": lfw,
     "food101": food,
+    "textures": textures,
     "tiny-imagenet": tiny_imagenet,
 }

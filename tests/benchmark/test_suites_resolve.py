@@ -30,7 +30,7 @@ from oodbench.tables.sources.results import Results
 
 GREY = ("fashionmnist", "mnist", "kmnist", "notmnist", "omniglot", "smallnorb")
 COLOUR = ("cifar10", "cifar100", "svhn", "celeba", "places365", "flower102", "lfwpeople",
-          "food101", "tiny-imagenet")  # fmt: skip
+          "food101", "textures", "tiny-imagenet")  # fmt: skip
 #: In the papers' tables for its published number alone.
 NOT_HERE = {"idecode"}
 

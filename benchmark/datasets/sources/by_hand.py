@@ -65,6 +65,8 @@ def _of_torchvision(spec: DatasetSpec) -> list[Download]:
         return [Download(url, md5, ".") for url, _, md5 in cls.split_list.values()]
     if name == "Food101":
         return [Download(cls._URL, cls._MD5, ".", "unpack it there: food-101/")]
+    if name == "DTD":
+        return [Download(cls._URL, cls._MD5, "dtd", "unpack it there: dtd/")]
     if name == "Omniglot":
         return [
             Download(f"{cls.download_url_prefix}/{stem}.zip", md5, "omniglot-py",

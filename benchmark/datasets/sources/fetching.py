@@ -41,6 +41,7 @@ CHECKED = {
     "CelebA": "its lists were found right by MD5; the images have no published hash",
     "Places365": "its lists were found right by MD5; the unpacked images have no published hash",
     "Flowers102": "its lists were found right by MD5; the unpacked images have no published hash",
+    "DTD": "its archive was found right by MD5 when it came; the unpacked files have no hash",
     "LFWPeople": "its archive and lists were found right by MD5",
     "Omniglot": "its archive was found right by MD5",
 }

@@ -49,13 +49,15 @@ FILES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Food101": {split: ("food-101/images", f"food-101/meta/{split}.json")
                 for split in ("train", "test")},
+    "DTD": {split: ("dtd/dtd/images", f"dtd/dtd/labels/{split}1.txt")
+            for split in ("train", "val", "test")},
     "Omniglot": {
         "train": ("omniglot-py/images_background", "omniglot-py/images_background.zip"),
         "test": ("omniglot-py/images_evaluation", "omniglot-py/images_evaluation.zip"),
     },
 }  # fmt: skip
 #: Levels of folders below the folder of images, by class.
-LEVELS = {"LFWPeople": 1, "Food101": 1, "Omniglot": 2, "Places365": 3}
+LEVELS = {"LFWPeople": 1, "Food101": 1, "DTD": 1, "Omniglot": 2, "Places365": 3}
 IDX = ("MNIST", "FashionMNIST", "KMNIST")
 
 
@@ -147,7 +149,7 @@ def open_root(spec: DatasetSpec, split: str, folder: Path, *, download: bool = F
         arguments["background"] = split == "train"
     elif name == "Places365":
         arguments |= {"split": "train-standard" if split == "train" else "val", "small": True}
-    elif name in ("SVHN", "CelebA", "Flowers102", "LFWPeople", "Food101"):
+    elif name in ("SVHN", "CelebA", "Flowers102", "LFWPeople", "Food101", "DTD"):
         arguments["split"] = split
     else:
         arguments["train"] = split == "train"
