@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from oodbench.api import load_plugins, store_location, warn_of_changes
 from oodbench.datasets.loading import find_places
@@ -103,6 +103,7 @@ def sweep(
     batch_size: int | None = None,
     quiet: bool = False,
     trust_imported: bool = False,
+    checkpoints: Literal["local", "store"] = "local",
 ) -> pandas.DataFrame:
     """Vary one setting of a recipe and run every value; the rows that ``--format csv`` writes.
 
@@ -110,8 +111,8 @@ def sweep(
     adjacent layers, 0.5 always among them; or ``"recipe"``, every combination of the values of a
     `grid`, ``{"training.lr": [1e-3, 2e-3]}``.  `models`: hierarchical VAEs, by default two.  A row
     per model, OOD set, score and value, and one per choice (column `choice`).  With `figure`, a
-    file, it is drawn too.  `trust_imported` as for `run`.  Raises OodbenchError on bad input,
-    before anything is trained.
+    file, it is drawn too.  `trust_imported` and `checkpoints` as for `run`.  Raises OodbenchError
+    on bad input, before anything is trained.
     """
     import pandas as pd
 
@@ -141,7 +142,7 @@ def sweep(
     values = RATIOS if ratios is None else parse_ratios(",".join(map(str, ratios)))
     location = store_location(store)
     bench = Bench(
-        Store(location, trust_imported=trust_imported),
+        Store(location, trust_imported=trust_imported, keep_checkpoints=checkpoints == "store"),
         find_places(arguments.texts("data", data), location),
         Progress("quiet" if quiet else None),
         str(device),
