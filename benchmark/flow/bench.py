@@ -8,6 +8,7 @@ from pathlib import Path
 
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import DataPlaces
+from oodbench.errors import DataError
 from oodbench.progress import Progress
 from oodbench.store.store import Store
 
@@ -22,6 +23,7 @@ class Bench:
 
     `logs`: what watches trainings (`oodbench.train.training_logs`).
     `loaded`: splits that are kept once they are loaded, where many jobs are gone through at once.
+    `staged` gives such as this machine does not have.
     `patient`: whether to wait for a step that another process is making; else BusyError.
     """
 
@@ -35,14 +37,24 @@ class Bench:
     patient: bool = True
     logs: tuple[str, ...] = ()
     loaded: dict[Hashable, ImageSet] | None = None
+    staged: Callable[[Hashable], ImageSet | None] | None = None
 
     def kept(self, asked: Hashable, load: Callable[[], ImageSet]) -> ImageSet:
         """What `load` gives, once for everything that is `asked` where `loaded` keeps it."""
         if self.loaded is None:
             return load()
         if asked not in self.loaded:
-            self.loaded[asked] = load()
+            self.loaded[asked] = self._found(asked, load)
         return self.loaded[asked]
+
+    def _found(self, asked: Hashable, load: Callable[[], ImageSet]) -> ImageSet:
+        try:
+            return load()
+        except DataError:
+            elsewhere = self.staged(asked) if self.staged is not None else None
+            if elsewhere is None:
+                raise
+            return elsewhere
 
     @property
     def log_folder(self) -> Path:

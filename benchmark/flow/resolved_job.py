@@ -101,8 +101,10 @@ class ResolvedJob:
 
         wanted = parse_name(images.name)
         steps = tuple(step for step in wanted.variants if step_name(step) == "range")
-        return load(replace(wanted, variants=steps, classes=()), images.split, self.bench.places,
-                    beside=self.name)  # fmt: skip
+        whole, beside = replace(wanted, variants=steps, classes=()), self.name
+        return self.bench.kept(("whole", str(whole), images.split, str(beside)), lambda: load(
+            whole, images.split, self.bench.places, beside=beside
+        ))  # fmt: skip
 
     def outliers(self, recipe: Recipe) -> ImageSet | None:
         """The set that the recipe declares as outliers, None where it declares none."""

@@ -63,6 +63,9 @@ def refusal(arguments: Sequence[str]) -> str:
     if isinstance(command, click.Group):
         return ""
     known = {name: p for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    if command.context_settings.get("ignore_unknown_options"):  # it hands them to `oodbench run`
+        passed = oodbench.commands["run"].params
+        known |= {name: p for p in passed for name in (*p.opts, *p.secondary_opts)}
     known |= {"--help": click.Option(["--help"], is_flag=True)}
     while words:
         word, _, value = words.pop(0).partition("=")

@@ -121,6 +121,13 @@ class _Dispatch:
                 self._queue(key)
 
     def run(self) -> Dispatched:
+        try:
+            return self._run()
+        except KeyboardInterrupt:  # of a notebook, where no signal is waited for
+            self.crew.stop()
+            raise
+
+    def _run(self) -> Dispatched:
         total = len(self.graph.steps)
         with held():
             while len(self.out.made) + len(self.dropped) < total:

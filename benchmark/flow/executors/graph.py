@@ -6,7 +6,7 @@ fingerprints.  What the store holds already is no step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,15 @@ class Wanted:
 class Graph:
     """Steps by key in the order of the plan, `there`: how many of the plan's the store holds.
 
-    `runs`: every run that is asked for.  `failures`: what cannot be planned, by job and pair.
+    `runs`: every run that is asked for.  `loaded`: the images, by what was asked for.
+    `failures`: what cannot be planned, by job and pair.
     """
 
     steps: dict[str, Step] = field(default_factory=dict)
     runs: list[Wanted] = field(default_factory=list)
     failures: list[tuple[Job, OodbenchError]] = field(default_factory=list)
     there: dict[str, str] = field(default_factory=dict)
+    loaded: Mapping[Hashable, ImageSet] = field(default_factory=dict)
 
     def dependents(self) -> dict[str, list[str]]:
         """Keys of the steps that wait for a step, by its key."""
@@ -80,9 +82,9 @@ class Graph:
         return ready
 
 
-def plan(bench: Bench, jobs: Sequence[Job]) -> Graph:
-    """The graph of what all jobs together would have to make."""
-    planning = _Planning(replace(bench, loaded={}))
+def plan(bench: Bench, jobs: Sequence[Job], costs: Costs | None = None) -> Graph:
+    """The graph of what all jobs together would have to make; `costs` those that the store has."""
+    planning = _Planning(replace(bench, loaded={}), costs or Costs(bench.store))
     resolved: dict[str, ResolvedJob | OodbenchError] = {}
     for job in jobs:
         kind = digest([
@@ -106,10 +108,9 @@ def plan(bench: Bench, jobs: Sequence[Job]) -> Graph:
 
 
 class _Planning:
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.store = bench, bench.store
-        self.graph = Graph()
-        self.costs = Costs(bench.store)
+    def __init__(self, bench: Bench, costs: Costs) -> None:
+        self.bench, self.store, self.costs = bench, bench.store, costs
+        self.graph = Graph(loaded={} if bench.loaded is None else bench.loaded)
         self.there = {
             stage: bench.store.storage.recorded(stage)
             for stage in ("fit", "measure", "score", "run")

@@ -46,7 +46,7 @@ def run_planned(bench: Bench, jobs: Sequence[Job], workers: Workers) -> Outcome:
     lost: list[FailedStepError] = []
     if graph.steps:
         _announce(bench, graph, workers)
-        crew = _crew(bench, jobs, workers, graph)
+        crew = make_crew(bench, jobs, workers, graph)
         try:
             lost = _rounds(bench, jobs, graph, crew)
         finally:
@@ -61,7 +61,8 @@ def _announce(bench: Bench, graph: Graph, workers: Workers) -> None:
     bench.progress.say(f"{total} steps to make{there}; on {where}")
 
 
-def _crew(bench: Bench, jobs: Sequence[Job], workers: Workers, graph: Graph) -> Crew:
+def make_crew(bench: Bench, jobs: Sequence[Job], workers: Workers, graph: Graph) -> Crew:
+    """The workers, told what they have to know; to be closed in any case."""
     from oodbench.declare.declarations import project_folder
 
     setup = setup_of(

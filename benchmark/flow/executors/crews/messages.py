@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodbench.datasets.loading import DataPlaces, find_places
 from oodbench.datasets.pairs import Pair
 from oodbench.flow.bench import Bench
+from oodbench.flow.executors.crews.staging import fetch
 from oodbench.flow.executors.steps import Step
 from oodbench.flow.plan import DetectorRequest, Job
 from oodbench.store.places import is_url
@@ -23,6 +25,7 @@ from oodbench.store.store import Store
 
 if TYPE_CHECKING:
     from oodbench.canonical_json import JSON
+    from oodbench.datasets.imageset import ImageSet
     from oodbench.progress import Progress
 
 
@@ -70,7 +73,8 @@ class Setup:
 
     `signature`: versions and prints of source that must be the same there.  `plugins` and `project`
     are what `oodbench.flow.executors.crews.travelling` packs.  `witness`: a file of the store, by
-    which a node shows that it sees the same one.  `paths`: folders and files of images.
+    which a node shows that it sees the same one.  `paths`: folders of images, which a machine that
+    has them not takes from the store.
     """
 
     store: str
@@ -136,12 +140,13 @@ def bench_of(setup: Setup, progress: Progress) -> Bench:
         cache = user_cache_path("oodbench") / "data"
     own = find_places((), setup.store).folders  # what OODBENCH_DATA names here
     folders = (*(Path(folder) for folder in setup.data), *own, cache / "downloads")
+    store = Store(
+        setup.store,
+        trust_imported=setup.trust_imported,
+        keep_checkpoints=setup.keep_checkpoints,
+    )
     return Bench(
-        store=Store(
-            setup.store,
-            trust_imported=setup.trust_imported,
-            keep_checkpoints=setup.keep_checkpoints,
-        ),
+        store=store,
         places=DataPlaces(tuple(dict.fromkeys(folders)), cache),
         progress=progress,
         device=setup.device,
@@ -151,4 +156,9 @@ def bench_of(setup: Setup, progress: Progress) -> Bench:
         patient=False,
         logs=setup.logs,
         loaded={},
+        staged=partial(_staged, store, cache) if setup.paths else None,
     )
+
+
+def _staged(store: Store, cache: Path, asked: Hashable) -> ImageSet | None:
+    return fetch(store.storage, asked, cache / "staged")

@@ -7,7 +7,11 @@ tried twice at once.  Ray starts the processes, gives each its GPUs, and tells w
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +21,10 @@ from oodbench.errors import ConfigError, OodbenchError
 from oodbench.flow.executors.crews.messages import Setup, step_message
 from oodbench.flow.executors.crews.processes import GRACE_SECONDS, THREAD_VARIABLES
 from oodbench.flow.executors.crews.ray_tasks import do_on_node, greet_on_node
+from oodbench.flow.executors.crews.staging import stage
 from oodbench.flow.executors.crews.working import read_ending
 from oodbench.flow.executors.dispatch import Done, Verdict, per_fit
-from oodbench.store.places import is_url
+from oodbench.interruption import SIGNALS
 
 if TYPE_CHECKING:
     from oodbench.flow.bench import Bench
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
 NODES_SECONDS = 2.0
 #: Seconds that steps wait for a first node that is fit.
 PATIENCE_SECONDS = 120.0
+#: Seconds within which the head of a cluster answers.
+CONNECT_SECONDS = 10.0
 #: Memory of a node that Ray may give away, of what it tells.
 SLACK = 1e-6
 
@@ -99,7 +106,7 @@ class RayCrew:
         self.running: dict[Any, _Running] = {}
         self._looked, self._began = 0.0, time.monotonic()
         self._refused: list[str] = []
-        self._told_small = False
+        self._staged = False
         self._message: Any = None
         try:
             self._gpus_there = any(n["Resources"].get("GPU", 0) for n in self._alive())
@@ -115,6 +122,9 @@ class RayCrew:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self.ray.is_initialized():
             return
+        _check_answers(self.workers.address)
+        main = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
         try:
             if self.workers.address:
                 self.ray.init(address=self.workers.address, **quiet)
@@ -128,14 +138,19 @@ class RayCrew:
                 f"no Ray cluster at {where}: {said}; start one with `ray start --head`, or leave"
                 " out --address"
             ) from error
+        finally:
+            for number, handler in handlers.items():  # Ray takes SIGTERM for itself
+                if handler is not None:
+                    signal.signal(number, handler)
 
     def _setup(self, setup: Setup, graph: Graph) -> Setup:
-        """With what nodes are held to."""
-        del graph
+        """With what nodes are held to, and which folders of images they may lack."""
+        self.loaded = graph.loaded
         device = setup.device
         if device == "auto" and not self._needs_of(fit=True).gpus:
             device = "cpu"  # the GPUs of a node are somebody else's
-        return replace(setup, witness=self._witness, device=device)
+        paths = tuple(path for path in setup.data if os.path.isdir(path))
+        return replace(setup, witness=self._witness, device=device, paths=paths)
 
     def _alive(self) -> list[Mapping[str, Any]]:
         try:
@@ -181,8 +196,10 @@ class RayCrew:
             if not ready:
                 continue
             greeting, node.greeting = node.greeting, None
+            lacks: list[str] = []
             try:
-                refused = str(self.ray.get(greeting))
+                read = json.loads(cast(str, self.ray.get(greeting)))
+                refused, lacks = str(read["refused"]), list(read["lacks"])
             except Exception as error:  # it has not even oodbench, or went away meanwhile
                 said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 refused = f"the machine {node.name} is left out: {said}"
@@ -190,8 +207,20 @@ class RayCrew:
                 self._refused.append(refused)
                 self.tell(refused)
             else:
+                if lacks:
+                    self._stage(node.name, lacks)
                 node.fit = True
                 self._check_sizes()
+
+    def _stage(self, machine: str, lacks: Sequence[str]) -> None:
+        """Put the images into the store, once, for a machine that lacks them."""
+        what = f"the machine {machine} has no {', '.join(lacks)} and takes images from the store"
+        if self._staged:
+            self.tell(what)
+            return
+        sent = stage(self.store.storage, self.loaded)
+        self._staged = True
+        self.tell(f"{what} ({sent / 2**20:,.0f} MiB were sent there)")
 
     def _give_up_without_nodes(self) -> None:
         waiting = [n for n in self.nodes.values() if n.alive and n.greeting is not None]
@@ -337,6 +366,15 @@ def _import_ray() -> Any:
     return ray
 
 
-def shared(location: str) -> bool:
-    """Whether any machine can reach a store by what it is named: a URL."""
-    return is_url(location)
+def _check_answers(address: str) -> None:
+    """ConfigError where nobody answers at ``HOST:PORT``, for which Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "//" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster at {address}: {error.strerror or error}; start one with `ray start"
+            " --head`, or leave out --address"
+        ) from error

@@ -6,6 +6,8 @@ Ctrl-C is: what runs saves and stops.
 
 from __future__ import annotations
 
+import json
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -27,19 +29,23 @@ def _prepared(message: str) -> tuple[Setup, Bench]:
 
 
 def greet_on_node(message: str) -> str:
-    """Why a node cannot be used, in one line; "" where it would compute the same."""
+    """As JSON: why a node cannot be used, in one line, "" where it would compute the same; and the
+    folders of images that it lacks.
+    """
+    refused, lacks = "", list[str]()
     try:
         setup, bench = _prepared(message)
+        lacks = [path for path in setup.paths if not os.path.isdir(path)]
         if bench.store.storage.read(setup.witness) is None:
-            return (
+            refused = (
                 f"the machine {host()} is left out: it does not see the store"
                 f" {bench.store.storage.location}; give a folder that all machines share, or a URL"
             )
     except MismatchError as error:
-        return str(error)
+        refused = str(error)
     except OodbenchError as error:
-        return f"the machine {host()} is left out: {error}"
-    return ""
+        refused = f"the machine {host()} is left out: {error}"
+    return json.dumps({"refused": refused, "lacks": lacks})
 
 
 def do_on_node(message: str, text: str) -> str:
