@@ -25,8 +25,9 @@ from oodbench.store.store import DamagedEntryError, Key, Store
 
 #: Seconds between two heartbeats into a folder and to a URL.
 EVERY_LOCAL, EVERY_REMOTE = 3.0, 10.0
-#: A step that takes less leaves none in a folder; on a URL the first one claims the step.
-FIRST_LOCAL = 0.5
+#: A step that takes less leaves none in a folder; on a URL the first one, at once, claims the step,
+#: and the next goes with its first checkpoint.
+FIRST_LOCAL, FIRST_REMOTE = 0.5, 2.0
 
 
 @contextmanager
@@ -124,7 +125,7 @@ class _Telling(Progress):
             clear_beat(self.step.storage, self.step.key)
 
     def _work(self) -> None:
-        pause = FIRST_LOCAL if self.local else EVERY_REMOTE
+        pause = FIRST_LOCAL if self.local else FIRST_REMOTE
         while not self._over.wait(pause):
             self._write()
             self._beside()
