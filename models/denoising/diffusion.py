@@ -266,10 +266,10 @@ class DiffusionModel(nn.Module):
         else:
             share = 1.0 / signs.shape[1]
         total = u.new_zeros(len(u), dtype=torch.float64)
-        value = u
+        value, back = torch.func.vjp(slope, u)[:2]
         for probe in signs.unbind(1):
-            value, tangent = torch.func.jvp(slope, (u,), (probe,), has_aux=False)[:2]
-            total = total + share * (tangent * probe).flatten(1).sum(1, dtype=torch.float64)
+            across = back(probe)[0]
+            total = total + share * (across * probe).flatten(1).sum(1, dtype=torch.float64)
         return value, total
 
 
