@@ -18,18 +18,22 @@ At whole numbers it is `log_prob` with one draw of every latent.  Between them:
   256-way categorical pixels   cubic interpolation (Catmull and Rom) of the log-probabilities of the
                                neighbouring values: at a value its slope is half the difference of
                                the two beside it
+  a diffusion model's L_0      z_0 moves with x, and so do the weights of the 256 values; the log of
+                               π is interpolated like the log-probabilities above
   Bernoulli                    x/255 itself in the place of the binary draw, whose probability it
                                is: equal to `log_prob` for black and white pixels alone
 """
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
 
 from oodbench.models.autoregressive.pixelcnn import PixelCNN
+from oodbench.models.denoising.diffusion import STEP, WINDOW, DiffusionModel, scaled
 from oodbench.models.dvp.dvp_vae import DVPVAE, Seen
 from oodbench.models.flows.glow import Glow
 from oodbench.models.hierarchical.base import HierarchicalModel
@@ -104,11 +108,38 @@ def _(model: DVPVAE, pixels: Tensor, noise: Noise | None = None) -> Tensor:
     return log_p - paid - model.surprise(u, eps)
 
 
+@continuous_log_prob.register
+def _(model: DiffusionModel, pixels: Tensor, noise: Noise | None = None) -> Tensor:
+    noise = noise or _fresh(pixels)
+    x = scaled(pixels)
+    _, terms = model.terms(x, noise, 1)
+    integral = (model.high - model.low) * terms.mean(1)
+    return -(_first_term(model, pixels, noise) + integral + model.end(x))
+
+
+def _first_term(model: DiffusionModel, pixels: Tensor, noise: Noise) -> Tensor:
+    """`DiffusionModel.reconstruction` of real pixels, nats, (B,) float64."""
+    ratio = math.exp(0.5 * model.low)
+    eps = noise.normal("reconstruction", tuple(pixels.shape[1:]))
+    seen = scaled(pixels) + ratio * eps
+    nearest = ((seen.detach() + 1.0) / STEP).round()
+    half = min(255, math.ceil(WINDOW * ratio / STEP))
+    weights = [model._weight(nearest + offset, seen, ratio) for offset in range(-half, half + 1)]
+    frequency = model.log_frequency.view(1, -1, 1, 1, 256).expand(*pixels.shape, 256)
+    own = _between(frequency, pixels) - 0.5 * eps**2
+    element = own - torch.maximum(torch.logsumexp(torch.stack(weights), dim=0), own)
+    return -element.flatten(1).sum(1, dtype=torch.float64)
+
+
 def interpolated(logits: Tensor, pixels: Tensor) -> Tensor:
     """log-probabilities of real values between 256: cubic, with the slopes of Catmull and Rom.
 
     logits (…, 256), pixels (…) in 0 … 255; at either end the slope is that to the one neighbour.
     """
+    return _between(logits, pixels) - torch.logsumexp(logits.float(), dim=-1)
+
+
+def _between(logits: Tensor, pixels: Tensor) -> Tensor:
     lower = pixels.detach().floor().clamp(0, 254).long()
     t = (pixels - lower).float()
     places = torch.stack([(lower + step).clamp(0, 255) for step in (-1, 0, 1, 2)], dim=-1)
@@ -117,8 +148,8 @@ def interpolated(logits: Tensor, pixels: Tensor) -> Tensor:
     beyond = torch.where(lower == 254, 2.0 * after - at, beyond)
     rise, fall = (after - before) / 2.0, (beyond - at) / 2.0
     bend = 3.0 * (after - at) - 2.0 * rise - fall
-    value = at + t * (rise + t * (bend + t * (rise + fall - 2.0 * (after - at))))
-    return value - torch.logsumexp(logits.float(), dim=-1)
+    value: Tensor = at + t * (rise + t * (bend + t * (rise + fall - 2.0 * (after - at))))
+    return value
 
 
 def _fresh(pixels: Tensor) -> FreshNoise:

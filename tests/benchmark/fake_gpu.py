@@ -54,7 +54,9 @@ class _Transfers(TorchDispatchMode):
             bound = dict(zip(names, args, strict=False)) | given
             source = bound.get("src" if name == "copy_" else "self")
             assert isinstance(source, Tensor)
-            if source.device.type != out.device.type and not bound.get("non_blocking", False):
+            places = {source.device.type, out.device.type}
+            # To `meta` go the simulation's own questions after the shape of a result.
+            if len(places - {"meta"}) > 1 and not bound.get("non_blocking", False):
                 self.waits[f"{source.device.type} → {out.device.type}"] += 1
         indices = args[1] if name.startswith("index") and len(args) > 1 else ()
         if isinstance(indices, list | tuple):

@@ -43,8 +43,6 @@ WAITING = {
         )
     },
     **{name: {"cuda → cpu"} for name in COMPRESSING},
-    # Layouts of tangents, without their numbers: no wait.
-    **{name: {"cpu → meta", "cuda → meta"} for name in ("lid-diffusion", "lid-glow")},
 }  # fmt: skip
 STRUCTURES = structures()
 
