@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 
 #: What is written for a character that the encoding lacks; frames keep their width.
 PLAIN = {
+    "\u0302": "^", "\u0303": "~",  # a hat and a tilde over the letter before
     "↑": "(up)", "↓": "(down)", "→": "->", "►": ">", "←": "<-", "±": "+-", "−": "-", "×": "x",
     "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "·": "*", "…": "...", "–": "-", "—": "-",
     "‖": "||", "√": "sqrt", "∞": "inf", "½": "1/2", "⁻": "^-", "¹": "^1", "²": "^2", "³": "^3",

@@ -30,11 +30,11 @@ def fit_keys(job: ResolvedJob) -> list[Key]:
 
 def fit_key(job: ResolvedJob, fit: Fit) -> Key:
     """Model or detector, recipe, training images, seed; made once for each of the job's fits."""
-    for known, key in job.keyed_fits:
-        if known is fit:
+    for known, train, key in job.keyed_fits:
+        if known is fit and train is job.train:
             return key
     key = _fit_key(job, fit)
-    job.keyed_fits.append((fit, key))
+    job.keyed_fits.append((fit, job.train, key))
     return key
 
 

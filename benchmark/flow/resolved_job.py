@@ -52,7 +52,7 @@ class ResolvedJob:
 
         self.bench, self.asked, self.store = bench, job, bench.store
         #: Keys of `fits` that are known already, which `oodbench.flow.keys` makes.
-        self.keyed_fits: list[tuple[Fit, Key]] = []
+        self.keyed_fits: list[tuple[Fit, ImageSet, Key]] = []
         self.seed, self.label, self.pairs = job.seed, job.label, job.pairs
         self.name: DatasetName = parse_name(job.in_dist)
         self.test = self.load(job.in_dist, "test")
