@@ -42,6 +42,12 @@ ASKED = ("--pair", "digits-photos", "--scale", "smoke",
          *(word for name in DETECTORS for word in ("--detector", name)))  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_plugins_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are handed the plug-ins of this process, which other tests have loaded too."""
+    monkeypatch.setattr("oodbench.declare.registry._loaded", [])
+
+
 def bench_at(folder: Path) -> Bench:
     location = str(folder / "store")
     return Bench(Store(location), find_places((), location), Progress("quiet"))

@@ -185,7 +185,7 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so(home: Path) -> None:
 
 
 def test_lists_go_on_in_next_lines_and_lose_no_word(home: Path) -> None:
-    whole = encoded(home, "utf-8", "list", "detectors")[1].decode()
+    whole = on_terminal(home, 400, "list", "detectors")
     for width in (80, 100, 120):
         shown = on_terminal(home, width, "list", "detectors")
         assert max(map(len, shown.splitlines())) <= width

@@ -6,8 +6,9 @@ What the store loses under way (a damaged file that was set aside) is planned ag
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from oodbench.canonical_json import digest
@@ -46,11 +47,14 @@ def run_planned(bench: Bench, jobs: Sequence[Job], workers: Workers) -> Outcome:
     lost: list[FailedStepError] = []
     if graph.steps:
         _announce(bench, graph, workers)
-        crew = make_crew(bench, jobs, workers, graph)
-        try:
-            lost = _rounds(bench, jobs, graph, crew)
-        finally:
-            crew.close()
+        # Standard output holds the tables alone: Ray tells it of nodes that are lost.
+        aside = redirect_stdout(sys.stderr) if workers.executor == "ray" else nullcontext()
+        with aside:
+            crew = make_crew(bench, jobs, workers, graph)
+            try:
+                lost = _rounds(bench, jobs, graph, crew)
+            finally:
+                crew.close()
     return _outcome(bench, graph, [*failures, *lost])
 
 
