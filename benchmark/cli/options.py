@@ -97,6 +97,33 @@ class BenchOptions(TypedDict):
     log: tuple[str, ...]
 
 
+def asked_options(function: click.decorators.FC) -> click.decorators.FC:
+    """What a run is asked for, which names it for `oodbench status` too."""
+    options = (
+        click.option("--pair", "pairs", multiple=True, metavar="NAME",
+                     help="A pair, e.g. cifar10-svhn."),
+        click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder."),
+        click.option("--ood", "oods", multiple=True, metavar="DATA",
+                     help="OOD set; may be repeated."),
+        click.option("--suite", metavar="NAME", help="Pairs and detectors of a suite."),
+        click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][:SCORE]",
+                     help="A detector; may be repeated. Default: the HVAEs and the trivial"
+                     " detectors."),
+        seed_options,
+        click.option("--scale", default=None, metavar="paper|small|smoke",
+                     help="Size of the recipes: paper (a GPU), small (a laptop), smoke (seconds)."
+                     "  [small]"),
+        click.option("--recipe", default="", metavar="NAME",
+                     help="Recipe for every detector, e.g. F5."),
+        click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged."),
+        set_option,
+        precision_option,
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def bench_options(function: click.decorators.FC) -> click.decorators.FC:
     """Where things are and how to run, shared by the commands that train; see `make_bench`."""
     options = (

@@ -15,6 +15,7 @@ from oodbench.cli.cluster.workers import (
 )
 from oodbench.cli.options import (
     BenchOptions,
+    asked_options,
     bench_options,
     console,
     failures_first,
@@ -22,10 +23,7 @@ from oodbench.cli.options import (
     note_untrusted,
     overrides_of,
     plugin_option,
-    precision_option,
     print_boxed,
-    seed_options,
-    set_option,
     wide_option,
 )
 from oodbench.cli.store import note_changes
@@ -44,28 +42,7 @@ class RunOptions(BenchOptions, WorkerOptions):
 
 
 @click.command()
-@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="A pair, e.g. cifar10-svhn.")
-@click.option("--in-dist", metavar="DATA", help="ID set: a name, an .npz file or a folder.")
-@click.option("--ood", "oods", multiple=True, metavar="DATA", help="OOD set; may be repeated.")
-@click.option("--suite", metavar="NAME", help="Pairs and detectors of a suite.")
-@click.option(
-    "--detector",
-    "detectors",
-    multiple=True,
-    metavar="NAME[@RECIPE][:SCORE]",
-    help="A detector; may be repeated. Default: the HVAEs and the trivial detectors.",
-)
-@seed_options
-@click.option(
-    "--scale",
-    default=None,
-    metavar="paper|small|smoke",
-    help="Size of the recipes: paper (a GPU), small (a laptop), smoke (seconds).  [small]",
-)
-@click.option("--recipe", default="", metavar="NAME", help="Recipe for every detector, e.g. F5.")
-@click.option("--both", is_flag=True, help="Also the pairs with ID and OOD exchanged.")
-@set_option
-@precision_option
+@asked_options
 @bench_options
 @worker_options
 @plugin_option

@@ -7,7 +7,7 @@ paired tests and the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -46,18 +46,21 @@ def finished(job: ResolvedJob, ood: ImageSet) -> Entry | None:
     run = job.store.find(run_key(job, ood))
     if run is None or run.imported:  # that one is trusted as it is, often without what is behind
         return run
-    return run if all(job.store.holds(key) for key in _behind(job, ood)) else None
+    return run if all(job.store.holds(key) for key in behind(job, ood)) else None
 
 
-def has_fits(job: ResolvedJob) -> bool:
-    """Whether the store holds all that the job learns, or something imported stands for it."""
-    if not job.has_fit or all(job.store.holds(key) for key in fit_keys(job)):
+def has_fits(job: ResolvedJob, holds: Callable[[Key], bool] | None = None) -> bool:
+    """Whether the store holds all that the job learns, or something imported stands for it.
+
+    `holds` answers for the store where it has been asked before.
+    """
+    if not job.has_fit or all(map(holds or job.store.holds, fit_keys(job))):
         return True
     measured = job.store.find(measure_key(job, job.test, job.subset(job.test)))
     return measured is not None and bool(measured.imported)
 
 
-def _behind(job: ResolvedJob, ood: ImageSet) -> Iterator[Key]:
+def behind(job: ResolvedJob, ood: ImageSet) -> Iterator[Key]:
     """The keys of everything that a run rests on, but what its diagnostics alone needed."""
     yield from (score_key(job, images) for images in (job.test, ood))
     measured = [(images, job.subset(images)) for images in (job.test, ood)]

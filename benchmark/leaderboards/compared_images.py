@@ -71,3 +71,21 @@ def _members(sides: tuple[np.ndarray, np.ndarray], n: int, recorded: int) -> int
         if all((group == group[:, :1]).all() for group in groups):
             return size
     return None
+
+
+def metrics_from(run: Entry, id_table: Table, ood_table: Table) -> dict[tuple[str, str], float]:
+    """Every metric of every score of a run, 0 to 1 by (score, metric), computed from the tables.
+
+    StoreError as `compared`.
+    """
+    from oodbench.rank.metrics import RATES, auroc, average_precision, fpr_at_tpr
+
+    found = {}
+    for name in cast("Mapping[str, object]", run.record["scores"]):
+        held = compared(run, name, id_table, ood_table)
+        sides = held.id_scores, held.ood_scores
+        found[name, "auroc"] = auroc(*sides)
+        found[name, "auprc"] = average_precision(*sides)
+        for rate, tpr in RATES.items():
+            found[name, rate] = fpr_at_tpr(*sides, tpr)
+    return found

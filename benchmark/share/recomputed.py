@@ -62,23 +62,17 @@ class Recomputed:
                 yield run, seen
 
     def _differs(self, run: Entry) -> str:
-        from oodbench.leaderboards.compared_images import compared
-        from oodbench.rank.metrics import RATES, auroc, average_precision, fpr_at_tpr
+        from oodbench.leaderboards.compared_images import metrics_from
 
         tables = [self._tables(str(run.parts[side])) for side in ("id_scores", "ood_scores")]
         id_table, ood_table = tables
         if id_table is None or ood_table is None:
             return ""  # only the records are at hand
         named = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", run.record["scores"])
-        for name, record in named.items():
-            found = compared(run, name, id_table, ood_table)
-            sides = found.id_scores, found.ood_scores
-            values = {"auroc": auroc(*sides), "auprc": average_precision(*sides)}
-            values |= {rate: fpr_at_tpr(*sides, tpr) for rate, tpr in RATES.items()}
-            for metric, value in values.items():
-                said = record[metric]["value"]
-                if abs(100 * (value - said)) > SAME:
-                    return f"{name} {metric}: {100 * value:.2f}, not {100 * said:.2f}"
+        for (name, metric), value in metrics_from(run, id_table, ood_table).items():
+            said = named[name][metric]["value"]
+            if abs(100 * (value - said)) > SAME:
+                return f"{name} {metric}: {100 * value:.2f}, not {100 * said:.2f}"
         return ""
 
     def _read(self, digest: str) -> Table | None:

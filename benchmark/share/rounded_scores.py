@@ -10,11 +10,12 @@ any two scores or makes them equal, and keeps infinities.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from oodbench.errors import OodbenchError
+from oodbench.leaderboards.compared_images import metrics_from
 
 if TYPE_CHECKING:
     from oodbench.store.store import Entry, Store
@@ -59,7 +60,7 @@ def needed_bits(store: Store, runs: Iterable[Entry]) -> dict[str, int]:
             if tables[0] is None or tables[1] is None:
                 continue
             given = [found.setdefault(digest, BITS[0]) for digest in digests]
-            whole = _metrics(run, tables[0], tables[1])
+            whole = metrics_from(run, tables[0], tables[1])
             while not _agree(whole, run, (tables[0], tables[1]), given):
                 given = [_next(max(given))] * 2
                 settled = False
@@ -92,28 +93,12 @@ def _agree(
         {name: rounded(values, count) for name, values in table.items()}
         for table, count in zip(tables, bits, strict=True)
     ]
-    short = _metrics(run, sides[0], sides[1])
+    short = metrics_from(run, sides[0], sides[1])
     return all(abs(short[name] - value) <= WITHIN for name, value in whole.items())
 
 
 def _next(bits: int) -> int:
     return next((more for more in BITS if more > bits), WHOLE)
-
-
-def _metrics(run: Entry, id_table: Table, ood_table: Table) -> dict[tuple[str, str], float]:
-    """Every metric of every score of a run, 0 to 1, from these scores."""
-    from oodbench.leaderboards.compared_images import compared
-    from oodbench.rank.metrics import RATES, auroc, average_precision, fpr_at_tpr
-
-    found = {}
-    for name in cast("Mapping[str, object]", run.record["scores"]):
-        held = compared(run, name, id_table, ood_table)
-        sides = held.id_scores, held.ood_scores
-        found[name, "auroc"] = auroc(*sides)
-        found[name, "auprc"] = average_precision(*sides)
-        for rate, tpr in RATES.items():
-            found[name, rate] = fpr_at_tpr(*sides, tpr)
-    return found
 
 
 def _table(store: Store, digest: str) -> Table | None:

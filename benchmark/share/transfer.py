@@ -40,6 +40,7 @@ from oodbench.store.store import (
     Key,
     Store,
     entry_path,
+    file_sums,
     read_record,
 )
 
@@ -145,11 +146,7 @@ def _abridged(
     else:
         table = unpack_table(members[STATISTICS], ["index"])
         files, said = {STATISTICS: pack_table(table)}, "no statistics, the places of images alone"
-    sums: dict[str, JSON] = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        for name, data in files.items()
-    }
-    return record | {"abridged": said, "files": sums}, files
+    return record | {"abridged": said, "files": file_sums(files)}, files
 
 
 def names_only(records: Iterable[Mapping[str, JSON]]) -> NamesOnly:

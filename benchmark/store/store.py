@@ -53,6 +53,14 @@ def entry_path(stage: str, digest: str) -> str:
     return f"{stage}/{digest[:2]}/{digest}"
 
 
+def file_sums(files: Mapping[str, bytes]) -> dict[str, JSON]:
+    """What the record of an entry says of its files: SHA-256 and size, by name."""
+    return {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in files.items()
+    }
+
+
 @dataclass(frozen=True)
 class Key:
     """What determines a result: a stage ("fit", "measure", "score", "run") and JSON parts."""
@@ -212,17 +220,13 @@ class Store:
         for name in (*files, key.stage):
             if not FILE_NAME.fullmatch(name) or name == RECORD:
                 raise ValueError(f"{name!r} cannot name a file of an entry")
-        checksums: dict[str, JSON] = {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            for name, data in files.items()
-        }
         body: dict[str, JSON] = {
             **(record or {}),
             "schema": SCHEMA,
             "stage": key.stage,
             "key": key.digest,
             "parts": dict(key.parts),
-            "files": checksums,
+            "files": file_sums(files),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         data = pack_record(body, self._imported_behind(key))

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import oodbench
+from oodbench.baselines.cclr import LevelRatio
 from oodbench.baselines.ddpm_ood import DDPMOOD, STARTS
 from oodbench.baselines.denoising import STEADY, dissimilarity, mean_squares
 from oodbench.baselines.diffpath import DiffPath
-from oodbench.baselines.level_ratio import LevelRatio
 from oodbench.baselines.lmd import LiftMapDetect, checkerboard
 from oodbench.declare.recipes import find_recipe, resolve
 from oodbench.detect.detector import DETECTORS

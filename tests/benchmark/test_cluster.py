@@ -20,7 +20,7 @@ import pytest
 from flaky_s3 import s3_server
 from ray_nodes import RayNodes, on_second, parent
 from same_stores import contents, table, written
-from test_planned import beat, bench_at, jobs_of, start, until
+from started_runs import beat, bench_at, jobs_of, printed, start, until
 
 from oodbench.datasets.loading import DataPlaces
 from oodbench.datasets.pairs import make_pair
@@ -45,10 +45,7 @@ NAMES = [word for word in ASKED[5:] if word != "--detector"]
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs made by the local executor, and what it printed."""
     folder = tmp_path_factory.mktemp("alone")
-    running = start(folder, *ASKED, "--quiet")
-    out, err = running.communicate(timeout=300)
-    assert running.returncode == 0, err
-    return folder, out
+    return folder, printed(folder, *ASKED, "--quiet")
 
 
 @pytest.fixture

@@ -10,17 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from in_process import invoke
 from same_stores import contents, table, written
+from started_runs import beat, bench_at, jobs_of, printed, start, until
 
-from oodbench.datasets.loading import find_places
-from oodbench.flow.bench import Bench
 from oodbench.flow.executors import dispatch, planned
 from oodbench.flow.executors.board import Board
 from oodbench.flow.executors.crews.messages import job_message, read_job, read_step, step_message
@@ -29,10 +26,6 @@ from oodbench.flow.executors.dispatch import Done, Verdict
 from oodbench.flow.executors.graph import Graph, plan
 from oodbench.flow.executors.steps import Step
 from oodbench.flow.missing_steps import missing_of_all
-from oodbench.flow.plan import Job
-from oodbench.flow.selection import choose
-from oodbench.progress import Progress
-from oodbench.store.running.heartbeats import beats_and_failures
 from oodbench.store.store import Store
 
 #: Models, one shared by two detectors; learned without one, anew in every process; what compares
@@ -46,42 +39,6 @@ ASKED = ("--pair", "digits-photos", "--scale", "smoke",
 def _no_plugins_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are handed the plug-ins of this process, which other tests have loaded too."""
     monkeypatch.setattr("oodbench.declare.registry._loaded", [])
-
-
-def bench_at(folder: Path) -> Bench:
-    location = str(folder / "store")
-    return Bench(Store(location), find_places((), location), Progress("quiet"))
-
-
-def jobs_of(detectors: Sequence[str], seeds: int = 1, pairs: Sequence[str] = ()) -> list[Job]:
-    chosen = choose(pairs or ["digits-photos"], detectors=detectors, scale="smoke")
-    return chosen.jobs(range(seeds))
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`oodbench run …` in a process of its own, one thread, store and cache in the folder."""
-    store = () if "--store" in arguments else ("--store", str(folder / "store"))
-    return subprocess.Popen(
-        [sys.executable, "-m", "oodbench", "run", *arguments, *store],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def until(what: Callable[[], Any], seconds: float = 240.0) -> Any:
-    """What `what` gives as soon as it gives anything."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come")
-
-
-def beat(folder: Path, name: str) -> Any:
-    """The heartbeat of the fit of a detector that trains by now, if there is one."""
-    found = beats_and_failures(Store(folder / "store").storage)[0].values()
-    return next((one for one in found if one.text.startswith(f"fit {name}") and one.total), None)
 
 
 # ------------------------------------------------------------------ the graph
@@ -230,10 +187,7 @@ def test_what_is_lost_is_tried_again_and_what_fails_takes_what_waits_along(tmp_p
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs made by the local executor, one after another, and what it printed."""
     folder = tmp_path_factory.mktemp("alone")
-    running = start(folder, *ASKED, "--quiet")
-    out, err = running.communicate(timeout=300)
-    assert running.returncode == 0, err
-    return folder, out
+    return folder, printed(folder, *ASKED, "--quiet")
 
 
 def test_two_processes_make_what_one_makes(tmp_path: Path, alone: tuple[Path, str]) -> None:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 
 from ray_nodes import RayNodes, parent
 from same_stores import contents, table, written
-from test_planned import start
+from started_runs import start
 
 from oodbench.store.running.heartbeats import beats_and_failures
 from oodbench.store.store import Store

@@ -7,12 +7,10 @@ import time
 import click
 
 from oodbench.cli.options import (
+    asked_options,
     data_option,
     overrides_of,
     plugin_option,
-    precision_option,
-    seed_options,
-    set_option,
     store_option,
 )
 from oodbench.media import terminal
@@ -22,18 +20,7 @@ LOOK_SECONDS = 5.0
 
 
 @click.command()
-@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="As of the run.")
-@click.option("--in-dist", metavar="DATA", help="As of the run.")
-@click.option("--ood", "oods", multiple=True, metavar="DATA", help="As of the run.")
-@click.option("--suite", metavar="NAME", help="As of the run.")
-@click.option("--detector", "detectors", multiple=True, metavar="NAME[@RECIPE][:SCORE]",
-              help="As of the run.")  # fmt: skip
-@seed_options
-@click.option("--scale", default=None, metavar="paper|small|smoke", help="As of the run.")
-@click.option("--recipe", default="", metavar="NAME", help="As of the run.")
-@click.option("--both", is_flag=True, help="As of the run.")
-@set_option
-@precision_option
+@asked_options
 @data_option
 @store_option
 @click.option("--watch", is_flag=True, help="Look again every few seconds, until all is over.")

@@ -15,7 +15,7 @@ from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.executors.costs import Costs
 from oodbench.flow.executors.steps import Step, images_of
 from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
-from oodbench.flow.missing_steps import training_images
+from oodbench.flow.missing_steps import behind, has_fits, training_images
 from oodbench.flow.resolved_job import ResolvedJob
 
 if TYPE_CHECKING:
@@ -151,19 +151,15 @@ class _Planning:
             return False
         if (found := self.store.find(key)) is not None and found.imported:
             return True
-        ood = job.ood(job.pairs[number])
-        behind = [score_key(job, images) for images in (job.test, ood)]
-        measured = [(images, job.subset(images)) for images in (job.test, ood)]
-        measured += job.compared() if job.compares else []
-        behind += [measure_key(job, *which) for which in measured]
-        behind += fit_keys(job) if job.has_fit else []
-        return all(self.holds(key) for key in behind)
+        return all(self.holds(key) for key in behind(job, job.ood(job.pairs[number])))
 
     def _add_missing(self, job: ResolvedJob, missing: Sequence[int]) -> None:
         measures = self._measures(job, missing)
         lacking = [m for m in measures if not self.holds(m[1])]
         fits = fit_keys(job) if job.has_fit else []
-        with_fits = bool(lacking) or job.detector.scores_with_models or not self._has_fits(job)
+        with_fits = (
+            bool(lacking) or job.detector.scores_with_models or not has_fits(job, self.holds)
+        )
         fits = fits if with_fits else []
         self._add_fits(job, fits, lacking)
         learned = self._missing(fits)
@@ -218,13 +214,6 @@ class _Planning:
             images, subset = images_of(job, role)
             found.append((role, measure_key(job, images, subset), images, subset))
         return found
-
-    def _has_fits(self, job: ResolvedJob) -> bool:
-        """As `oodbench.flow.missing_steps.has_fits`."""
-        if not job.has_fit or all(self.holds(key) for key in fit_keys(job)):
-            return True
-        measured = self.store.find(measure_key(job, job.test, job.subset(job.test)))
-        return measured is not None and bool(measured.imported)
 
     def _add_fits(
         self, job: ResolvedJob, keys: Sequence[Key],

@@ -9,7 +9,7 @@ planned: a machine with other data cannot add to a table.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """Something to be made once: its `key`, and the keys of the steps that come `after` … it needs.
+    """Something to be made once: its `key`, and in `needs` the keys of what has to be there before.
 
     `also`: keys of what the same step makes beside its own.  `seconds` is what it may take,
     `images` how many it trains on or measures; `gpu` whether it computes with models.
@@ -45,7 +45,6 @@ class Step:
     images: int = 0
     seconds: float = 0.0
     gpu: bool = False
-    kind: str = field(default="", compare=False)
 
 
 class OtherKeyError(OodbenchError):

@@ -38,7 +38,7 @@ NODES_SECONDS = 2.0
 PATIENCE_SECONDS = 120.0
 #: Seconds within which the head of a cluster answers.
 CONNECT_SECONDS = 10.0
-#: Memory of a node that Ray may give away, of what it tells.
+#: By how much sums of fractions of a CPU or GPU may be off.
 SLACK = 1e-6
 
 
@@ -94,6 +94,7 @@ class RayCrew:
     def __init__(self, bench: Bench, setup: Setup, workers: Workers, graph: Graph) -> None:
         self.tell: Callable[[str], None] = bench.progress.say
         self.workers, self.store, self.setup = workers, bench.store, setup
+        self.loaded = graph.loaded
         variables = {name: str(workers.cpus) for name in THREAD_VARIABLES}
         self._threads = {"env_vars": variables}
         self._ours = False
@@ -110,7 +111,7 @@ class RayCrew:
         self._message: Any = None
         try:
             self._gpus_there = any(n["Resources"].get("GPU", 0) for n in self._alive())
-            whole = self._setup(setup, graph)
+            whole = self._setup(setup)
             self._message = self.ray.put(whole.message())
         except BaseException:
             self.close()
@@ -143,9 +144,8 @@ class RayCrew:
                 if handler is not None:
                     signal.signal(number, handler)
 
-    def _setup(self, setup: Setup, graph: Graph) -> Setup:
+    def _setup(self, setup: Setup) -> Setup:
         """With what nodes are held to, and which folders of images they may lack."""
-        self.loaded = graph.loaded
         device = setup.device
         if device == "auto" and not self._needs_of(fit=True).gpus:
             device = "cpu"  # the GPUs of a node are somebody else's
