@@ -323,3 +323,15 @@ def test_a_damaged_entry_is_made_again_within_the_run(tmp_path: Path) -> None:
     again = planned.run_planned(bench_at(tmp_path), jobs, workers)
     assert not again.failures
     assert contents(tmp_path / "store") == before
+
+
+def test_ray_that_is_not_installed_is_said_before_anything_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodbench.flow.executors.crews.workers.find_spec", lambda name: None)
+    status, out, err = invoke(tmp_path, "run", *ASKED, "--executor", "ray")
+    assert (status, out) == (2, "")
+    assert err == (
+        "oodbench: error: --executor ray needs the package ray; pip install 'oodbench[ray]'\n"
+    )
+    assert not [*tmp_path.iterdir()]

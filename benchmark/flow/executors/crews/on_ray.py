@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from oodbench.errors import ConfigError, OodbenchError
@@ -87,8 +88,7 @@ class _Running:
 class RayCrew:
     """A crew (`oodbench.flow.executors.dispatch.Crew`) of the nodes of a Ray cluster.
 
-    ConfigError where Ray is not installed, where there is no cluster at the address, and where no
-    node could take a step.
+    ConfigError where there is no cluster at the address, and where no node could take a step.
     """
 
     def __init__(self, bench: Bench, setup: Setup, workers: Workers, graph: Graph) -> None:
@@ -98,7 +98,7 @@ class RayCrew:
         variables = {name: str(workers.cpus) for name in THREAD_VARIABLES}
         self._threads = {"env_vars": variables}
         self._ours = False
-        self.ray = _import_ray()
+        self.ray = import_module("ray")  # `Workers.check` has said where it is not installed
         self._connect()
         self._witness = f"work/status/witness-{os.getpid()}-{time.time_ns()}"
         self.store.storage.mark()
@@ -354,16 +354,6 @@ class RayCrew:
         if self._ours:
             with suppress(Exception):
                 self.ray.shutdown()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            "--executor ray needs the package ray; pip install 'oodbench[ray]'"
-        ) from error
-    return ray
 
 
 def _check_answers(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from oodbench.errors import ConfigError
 
@@ -23,11 +24,13 @@ class Workers:
     memory: int = 0
 
     def check(self) -> None:
-        """ConfigError on a combination that has no meaning."""
+        """ConfigError on a combination that has no meaning, and on a lack of Ray."""
         if self.executor not in ("local", "ray"):
             raise ConfigError(f"executor {self.executor!r}: one of local, ray")
         if self.executor == "ray" and self.jobs != 1:
             raise ConfigError("--jobs is for this machine alone; Ray takes what the cluster has")
+        if self.executor == "ray" and find_spec("ray") is None:
+            raise ConfigError("--executor ray needs the package ray; pip install 'oodbench[ray]'")
         if self.executor == "local" and (self.address or self.gpus is not None or self.memory):
             raise ConfigError(
                 "--address, --gpus-per-fit and --memory-per-fit go with --executor ray"
