@@ -216,10 +216,12 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path, alone: tuple[Pa
     os.kill(first.process, signal.SIGKILL)
     second = until(lambda: (b := beat(tmp_path, "glow")) and b.process != first.process and b)
     assert second.first > 0  # from the checkpoint
+    os.kill(second.process, signal.SIGSTOP)  # that its fit does not end before the driver does
     status, told, _ = invoke(tmp_path, "status", *ASKED, "--store", "store")
     assert status == 0
     assert "running: fit glow" in told
     os.kill(running.pid, signal.SIGKILL)
+    os.kill(second.process, signal.SIGCONT)
     running.communicate()
     until(lambda: not _alive(second.process), 60)  # it saved and ended by itself
     made = written(tmp_path / "store")
