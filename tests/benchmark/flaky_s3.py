@@ -38,7 +38,7 @@ class Flaky:
 
 
 @contextmanager
-def s3_server() -> Iterator[tuple[str, Flaky]]:
+def s3_server(host: str = "127.0.0.1") -> Iterator[tuple[str, Flaky]]:
     """Address of a server with the bucket ``bucket``, and what makes it flaky."""
     import logging
 
@@ -47,13 +47,13 @@ def s3_server() -> Iterator[tuple[str, Flaky]]:
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     flaky = Flaky(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, flaky, threaded=True)
+    server = make_server(host, 0, flaky, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         import urllib.request
 
-        address = f"http://127.0.0.1:{server.port}"
+        address = f"http://{host}:{server.port}"
         asked = urllib.request.Request(f"{address}/bucket", method="PUT")
         asked.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/x")
         urllib.request.urlopen(asked).close()

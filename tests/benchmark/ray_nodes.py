@@ -61,24 +61,24 @@ class RayNodes:
                 _end(process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start_second(self) -> None:
-        """Start the second node, again where it was killed."""
-        self.second = self._start("--address", self.address)
+    def start_second(self, **environment: str) -> None:
+        """Start the second node, again where it was killed, with these variables besides."""
+        self.second = self._start("--address", self.address, **environment)
 
     def kill_second(self) -> None:
         """SIGKILL of everything that is the second node."""
-        assert self.second is not None
-        for process in (*descendants(self.second.pid), self.second.pid):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        self.second.wait()
+        _kill(self.second)
 
-    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+    def kill_head(self) -> None:
+        """SIGKILL of everything that is the head, and so of the cluster."""
+        _kill(self.head)
+
+    def _start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         before = self.log.read_bytes().count(b"Ray runtime started")
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [str(Path(sys.executable).parent / "ray"), "start", *words, *SIZE],
-                env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         end = time.monotonic() + 240
@@ -100,6 +100,14 @@ def descendants(process: int) -> list[int]:
     for child in found:  # grows while it is gone through
         found += below.get(child, [])
     return found
+
+
+def _kill(process: subprocess.Popen[bytes] | None) -> None:
+    assert process is not None
+    for one in (*descendants(process.pid), process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    process.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
