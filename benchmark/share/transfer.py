@@ -173,6 +173,15 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
+def archived_runs(store: Store, source: Path) -> list[Entry]:
+    """The runs of an archive, without their files; writes nothing.
+
+    Every member is held against its checksum; metrics are taken as they stand (`verify_archive`
+    computes them again).  StoreError names what is wrong.
+    """
+    return [entry for entry, *_ in _entries(store, source) if entry.stage == "run"]
+
+
 def verify_archive(store: Store, source: Path) -> list[Entry]:
     """The entries of an archive, without their files, all of them sound; writes nothing.
 

@@ -10,6 +10,7 @@ from site_api import with_references
 from site_commands import commands_page
 from site_datasets import dataset_pages
 from site_detectors import detector_pages
+from site_leaderboard import leaderboard_page
 from site_links import of_the_site
 from site_navigation import navigation
 from site_published import with_published
@@ -28,6 +29,7 @@ WORDS = re.compile(r"^(\s*`{3,}(?:console|python))(?:[ \t]+(?:data|moving|long))
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the generated pages, and put everything that is there into the navigation."""
     made = {**detector_pages(), **dataset_pages(), **root_pages()}
+    made["leaderboard.md"] = leaderboard_page()
     made["recipes.md"] = recipes_page()
     made["reference/cli.md"] = commands_page()
     for path, text in made.items():

@@ -13,7 +13,7 @@ from in_process import invoke
 
 from oodbench.errors import StoreError
 from oodbench.leaderboards.rows import group_runs
-from oodbench.share.transfer import END, export_store, import_store
+from oodbench.share.transfer import END, archived_runs, export_store, import_store
 from oodbench.store.maintenance import verify
 from oodbench.store.store import Key, Store
 
@@ -224,3 +224,17 @@ def test_verify_computes_the_metrics_again(honest: Path, tmp_path: Path) -> None
     status, _, err = invoke(tmp_path, "store", "verify", "--store", "mine")
     assert status == 2
     assert f"run {run.digest[:12]} (png-length on china-flower) are not those of its" in err
+
+
+def test_the_runs_of_an_archive_can_be_read_where_they_lie(honest: Path, tmp_path: Path) -> None:
+    mine, own = Store(honest / "mine"), Store(tmp_path / "own")
+    archive = tmp_path / "lab.tar"
+    export_store(mine, archive)
+    (found,) = archived_runs(own, archive)
+    (run,) = mine.entries("run")
+    assert (found.digest, found.record["scores"]) == (run.digest, run.record["scores"])
+    assert not list(own.entries("run"))  # nothing was written
+    name, data = members(archive)[0]
+    pack(archive, [(name, data[:-2] + b" }"), *members(archive)[1:]])
+    with pytest.raises(StoreError, match="checksum"):
+        archived_runs(own, archive)
