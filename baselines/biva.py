@@ -26,7 +26,7 @@ class WarmedBIVA(TopDownVAE):
 
 @register(
     "informative-biva",
-    cite="arXiv 1902.02102; Li et al., NeurIPS 2022",
+    cite="Li et al., NeurIPS 2022; arXiv 1902.02102",
     title="Informative BIVA",
 )
 class InformativeBIVA(TopDownVAE):

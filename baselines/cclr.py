@@ -1,10 +1,11 @@
 """Complexity-corrected likelihood ratio: the bound at several noise levels, one against another.
 
 Goodier, Campbell 2023, "Likelihood-based Out-of-Distribution Detection with Denoising Diffusion
-Probabilistic Models" (BMVC, arXiv 2310.17432).  Stated in the abstract, which is all that could
-be read: a ratio of evidence lower bounds of one model at various noising levels, which corrects
-for how complex an image is.  Our reading: what the noise of a level γ' hides is detail, and the
-bound
+Probabilistic Models" (BMVC, arXiv 2310.17432).  Stated in the abstract, which is all of it that
+could be read: a ratio of evidence lower bounds of one model at various noising levels, which
+corrects for how complex an image is.  Read in a re-implementation for score models (layer6ai-labs/
+dgm_ood_detection): the weighted loss up to a share of the time, from 0.1 to 0.66, less that of all
+times.  Ours, what follows: what the noise of a level γ' hides is detail, and the bound
     L = L_0 + ½ ∫ E‖ε − ε̂‖² dγ + L_T    is    L = detail + L>γ',  split at γ' = 0 (α = σ),
 L>γ' being the bound of the image as noise of that level leaves it.  Detail is what a lossless
 code of the image is long with, and L>γ' rises with it among ID images; taken away is what they

@@ -29,7 +29,7 @@ STEPS = 10
 HALF = 0.5
 
 
-@register("ddos", cite="openreview eATJn1VZQia", title="DDOS")
+@register("ddos", cite="Raya et al. 2022, openreview eATJn1VZQia", title="DDOS")
 class DDOS(DenoisingDetector):
     """The error of one stochastic reconstruction."""
 

@@ -5,11 +5,12 @@ Diffusion Model" (arXiv 2405.11881).  DDIM leads x up to noise in n steps; with 
 predictions on the way and ε'_i = n (ε_(i+1) − ε_i) their differences,
     6D   Σ ε, Σ ε², Σ ε³, Σ ε', Σ ε'², Σ ε'³, over all; score −log of a Gaussian mixture
     1D   (Σ ε'²)^½; score −log of a kernel density
-fitted on ID training images; higher = more OOD.  Stated: the statistics.  Read in the public code
-(clear-nus/diffpath): 10 steps, standardised statistics, mixtures of 50 or 100 components with any
-form of covariance, chosen by cross-validated ID likelihood.  The paper's one model was trained on
-CelebA or ImageNet and serves every ID set, of which only the mixture is fitted; here it is the
-model of the ID set, or any other by `--recipe`; ours is the choice of 1 to 20 components with
+fitted on ID training images; higher = more OOD.  Stated: the statistics, 10 steps, a mixture for
+the six and a kernel density for the one.  Read in the public code (clear-nus/diffpath):
+standardised statistics, mixtures of 50 or 100 components with any form of covariance, chosen by
+cross-validated ID likelihood.  The paper's one model was trained on CelebA or ImageNet and serves
+every ID set, of which only the mixture is fitted; Table 4 has the model of the ID set beside them,
+which is the one here, or any other by `--recipe`; ours is the choice of 1 to 20 components with
 full covariances by BIC, for smaller training sets.
 Cost per image: 10 forward passes.
 """

@@ -6,7 +6,9 @@ equal parts of the range of γ = log σ²/α² and keyed by the image,
     L = L_0 + (γ_max − γ_min)/S · Σ_i ½‖ε_i − ε̂(z_i, γ_i)‖² + L_T      nats
     typicality = |L − H|, H the mean of L over training images (of more than 10,000, a subset)
 higher = more OOD.  L is an upper bound of −log p(x) in expectation, whatever S is; S, the recipe's
-`measure.importance_samples`, decides how noisy it is.
+`measure.importance_samples`, decides how noisy it is.  Stated: the bound and its three terms;
+typicality (Nalisnick et al. 2019, arXiv 1906.02994), of batches of images.  Ours: one level in each
+part, keyed by the image; the frequencies of the 256 values in L_0; typicality of one image.
 Cost per image: S forward passes.
 """
 

@@ -1,10 +1,10 @@
 """KL typicality: the information of every layer, two-sided, against that of training images.
 
-Ours, beside `KL<=L` of Li et al. (NeurIPS 2022): the sum of the KL terms of a hierarchical VAE is
-large where an image asks for latents that the prior does not expect.  Where OOD images are simpler
-than the training images it is small, and the sum is reversed; what is far from typical on either
-side is found by, with KL_l of layer l in nats, m its mean over the training images, s its standard
-deviation,
+Ours, of no paper; beside `KL<=L` of Li et al. (NeurIPS 2022): the sum of the KL terms of a
+hierarchical VAE is large where an image asks for latents that the prior does not expect.  Where OOD
+images are simpler than the training images it is small, and the sum is reversed; what is far from
+typical on either side is found by, with KL_l of layer l in nats, m its mean over the training
+images, s its standard deviation,
     KL typicality   |Σ_l KL_l − m(Σ_l KL_l)|
     KL layers       Σ_l ((KL_l − m_l) / s_l)²
 higher = more OOD.  The measurement is that of `informative-hvae`.
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 LEAST_SPREAD = 1e-6
 
 
-@register("kl-typicality", cite="Li et al., NeurIPS 2022", title="KL typicality (informative HVAE)")
+@register(
+    "kl-typicality",
+    cite="ours; beside Li et al., NeurIPS 2022",
+    title="KL typicality (informative HVAE)",
+)
 class KLTypicality(HierarchicalVAE):
     """On the informative HVAE; its fit and measurement are those of `informative-hvae`."""
 

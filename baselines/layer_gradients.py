@@ -9,11 +9,13 @@ subset) is taken for that of independent Gaussians, since the norms are nearly �
 weakly correlated:
     score(x) = Σ_j ½ ((f_j − m_j) / s_j)² + log s_j
 higher = more OOD; two-sided, and without a hyper-parameter.
-Read in the abstract and in the authors' account of it; ours: a layer is a module with weights of
-its own (its weight, bias and gain together), squares below e^−60 of the layer's largest training
-value count as that, and of a bound the gradient is that of one draw, keyed by the image.
-Gradients of all images of a batch are taken at once (`torch.func`, one `vmap` over images), not
-one backward pass after the other.
+Stated in the abstract and in the authors' account of it: the features, χ², their joint density.
+Read in the public code (SamD770/Generative-Models-Knowledge): Gaussians of the logarithms, every
+parameter tensor a layer of its own, those left out that do not vary over training images, one
+backward pass an image.  Ours: a layer is a module with weights of its own (its weight, bias and
+gain together), squares below e^−60 of the layer's largest training value count as that, and of a
+bound the gradient is that of one draw, keyed by the image.  Gradients of all images of a batch are
+taken at once (`torch.func`, one `vmap` over images), not one backward pass after the other.
 Cost per image: two forward passes, of which one makes the draws, and one backward pass; at four
 levels of noise for the diffusion model.
 """

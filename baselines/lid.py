@@ -3,7 +3,7 @@
 Kamkari, Ross, Cresswell, Caterini, Krishnan, Loaiza-Ganem, ICML 2024, "A Geometric Explanation of
 the Likelihood OOD Detection Paradox" (arXiv 2403.18910).  An OOD image may have a higher density
 than ID images and yet be hardly ever drawn, where the region around it has fewer dimensions.  The
-dual threshold calls OOD what has
+dual threshold, stated, calls OOD what has
     log p(x) < ψ_L,  or  log p(x) ≥ ψ_L and LID(x) < ψ_LID.
 Ours is one score of it, whose threshold moves both, so that nothing is chosen with OOD images: with
 z the value in standard deviations from the mean of the training images,

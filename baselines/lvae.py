@@ -25,7 +25,7 @@ class WarmedLVAE(TopDownVAE):
 
 @register(
     "informative-lvae",
-    cite="arXiv 1602.02282; Li et al., NeurIPS 2022",
+    cite="Li et al., NeurIPS 2022; arXiv 1602.02282",
     title="Informative LVAE",
 )
 class InformativeLVAE(TopDownVAE):

@@ -205,16 +205,17 @@ def leaderboard(
     recipe, scale, category, n_per_side, seeds (how many), seed (which), metric, value, low, high,
     sd, runs, notes, mark: values in percent, low and high (95 %) for one seed, sd for several.
     `columns` adds ``cost``, ``diagnostics``, ``classifier``, ``id-positive``, ``paper``,
-    ``reverse`` or ``trivial``; ``compare="paper"`` is the column ``paper``.
+    ``reverse``, ``trivial`` or ``year`` (of the method), in the place of those of a suite;
+    ``compare="paper"`` is the column ``paper``.
 
     Rows stand best first within a pair, by AUROC or by the metric `sort`; ``sort="name"`` is the
     order of detectors, as in a suite.  Pairs and detectors may have wildcards, ``"informative-*"``.
 
     `means`: rows of means over OOD sets, ``"all"``, ``"near"``, ``"far"``, ``"near=cifar100"``.
 
-    A `layout` (``table1`` … ``table16``, ``rst``), or a suite that has one, gives a row per cell
-    of that published table, empty where nothing ran; ``compare="paper"`` puts the paper's value,
-    the difference and whether it lies inside our interval beside ours.
+    A `layout` (``table1`` … ``table16``, ``rst``, ``diffpath``, …), or a suite that has one, gives
+    a row per cell of that published table, empty where nothing ran; ``compare="paper"`` puts the
+    paper's value, the difference and whether it lies inside our interval beside ours.
 
     Plug-ins are needed only for what they bring to a table: a suite, a layout, the order of pairs.
     Raises OodbenchError on a pair or detector that never ran and on names that do not exist.
@@ -239,12 +240,15 @@ def leaderboard(
     location = store_location(store)
     opened = Store(location)
     asked = asked_scores(arguments.detectors(detectors), opened)
+    table = layout or (chosen.layout if chosen else "") or "general"
+    given = arguments.texts("columns", columns)
+    own = chosen.columns if chosen is not None and table == "general" else ()
     request = TableRequest(
-        layout=layout or (chosen.layout if chosen else "") or "general",
+        layout=table,
         scale=scale or "",
         format="csv",
         paper=compare is not None,
-        extras=tuple(parse_columns(",".join(arguments.texts("columns", columns)))),
+        extras=tuple(parse_columns(",".join(given or own))),
         all_scores=all_scores,
         significance=bool(chosen or layout or columns or compare),  # as on the command line
         means=parse_means(arguments.texts("means", means)),

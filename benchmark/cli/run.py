@@ -138,27 +138,30 @@ def _print_tables(
     from oodbench.leaderboards.rows import group_runs, make_rows
     from oodbench.tables.after_run import caption, diagnostics_table, score_table
     from oodbench.tables.classifiers import classifiers_table
+    from oodbench.tables.extra_columns import parse_columns, year_of
     from oodbench.tables.sources.reported_scores import Papers
 
+    dated = "year" in parse_columns(",".join(chosen.columns))
     out, papers = console(wide=wide), Papers()
     groups = group_runs(entries)
     for pair in chosen.pairs:
         own = [
             g for g in groups if (g.first["in_dist"], g.first["ood"]) == (pair.in_dist, pair.ood)
         ]
-        rows, paper = [], []
+        rows, paper, years = [], [], []
         for group in own:
             request = chosen.asked[str(group.first["detector"])]
             shown = shown_scores(group, request, all_scores)
             rows += make_rows(group, shown)
             found = [papers.auroc(group, score) for score in shown]
             paper += [one.number.printed if one else "" for one in found]
+            years += [year_of(group.first) if dated else ""] * len(shown)
         if not rows:
             continue
         if pair.reading:
             out.print(rich_text(pair.reading + "\n"))
         title = f"{pair.name} (ID: {pair.in_dist}, OOD: {pair.ood})"
-        print_boxed(out, score_table(title, rows, caption(rows), paper), "")
+        print_boxed(out, score_table(title, rows, caption(rows), paper, years=years), "")
     for models in (diagnostics_table(groups), classifiers_table(groups)):
         if models is not None:
             print_boxed(out, models)

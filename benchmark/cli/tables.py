@@ -45,8 +45,8 @@ FORMATS = ("table", "csv", "latex", "markdown", "html", "json")
 @click.option("--compare", "paper", type=click.Choice(["paper"]),
               help="Ours, its interval, the paper's, the difference.")  # fmt: skip
 @click.option("--columns", "extras", default="",
-              metavar="cost,diagnostics,classifier,id-positive,paper,reverse,trivial",
-              help="More columns of the general layout.")  # fmt: skip
+              metavar="cost,diagnostics,classifier,id-positive,paper,reverse,trivial,year",
+              help="More columns of the general layout, in place of a suite's own.")  # fmt: skip
 @click.option("--all-scores", is_flag=True,
               help="General layout: also L>k, KL<=k of k < L, KL>k, LLR_ada_eq11.")  # fmt: skip
 @click.option("--significance/--no-significance", default=True, show_default=True,
@@ -82,14 +82,16 @@ def leaderboard(
     chosen = find_suite(suite) if suite else None
     opened = Store(store)
     asked = asked_scores(detectors, opened)
+    table = layout or (chosen.layout if chosen else "") or "general"
+    own = ",".join(chosen.columns) if chosen is not None and table == "general" else ""
     request = TableRequest(
-        layout=layout or (chosen.layout if chosen else "") or "general",
+        layout=table,
         title=chosen.title if chosen else "Leaderboard",
         scale=scale or "",
         format=format_,
         shape=shape,
         paper=paper is not None,
-        extras=tuple(parse_columns(extras)),
+        extras=tuple(parse_columns(extras or own)),
         all_scores=all_scores,
         significance=significance,
         width=table_width(out is not None, wide),

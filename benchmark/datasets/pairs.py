@@ -106,11 +106,22 @@ def make_pair(in_dist: str, ood: str) -> Pair:
     """The pair of two data sets, the registered one where there is one."""
     names = parse_name(in_dist), parse_name(ood)
     shape = _registered_shape(names[0])
+    own = _built_in_sets(sources())
     for pair in registered_pairs().values():
-        held = parse_name(pair.in_dist), parse_name(pair.ood)
+        held = own.get(pair.name) or (parse_name(pair.in_dist), parse_name(pair.ood))
         if same_set(held[0], names[0], None) and same_set(held[1], names[1], shape):
             return pair
     return plain_pair(*map(str, names))
+
+
+@cache
+def _built_in_sets(_: tuple[Source, ...]) -> dict[str, tuple[DatasetName, DatasetName]]:
+    """The sets of oodbench's own pairs, which are no paths."""
+    found, own = registered_pairs(), built_in_pairs()
+    return {
+        name: (parse_name(pair.in_dist), parse_name(pair.ood))
+        for name, pair in found.items() if name in own
+    }  # fmt: skip
 
 
 def plain_pair(in_dist: str, ood: str) -> Pair:

@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 class Selection:
     """Parts (pairs and the detectors that run on them), and the scale of their recipes.
 
-    `first`: detectors (``name[@recipe]``) whose jobs are started before the others.
+    `first`: detectors (``name[@recipe]``) whose jobs are started before the others.  `columns`: of
+    the suite's table.
     """
 
     parts: tuple[tuple[tuple[Pair, ...], tuple[DetectorRequest, ...]], ...]
     scale: str
     first: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -101,7 +103,8 @@ def choose(
         both_ways = [*listed, *(pair.reversed() for pair in listed)] if both else listed
         requests = tuple(request(name) for name in detectors or part.detectors)
         out.append((tuple(named_apart(both_ways)), requests))
-    return Selection(tuple(out), scale, found.first if found else ())
+    more = (found.first, found.columns) if found else ((), ())
+    return Selection(tuple(out), scale, *more)
 
 
 def _named(

@@ -3,7 +3,8 @@
 A suite lists its pairs and detectors, or names a published table's `layout`: then they are those
 that the table's rows ask for, as far as such detectors are registered.  A pair is a name, or a
 mapping of two sets, folders of one's own among them.  `first` names detectors to start with: of
-several processes on one store, none then waits for another's longest fit at the end.
+several processes on one store, none then waits for another's longest fit at the end.  `columns`
+are what its table has beside the metrics, by the names of ``leaderboard --columns``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from oodbench.declare.declarations import Declarations, Source, checked_entry, s
 from oodbench.declare.yaml_files import read_yaml
 from oodbench.errors import ConfigError, listed, nearest
 
-KEYS = {"name", "title", "pairs", "detectors", "layout", "scale", "first"}
+KEYS = {"name", "title", "pairs", "detectors", "layout", "scale", "first", "columns"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Suite:
     """Its parts; `scale` is the one it is sized for, `layout` how its table is printed.
 
     `first`: detectors of the parts that are started before the others, in this order.  `own`: the
-    pairs that the suite itself declares, by name.
+    pairs that the suite itself declares, by name.  `columns`: of its table in the general layout.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Suite:
     layout: str = ""
     first: tuple[str, ...] = ()
     own: Mapping[str, Pair] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def pair(self, name: str) -> Pair:
         """One of its pairs, under the name that it has in the suite.
@@ -120,9 +122,7 @@ def read_suite(path: Path) -> Suite:
             note_suite_pair(path, pair)
     own = {} if layout else _own_pairs(raw, path.name)
     parts = parts_of_layout(layout) if layout else (_listed(raw, path.name, own),)
-    first = raw.get("first", [])
-    if not isinstance(first, list) or not all(isinstance(name, str) for name in first):
-        raise ConfigError(f"{path.name}: 'first' must be a list of names")
+    first, columns = (_names(raw, key, path.name) for key in ("first", "columns"))
     known = {name.partition(":")[0] for part in parts for name in part.detectors}
     for name in first:
         if name not in known:
@@ -137,7 +137,15 @@ def read_suite(path: Path) -> Suite:
         layout=layout,
         first=tuple(first),
         own={pair.name: pair for pair in own.values()},
+        columns=tuple(columns),
     )
+
+
+def _names(raw: Mapping[str, object], key: str, where: str) -> list[str]:
+    value = raw.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: {key!r} must be a list of names")
+    return value
 
 
 def _own_pairs(raw: Mapping[str, object], where: str) -> dict[int, Pair]:

@@ -29,24 +29,28 @@ HEADS = {"auroc": "AUROC ↑", "auprc": "AUPRC ↑", "fpr80": "FPR80 ↓", "fpr9
 
 
 def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[str] = (),
-                *, ranked: bool = False) -> Boxed:  # fmt: skip
+                *, ranked: bool = False, years: Sequence[str] = ()) -> Boxed:  # fmt: skip
     """The table of one pair for a terminal; the best of a column is bold, oracle choices aside.
 
     `paper`: for every row the AUROC that a paper prints, or "".  `ranked`: rows stand by a metric,
-    so that every one bears its detector's name.
+    so that every one bears its detector's name.  `years`: for every row that of its method.
     """
     legend = [*mark_legend(rows), *category_legend(rows)]
     columns = [("Detector", "left"), ("Score", "left"), *((HEADS[m], "right") for m in METRICS)]
     if any(paper):
         columns.append(("Paper", "right"))
         legend.append("Paper: the AUROC printed for the model of the recipe at scale paper")
+    if any(years):
+        columns.append(("Year", "right"))
+        legend.append("Year: when the method was first public")
     table = Boxed(
         pair, cast("list[tuple[str, Justify]]", columns), "; ".join([caption, *legend]),
-        spare=(HEADS["fpr80"], HEADS["fpr95"], "Paper", HEADS["auprc"]),
+        spare=(HEADS["fpr80"], HEADS["fpr95"], "Paper", HEADS["auprc"], "Year"),
     )  # fmt: skip
     best = {m: _best(rows, m) for m in METRICS}
     names, last = _names(rows), ""
-    for row, shown, printed in zip(rows, names, paper or [""] * len(rows), strict=True):
+    none = [""] * len(rows)
+    for row, shown, printed, year in zip(rows, names, paper or none, years or none, strict=True):
         if last and shown != last and not ranked:
             table.end_section()
         bold = [
@@ -58,6 +62,7 @@ def score_table(pair: str, rows: Sequence[Row], caption: str, paper: Sequence[st
         tag = category_tag("oracle") if row.category == "oracle" else ""
         score = " ".join(part for part in (row.score, tag, row.mark) if part)
         beside = [printed] if any(paper) else []
+        beside += [year if name else ""] if any(years) else []
         table.add(name, score, *(row.cells[m].text for m in METRICS), *beside, bold=bold)
         last = shown
     return table

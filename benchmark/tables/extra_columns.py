@@ -1,4 +1,4 @@
-"""Columns on demand: cost, diagnostics, papers' values, the pair reversed, trivial detectors."""
+"""Columns on demand: cost, diagnostics, papers' values, years, the pair reversed, trivial ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from oodbench.canonical_json import JSON
+from oodbench.detect.detector import DETECTORS
+from oodbench.detect.years import method_year
 from oodbench.errors import UnknownNameError
 from oodbench.leaderboards.board import Board, Place
 from oodbench.leaderboards.id_positive import id_positive
@@ -101,7 +103,7 @@ EXTRAS: Mapping[str, Sequence[Extra]] = {
         _first_seed("ECE", "calibration_error", _percent("calibration_error")),
     ),
 }
-NAMES = (*EXTRAS, "id-positive", "paper", "reverse", "trivial")
+NAMES = (*EXTRAS, "id-positive", "paper", "reverse", "trivial", "year")
 
 
 def parse_columns(text: str) -> list[str]:
@@ -124,7 +126,9 @@ def chosen_extras(
 
     Where runs of the board were diagnosed, ``diagnostics`` has the columns of `diagnoses` too.
     """
-    found: dict[str, Sequence[Extra]] = {**EXTRAS, "reverse": (_reverse(board),)}
+    found: dict[str, Sequence[Extra]] = {
+        **EXTRAS, "reverse": (_reverse(board),), "year": (Extra("Year", "year", _year),),
+    }  # fmt: skip
     if scores is not None:
         found["id-positive"] = _id_positive(scores)
     if "paper" in names:
@@ -141,6 +145,17 @@ def chosen_extras(
         return beats_trivial(family, board, index[id(place)]) or None
 
     return [*extras, Extra("Beats trivial?", "beats_trivial", beats, per_score=True)]
+
+
+def year_of(record: Mapping[str, JSON]) -> str:
+    """The year of the method of a run: as its detector of today cites it, or as the run did."""
+    name = str(record["detector"])
+    known = name in DETECTORS.names() and name not in DETECTORS.broken()
+    return method_year(DETECTORS.get(name).cite if known else str(record["cite"]))
+
+
+def _year(place: Place) -> Value:
+    return year_of(place.group.first) or None
 
 
 def _diagnosed(board: Board, diagnoses: StoredDiagnoses) -> Sequence[Extra]:

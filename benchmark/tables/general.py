@@ -180,6 +180,8 @@ def _notes(board: Board, extras: Sequence[Extra], marks: Family | None) -> list[
             "95 %: interval of our AUROC over test images. Paper: the AUROC printed for the model"
             " of the recipe at scale paper; where it is printed stands in the CSV."
         )
+    if any(extra.name == "year" for extra in extras):
+        notes.append("Year: when the method was first public.")
     notes += _legend(places, marks)
     return notes
 

@@ -62,7 +62,9 @@ def _score_names(detector: str, layers: int) -> tuple[str, ...]:
     if detector.startswith("waic"):
         return ("-WAIC", "mean")
     several = {"hvk": ("LLR>1", "LLR>2"), "glow": ("L",), "pixelcnn": ("L",),
-               "likelihood-regret": ("LRe", "L"), "flow-group": ("GOD1KS", "GOD2KS")}  # fmt: skip
+               "likelihood-regret": ("LRe", "L"), "flow-group": ("GOD1KS", "GOD2KS"),
+               "diffusion": ("L",), "diffpath": ("6D", "1D"), "lid-diffusion": ("pair", "LID"),
+               "ddpm-ood": ("MSE+SSIM", "MSE", "SSIM"), "lmd": ("MSE", "SSIM")}  # fmt: skip
     return several.get(detector, SINGLE)
 
 

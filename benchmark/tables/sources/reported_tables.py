@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.resources import files
 
 from oodbench.datasets.naming import CORRUPTIONS, step_name
-from oodbench.datasets.pairs import get_pair
+from oodbench.datasets.pairs import Pair, get_pair
 from oodbench.declare.layouts import Layout, Select
 from oodbench.errors import ConfigError
 from oodbench.flow.plan import simplified
 from oodbench.tables.sources.numbers import Missing, Number
+
+FRACTION = re.compile(r"[01]\.\d+")
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,18 @@ class Published:
 
     def __init__(self, layout: Layout) -> None:
         self.numbers = read_reference(layout.reference)
+        self._pairs: dict[str, Pair] = {}
 
     def number(self, query: Select) -> Number | Missing:
         """The published number; a cell that the paper prints as "-" is not available."""
-        return self.numbers.get(key_of(query), Missing.NOT_RUN)
+        return self.numbers.get(key_of(query, self.pair(query)), Missing.NOT_RUN)
+
+    def pair(self, query: Select) -> Pair:
+        """The pair of a cell; each name is looked up once."""
+        name = str(query["pair"])
+        if name not in self._pairs:
+            self._pairs[name] = get_pair(name)
+        return self._pairs[name]
 
 
 def read_reference(name: str) -> dict[Key, Number | Missing]:
@@ -54,12 +66,23 @@ def _number(row: Mapping[str, str]) -> Number | Missing:
     if not row["value"]:
         return Missing.NOT_AVAILABLE
     sd = float(row["std"]) if row["std"] else None
-    return Number(float(row["value"]), sd=sd, printed=row["printed"])
+    return Number(float(row["value"]), sd=sd, printed=in_percent(row["printed"], row["value"]))
 
 
-def key_of(query: Select) -> Key:
-    """The published number that a cell stands for."""
-    pair = get_pair(str(query["pair"]))
+def in_percent(printed: str, value: str) -> str:
+    """What a paper prints, a fraction as the percentage that `value` is: ``91.0`` of ``0.910``.
+
+    No digit is added and none lost; what is no fraction of the value stays as it is printed.
+    """
+    if not FRACTION.fullmatch(printed) or not Decimal(value):
+        return printed
+    percentage = Decimal(printed).scaleb(2)
+    return f"{percentage:f}" if percentage == Decimal(value) else printed
+
+
+def key_of(query: Select, pair: Pair | None = None) -> Key:
+    """The published number that a cell stands for; `pair` is its pair where that is known."""
+    pair = pair or get_pair(str(query["pair"]))
     score = str(query.get("paper_score", query.get("score", ""))).format_map(query)
     metric = str(query.get("paper_metric", query.get("metric", query.get("diagnostic", ""))))
     only_id = str(query.get("side", "")).startswith("id_")
