@@ -22,7 +22,7 @@ from oodbench.errors import ConfigError, UnknownNameError, listed, nearest
 
 SELECT_KEYS = {
     "pair", "detector", "recipe", "recipe_prefix", "layers", "score", "metric", "side",
-    "diagnostic", "index", "model", "paper_score", "paper_metric",
+    "diagnostic", "index", "mean", "model", "paper_score", "paper_metric",
 }  # fmt: skip
 SHARED_KEYS = {"select", "stubs", "columns", "rows"}
 TABLE_KEYS = {"name", "title", "source", "reference", "notes", "spread", "blocks", "undefined"}
@@ -30,6 +30,7 @@ BLOCK_KEYS = {"title", "bold", "blocks"}
 COLUMN_KEYS = {"title", "select", "columns", "decimals", "scientific"}
 ROW_KEYS = {"label", "select", "bold", "heading", "rule", "group", "rows"}
 SIDES = ("id_test", "id_train", "ood_test")
+MEANS = ("near", "far")
 
 
 def layout_names() -> list[str]:
@@ -177,7 +178,7 @@ def _select(raw: object, where: str) -> dict[str, str | int]:
     for key, value in raw.items():
         if not isinstance(value, int if key in ("layers", "index") else str):
             raise ConfigError(f"{where}: select.{key}: {value!r} is of the wrong type")
-    for key, valid in (("metric", METRICS), ("side", SIDES)):
+    for key, valid in (("metric", METRICS), ("side", SIDES), ("mean", MEANS)):
         if key in raw and raw[key] not in valid:
             raise UnknownNameError(f"{key} in {where}", str(raw[key]), valid)
     return dict(raw)

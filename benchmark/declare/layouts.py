@@ -8,6 +8,7 @@ is (lvae-).
 
     select keys   pair, detector, recipe, layers, score, metric       a metric of a run, percent
                   recipe_prefix
+                  mean (near, far)                  the mean of OpenOOD's sets, `pair` one of them
                   side (id_train, id_test, ood_test), diagnostic, index   a diagnostic of a run
                   model, paper_score, paper_metric                    the number in the papers
 """

@@ -20,6 +20,13 @@ from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd
 
 #: Near sets of OpenOOD v1.5; every other set is far.
 NEAR = {"cifar10": ("cifar100", "tiny-imagenet"), "cifar100": ("cifar10", "tiny-imagenet")}
+#: The sets of OpenOOD v1.5 as pairs have them, at the size of the ID images.
+OPENOOD = {
+    "cifar10": {
+        "near": ("cifar100", "tiny-imagenet"),
+        "far": ("mnist@rgb@resize", "svhn", "textures", "places365@resize"),
+    }
+}
 NAMES = ("all", "near", "far")
 
 
@@ -59,6 +66,12 @@ def mean_rows(
             raise ConfigError(_nothing(name, wanted, by_id))
         rows += found
     return rows
+
+
+def openood_mean(groups: Sequence[Group], score: str, metric: str) -> Cell | None:
+    """Mean of a metric, percent, over one detector's runs on several sets; None without a seed."""
+    rows = _rows(groups, "", [score])
+    return rows[0].cells[metric] if rows else None
 
 
 def _nothing(name: str, wanted: Sequence[str], by_id: Mapping[str, Sequence[Group]]) -> str:

@@ -14,7 +14,7 @@ from oodbench.tables.layout.filled import Filled, fill, head_lines
 from oodbench.tables.layout.grid import Cell, Document, Grid, Line, Panel
 from oodbench.tables.layout.markup import Text, literal, parse
 from oodbench.tables.sources.numbers import Missing, Number, Source, decimals_of
-from oodbench.tables.sources.reported_tables import Published, base_name
+from oodbench.tables.sources.reported_tables import Published, base_name, ood_name
 from oodbench.tables.tidy import COLUMNS as TIDY
 from oodbench.tables.tidy import quantity, tidy_cell
 
@@ -162,7 +162,7 @@ def _texts(row: Comparison) -> list[Text]:
     inside = {True: "yes", False: "no", None: ""}[row.inside]
     return [
         literal(base_name(pair.in_dist)),
-        literal("" if only_id else base_name(pair.ood)),
+        literal("" if only_id else ood_name(query, pair)),
         parse(", ".join(part for part in (row.ours.row.label, row.ours.column.of) if part)),
         _quantity(row),
         literal(number(ours.value) + spread if ours else ""),

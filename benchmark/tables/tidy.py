@@ -38,7 +38,7 @@ def tidy_cell(layout: Layout, cell: Filled) -> dict[str, object]:
     recipe = number.recipe if number is not None else query.get("recipe")
     found = (
         layout.name, plain(parse(cell.row.label)), pair.in_dist,
-        None if str(query.get("side", "")).startswith("id_") else pair.ood,
+        None if str(query.get("side", "")).startswith("id_") else query.get("mean", pair.ood),
         query["detector"], recipe, query.get("score"), quantity(query), *values,
     )  # fmt: skip
     return dict(zip(COLUMNS, found, strict=True))

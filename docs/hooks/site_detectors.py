@@ -20,7 +20,7 @@ from oodbench.detect.detector import CATEGORIES, DETECTORS, Detector, is_determi
 from oodbench.errors import OodbenchError
 from oodbench.flow.default_recipe import default_recipe
 from oodbench.tables.sources.numbers import Number
-from oodbench.tables.sources.reported_tables import Published, base_name
+from oodbench.tables.sources.reported_tables import Published, base_name, ood_name
 
 PARADOX, SCALE = "china-flower", "smoke"
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
@@ -157,7 +157,7 @@ def _is_metric_of(query: Select, cls: type[Detector]) -> bool:
 def _place(query: Select) -> tuple[str, str, str, str]:
     pair = get_pair(str(query["pair"]))
     score = cell(str(query.get("score", "")))
-    return base_name(pair.in_dist), base_name(pair.ood), str(query.get("recipe", "")), score
+    return base_name(pair.in_dist), ood_name(query, pair), str(query.get("recipe", "")), score
 
 
 @cache

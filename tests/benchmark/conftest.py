@@ -11,8 +11,9 @@ import pytest
 from oodbench.canonical_json import JSON
 from oodbench.datasets.imageset import ImageSet
 from oodbench.datasets.loading import find_places, load
-from oodbench.datasets.pairs import Pair, get_pair
+from oodbench.datasets.pairs import Pair, get_pair, make_pair
 from oodbench.declare.layout_files import find_layout, layout_names
+from oodbench.leaderboards.set_means import OPENOOD
 from oodbench.rank.metrics import equal_size, evaluate, group_members
 from oodbench.store.payload import pack_table
 from oodbench.store.store import Key, Store
@@ -100,11 +101,15 @@ def wanted() -> Iterator[tuple[str, str, int, Pair]]:
     seen = set()
     for name in layout_names():
         for query in find_layout(name).queries():
-            pair = get_pair(str(query["pair"]))
+            pairs = [get_pair(str(query["pair"]))]
+            if "mean" in query:
+                own = pairs[0].in_dist
+                pairs = [make_pair(own, ood) for ood in OPENOOD[own][str(query["mean"])]]
             asked = str(query["detector"]), str(query.get("recipe", "")), query.get("layers", 0)
-            if asked[0] not in ABSENT and (*asked, pair.name) not in seen:
-                seen.add((*asked, pair.name))
-                yield asked[0], asked[1], int(asked[2]), pair
+            for pair in pairs:
+                if asked[0] not in ABSENT and (*asked, pair.name) not in seen:
+                    seen.add((*asked, pair.name))
+                    yield asked[0], asked[1], int(asked[2]), pair
 
 
 @pytest.fixture(scope="session")

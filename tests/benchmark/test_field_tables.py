@@ -20,15 +20,19 @@ from oodbench.errors import ConfigError
 from oodbench.flow.suites import find_suite, read_suite
 from oodbench.leaderboards.rows import group_runs
 from oodbench.store.store import Store
+from oodbench.tables.sources.numbers import Missing, Number
 from oodbench.tables.sources.reported_scores import Papers
 from oodbench.tables.sources.reported_tables import in_percent
+from oodbench.tables.sources.results import results_for
 
 ROOT = Path(__file__).parents[2]
 FIELD = ("field-fashionmnist", "field-cifar10")
-NEW = ("ddos", "diffpath", "diffpath-models", "lid")
+FRACTIONS = ("ddos", "diffpath", "diffpath-models", "lid")
+NEW = (*FRACTIONS, "openood")
 #: Methods of the papers' tables that oodbench has not, and DiffPath on models of other sets.
 NOT_HERE = {
     "igebm", "vaebm", "improved-cd", "dose-glow", "lr-glow", "input-complexity-diffusion", "msma",
+    "openmax", "tempscale", "mdsens", "gram", "opengan", "klm", "dice", "rankfeat", "she", "gen",
     *(f"diffpath-{model}" for model in ("cifar10", "svhn", "celeba", "imagenet", "random")),
 }  # fmt: skip
 #: "Average" of the rows of Tables 3 and 4 of Heng et al. that have every cell, as printed.
@@ -84,7 +88,7 @@ def test_the_years_of_the_page_are_those_of_the_detectors() -> None:
 
 
 # ---------------------------------------------------------------------- references
-@pytest.mark.parametrize("name", sorted(find_layout(layout).reference for layout in NEW))
+@pytest.mark.parametrize("name", sorted(find_layout(layout).reference for layout in FRACTIONS))
 def test_values_are_the_printed_fractions_in_percent(name: str) -> None:
     for row in reference(name):
         assert row["metric"] == "AUROC"
@@ -203,3 +207,41 @@ def test_a_run_of_such_a_suite_prints_the_years(
     assert re.search(r"\b2020\W*$", next(line for line in lines if "PNG length" in line))
     assert not re.search(r"\b20\d\d\W*$", next(li for li in lines if "Mean intensity" in li))
     assert "Year: when the method was first public" in " ".join(text.split())
+
+
+# ---------------------------------------------------------------------- near and far
+def test_openoods_numbers_are_mean_and_deviation_as_printed() -> None:
+    rows = reference("openood_cifar10.csv")
+    assert len(rows) == 21 * 2
+    for row in rows:
+        assert row["printed"] == f"{row['value']} ± {row['std']}"
+        assert 50 < float(row["value"]) < 100
+    means = {(row["model"], row["ood"]): float(row["value"]) for row in rows}
+    assert all(means[m, "near"] < means[m, "far"] for m, _ in means if m != "RankFeat")
+
+
+def test_a_cell_of_means_is_that_of_its_sets_and_of_nothing_less(made_up_store: Store) -> None:
+    groups = group_runs(made_up_store.entries("run"))
+    layout = find_layout("openood")
+    found = {
+        (str(q["detector"]), str(q["mean"])): results_for(groups, layout).number(q)
+        for q in layout.queries()
+    }
+    oods = {"near": ("cifar100", "tiny-imagenet"),
+            "far": ("mnist@rgb@resize", "svhn", "textures", "places365@resize")}  # fmt: skip
+    for detector in ("energy", "knn"):
+        for name, sets in oods.items():
+            own = [
+                100 * entry.record["scores"]["S"]["auroc"]["value"]  # type: ignore[index,call-overload]
+                for entry in made_up_store.entries("run")
+                if (entry.record["detector"], entry.record["in_dist"]) == (detector, "cifar10")
+                and entry.record["ood"] in sets
+            ]
+            assert len(own) == len(sets)
+            number = found[detector, name]
+            assert isinstance(number, Number)
+            assert number.value == pytest.approx(sum(own) / len(own), abs=1e-9)
+            assert len(number.runs) == len(sets)
+    some = [g for g in groups if g.first["ood"] != "tiny-imagenet"]
+    left = [results_for(some, layout).number(q) for q in layout.queries() if q["mean"] == "near"]
+    assert set(left) == {Missing.NOT_RUN}

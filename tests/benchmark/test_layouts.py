@@ -72,7 +72,7 @@ def printed_rows(name: str) -> list[dict[str, str]]:
 def test_there_is_a_layout_for_every_reference_file() -> None:
     known = {find_layout(name).reference for name in LAYOUTS}
     assert known == {p.name for p in files("oodbench.reference").iterdir() if ".csv" in p.name}
-    others = ["ddos", "diffpath", "diffpath-models", "lid", "rst"]
+    others = ["ddos", "diffpath", "diffpath-models", "lid", "openood", "rst"]
     assert [*(f"table{n}" for n in range(1, 17)), *others] == LAYOUTS
 
 
@@ -144,10 +144,10 @@ def test_golden_files(name: str, groups: list[Group], made_up_store: Store) -> N
     layout, _, paper = name.partition("-")
     some = groups
     if name == "general":
-        tables = {str(query["detector"]) for number in range(1, 17)
+        tables = {(query["detector"], query["pair"]) for number in range(1, 17)
                   for query in find_layout(f"table{number}").queries()}  # fmt: skip
         some = [g for g in groups if g.first["pair"] in ("cifar10-svhn", "cifar10-celeba")
-                and g.first["detector"] in tables]  # fmt: skip
+                and (g.first["detector"], g.first["pair"]) in tables]  # fmt: skip
     parts = []
     for format_, shape in FORMATS:
         text = text_of(some, made_up_store, layout, format_, shape, paper=bool(paper))

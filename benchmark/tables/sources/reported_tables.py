@@ -88,11 +88,16 @@ def key_of(query: Select, pair: Pair | None = None) -> Key:
     only_id = str(query.get("side", "")).startswith("id_")
     return Key(
         base_name(pair.in_dist),
-        "" if only_id else base_name(pair.ood),
+        "" if only_id else ood_name(query, pair),
         str(query.get("model", "")),
         simplified(score),
         metric.lower(),
     )
+
+
+def ood_name(query: Select, pair: Pair) -> str:
+    """The OOD set of a cell without its variant; of a mean what its sets are, ``near``."""
+    return str(query.get("mean", base_name(pair.ood)))
 
 
 def base_name(dataset: str) -> str:

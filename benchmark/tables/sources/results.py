@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from oodbench.canonical_json import JSON
-from oodbench.datasets.pairs import get_pair
+from oodbench.datasets.pairs import get_pair, make_pair
 from oodbench.declare.layouts import Layout, Select
 from oodbench.declare.recipes import SCALES
+from oodbench.errors import ConfigError
 from oodbench.flow.run_records import members_of, shown_notes
 from oodbench.leaderboards.rows import Group, cell_of, mean_and_sd, overrides_of, titled
+from oodbench.leaderboards.set_means import OPENOOD, openood_mean
 from oodbench.leaderboards.stored_groups import recipe_label, score_of
 from oodbench.tables.images import Compared
 from oodbench.tables.sources.numbers import Missing, Number
@@ -40,6 +42,8 @@ class Results:
 
     def number(self, query: Select) -> Number | Missing:
         """The metric or diagnostic of the runs that match; percent for metrics."""
+        if "mean" in query:
+            return self._mean(query)
         group = self.find(query)
         if group is None:
             return Missing.NOT_RUN
@@ -51,6 +55,29 @@ class Results:
                 *where, found.n or 0, found.notes, found.members, found.seeds, str(record["scale"])
             )
         return found
+
+    def _mean(self, query: Select) -> Number | Missing:
+        """Over all sets of OpenOOD that are near, or far; of seeds that ran on every one."""
+        in_dist, name = get_pair(str(query["pair"])).in_dist, str(query["mean"])
+        if in_dist not in OPENOOD:
+            raise ConfigError(f"a mean over {name} sets is known for {', '.join(OPENOOD)}")
+        single = {key: value for key, value in query.items() if key != "mean"}
+        pairs = [make_pair(in_dist, ood).name for ood in OPENOOD[in_dist][name]]
+        found = [self.find({**single, "pair": pair}) for pair in pairs]
+        groups = [group for group in found if group is not None]
+        parts = [self.number({**single, "pair": pair}) for pair in pairs]
+        numbers = [part for part in parts if isinstance(part, Number)]
+        if len(groups) < len(pairs) or len(numbers) < len(pairs):
+            return Missing.NOT_RUN
+        score = score_of(groups[0], str(query.get("score", "")))
+        cell = openood_mean(groups, score or "", str(query["metric"]))
+        if cell is None:
+            return Missing.NOT_RUN
+        return Number(
+            cell.value, sd=cell.sd, seeds=cell.seeds, recipe=numbers[0].recipe,
+            runs=tuple(run for number in numbers for run in number.runs),
+            notes=tuple(dict.fromkeys(note for number in numbers for note in number.notes)),
+        )  # fmt: skip
 
     def find(self, query: Select) -> Group | None:
         """The runs a query asks for, or None.
