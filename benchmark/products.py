@@ -212,6 +212,7 @@ def figure(
     seed: int | None = None,
     images: Sequence[int] = (),
     out: Text | None = None,
+    values: Text | None = None,
     dpi: int = 200,
     plugins: Several = (),
     project: Text | None = None,
@@ -221,17 +222,20 @@ def figure(
     """Draw a figure from finished runs, by name or by its number in the LLRada paper.
 
     The matplotlib figure, which a notebook shows; with `out`, a ``.pdf``, ``.svg`` or ``.png``
-    file, it is written too.  Trains and measures nothing.  Raises OodbenchError where what it
-    shows has not run.
+    file, it is written too.  `values`: a file for the numbers that ``"settling"`` draws, as CSV.
+    Trains and measures nothing.  Raises OodbenchError where what it shows has not run.
     """
     from oodbench.figures.build import build
     from oodbench.figures.chosen_runs import Selection
-    from oodbench.figures.names import find_kind
+    from oodbench.figures.names import check_values, find_kind
     from oodbench.figures.style import file_format, write_figure
+    from oodbench.store.outputs import write_output
 
     load_plugins(plugins, project)
     kind = find_kind(str(name))
-    target = arguments.optional("out", out)
+    target, table = arguments.optional("out", out), arguments.optional("values", values)
+    if table is not None:
+        check_values(kind)
     if target is not None:
         file_format(target)
     named = tuple(arguments.texts("pairs", pairs))
@@ -245,6 +249,8 @@ def figure(
     )
     if target is not None:
         write_figure(drawn.figure, target, dpi)
+    if table is not None:
+        write_output(table, drawn.values)
     return drawn.figure
 
 

@@ -20,6 +20,8 @@ from oodbench.media import terminal
               help="A test image to decode; may be repeated.  [some fixed ones]")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE",
               help="A .pdf, .svg or .png file.  [NAME-PAIR.pdf]")  # fmt: skip
+@click.option("--values", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Write the numbers that settling draws there, as CSV.")  # fmt: skip
 @click.option("--dpi", type=click.IntRange(20, 2400), default=200, show_default=True,
               help="Resolution of a PNG, and of images inside a PDF or SVG.")  # fmt: skip
 @plugin_option
@@ -27,7 +29,8 @@ from oodbench.media import terminal
 @store_option
 def figure(
     name: str, pairs: tuple[str, ...], detectors: tuple[str, ...], scale: str, seed: int | None,
-    images: tuple[int, ...], out: str | None, dpi: int, data: tuple[str, ...], store: str,
+    images: tuple[int, ...], out: str | None, values: str | None, dpi: int, data: tuple[str, ...],
+    store: str,
 ) -> None:  # fmt: skip
     """Draw a figure from finished runs; `oodbench figure list` says which there are.
 
@@ -36,13 +39,16 @@ def figure(
     if name == "list":
         _print_list()
         return
-    from oodbench.figures.names import find_kind
+    from oodbench.figures.names import check_values, find_kind
 
     kind = find_kind(name)
+    if values is not None:
+        check_values(kind)
     from oodbench.datasets.loading import find_places
     from oodbench.figures.build import build
     from oodbench.figures.chosen_runs import Selection
     from oodbench.figures.style import file_format, write_figure
+    from oodbench.store.outputs import write_output
     from oodbench.store.store import Store
 
     if out is not None:
@@ -51,6 +57,8 @@ def figure(
     drawn = build(kind.name, selection, Store(store), find_places(data, store))
     path = out or f"{'-'.join((kind.name, *drawn.pairs))}.pdf"
     write_figure(drawn.figure, path, dpi)
+    if values is not None:
+        write_output(values, drawn.values)
     click.echo(terminal(f"{path}: {kind.title}"))
     for note in drawn.notes:
         click.echo(f"  {terminal(note)}")

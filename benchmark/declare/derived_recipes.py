@@ -94,6 +94,10 @@ def adapted_training(
     images = found.get("epoch_images")
     if images is None:
         found["epochs"] = max(1, round(int(cast(int, found["epochs"])) * share))
+        kept = cast("list[int]", found.get("snapshots") or [])
+        if kept:
+            scaled = sorted({max(1, round(epochs * share)) for epochs in kept})
+            found["snapshots"] = cast("list[JSON]", scaled)
     else:
         found["epoch_images"] = max(batch, round(int(cast(int, images)) * share))
     outliers = cast("Mapping[str, JSON] | None", found.get("outliers"))

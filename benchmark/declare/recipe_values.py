@@ -54,10 +54,11 @@ def validate(model: object, value: JSON, where: str) -> BaseModel:
         unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
         first = (unknown or error.errors())[0]
         path = ".".join(str(part) for part in first["loc"])
+        about = f"{where}: {path}" if path else where
         if unknown:
             close = listed(nearest(str(first["loc"][-1]), _keys(cls)), 3)
             raise ConfigError(f"{where}: unknown key {path!r}; nearest: {close}") from error
-        raise ConfigError(f"{where}: {path}: {_worded(first)}") from error
+        raise ConfigError(f"{about}: {_worded(first)}") from error
 
 
 #: Our words for the kinds of pydantic's errors, the braces filled from their context.

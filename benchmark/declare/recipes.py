@@ -142,6 +142,12 @@ class Recipe:
             raise ValueError(f"it has {weights:,} weights; at most {MAX_WEIGHTS:,} are built")
 
     @property
+    def before(self) -> Recipe | None:
+        """The same up to the snapshot before the last; None where the training keeps none."""
+        training = self.training.before
+        return None if training is None else replace(self, training=training)
+
+    @property
     def settings_revision(self) -> int:
         """How often what these very settings compute has changed since they were first used.
 
@@ -160,7 +166,7 @@ class Recipe:
             "model": self.config.name,
             "revision": self.config.revision,
             "config": self.config.model_dump(mode="json"),
-            "training": self.training.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json", exclude={"snapshots"}),
         }
         return parts | _set(settings_revision=self.settings_revision)
 
@@ -299,6 +305,11 @@ def resolve(
         if not isinstance(top.get("note", ""), str):
             raise ConfigError(f"{recipe.name}: 'note' must be a text, not {shown(top['note'])}")
         try:
+            if _sets_epochs(top):
+                sections["training"] = {
+                    k: v for k, v in cast("Mapping[str, JSON]", sections["training"]).items()
+                    if k != "snapshots"
+                }  # fmt: skip
             sections = {key: overlay(sections[key], top.get(key, {})) for key in sections}
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
@@ -316,7 +327,32 @@ def resolve(
     if not overrides:
         return found
     own = resolve(recipe, scale, variant)
-    return replace(found, overrides=changed(_dumped(own), _dumped(found), overrides))
+    named = epochs_named(overrides)
+    return replace(found, overrides=changed(_dumped(own), _dumped(found), named))
+
+
+def _sets_epochs(top: Mapping[str, JSON]) -> bool:
+    """Whether an overlay names one number of epochs, in the place of any snapshots below it."""
+    training = top.get("training")
+    return isinstance(training, Mapping) and "epochs" in training and "snapshots" not in training
+
+
+def epochs_named(overrides: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Overrides with the last of their snapshots as the epochs that it is, and without snapshots.
+
+    ConfigError where they name another number of epochs beside them.
+    """
+    training = overrides.get("training")
+    snapshots = training.get("snapshots") if isinstance(training, Mapping) else None
+    if not isinstance(training, Mapping) or not isinstance(snapshots, list | tuple):
+        return overrides
+    epochs, rest = snapshots[-1], {k: v for k, v in training.items() if k != "snapshots"}
+    if rest.get("epochs", epochs) != epochs:
+        raise ConfigError(
+            f"training.epochs={rest['epochs']} and training.snapshots={snapshots} are both set;"
+            " snapshots take the place of epochs: leave one out"
+        )
+    return {**overrides, "training": {**rest, "epochs": epochs}}
 
 
 def _adapted(recipe: RecipeFile, scale: str, variant: str) -> dict[str, JSON]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -79,6 +80,12 @@ class Training(BaseModel):
     bounds the norm of the gradient of both.  `weight_decay` is on every parameter, after clipping.
     `momentum` is that of ``sgd``, after Nesterov.  `outliers` are given to models that ask for
     them.  `early_stop` may end it before its epochs are over (`oodbench.train.early_stopping`).
+
+    `snapshots` are numbers of epochs, in ascending order, that take the place of `epochs`: one
+    training goes on to the last of them, and what it has learned at each is a fit of its own, the
+    very one that `epochs` of that number gives.  That needs a training whose steps do not depend on
+    where it ends: ``constant`` (with an `ema`, where the last steps are noisy) and no `early_stop`.
+    They are no part of the key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -106,6 +113,38 @@ class Training(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     augment: Augmentation | None = None
     outliers: Outliers | None = None
+    snapshots: Annotated[tuple[Count, ...], Field(min_length=1, max_length=1_000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends_at_the_last(cls, values: object) -> object:
+        snapshots = values.get("snapshots") if isinstance(values, Mapping) else None
+        last = snapshots[-1] if isinstance(snapshots, list | tuple) and snapshots else None
+        if not isinstance(last, int) or last < 1:
+            return values
+        return {**cast("Mapping[str, object]", values), "epochs": last}
+
+    @model_validator(mode="after")
+    def _snapshots_are_of_one_training(self) -> Training:
+        found = self.snapshots
+        if found is None:
+            return self
+        if list(found) != sorted(set(found)):
+            raise ValueError("snapshots are numbers of epochs in ascending order, each once")
+        if self.schedule != "constant":
+            raise ValueError(
+                "snapshots need schedule: constant, since a cosine falls to the end of the run;"
+                " with an ema, such as 0.9999, what is kept is an average of the weights"
+            )
+        if self.early_stop is not None:
+            raise ValueError("snapshots and early_stop exclude each other; leave one out")
+        return self
+
+    @property
+    def before(self) -> Training | None:
+        """The same training up to the snapshot before the last; None where there is none."""
+        kept = (self.snapshots or ())[:-1]
+        return self.model_copy(update={"epochs": kept[-1], "snapshots": kept}) if kept else None
 
     @property
     def settings_revision(self) -> int:
@@ -115,7 +154,10 @@ class Training(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_keyed(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        unset = ("kernel_decay", "mutation", "momentum", "augment", "outliers", "early_stop")
+        unset = (
+            "kernel_decay", "mutation", "momentum", "augment", "outliers", "early_stop",
+            "snapshots",
+        )  # fmt: skip
         return _without_unset(handler(self), *unset)
 
 

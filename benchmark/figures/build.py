@@ -12,13 +12,17 @@ from oodbench.figures.chosen_runs import Runs, Selection, describe
 from oodbench.figures.inputs import Material
 from oodbench.figures.names import find_kind
 from oodbench.figures.stored import Stored
-from oodbench.flow.run_records import shown_notes
+from oodbench.figures.sweeps import settling_figure
+from oodbench.flow.run_records import BY_HAND, shown_notes
+from oodbench.tables.settling import COLUMNS, tidy_settling
+from oodbench.tables.tidy import rows_to_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from oodbench.datasets.loading import DataPlaces
     from oodbench.store.store import Store
+    from oodbench.sweeps.settling import Curve
 
 BUILDERS: Mapping[str, Callable[[Material], Figure]] = {
     "reconstructions": from_models.reconstructions,
@@ -32,17 +36,22 @@ BUILDERS: Mapping[str, Callable[[Material], Figure]] = {
     "kl": from_layers.kl,
     "complexity": from_scores.complexity,
     "training": from_layers.training,
+    "settling": from_layers.settling,
     "forest": from_scores.forest,
 }
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, the pairs it shows, and what a reader must know of where it comes from."""
+    """A figure, the pairs it shows, and what a reader must know of where it comes from.
+
+    `values`: what it draws as CSV, "" of a figure that does not give it.
+    """
 
     figure: Figure
     pairs: tuple[str, ...]
     notes: tuple[str, ...]
+    values: str = ""
 
 
 def build(name: str, selection: Selection, store: Store, places: DataPlaces) -> Drawn:
@@ -57,9 +66,41 @@ def build(name: str, selection: Selection, store: Store, places: DataPlaces) -> 
     if not selection.detectors:
         selection = replace(selection, detectors=kind.detectors)
     runs = Runs(store, selection)
-    figure = BUILDERS[kind.name](Material(runs, Stored(store, places)))
+    material = Material(runs, Stored(store, places))
+    if kind.values:
+        return _settling(material)
+    figure = BUILDERS[kind.name](material)
     every_seed = kind.every_seed and selection.seed is None
     return Drawn(figure, tuple(runs.pairs), tuple(_notes(runs, every_seed)))
+
+
+def _settling(material: Material) -> Drawn:
+    curves = from_layers.settling_curves(material)
+    notes = [note for curve in curves for note in _settling_notes(curve)]
+    values = rows_to_csv(tidy_settling(curves), COLUMNS)
+    pairs = tuple(material.runs.pairs)
+    return Drawn(settling_figure(curves), pairs, tuple(dict.fromkeys(notes)), values)
+
+
+def _settling_notes(curve: Curve) -> list[str]:
+    """Where the curve comes from, and what its budgets do not share."""
+    record, last = curve.first, curve.budgets[-1].trained
+    epochs = ", ".join(str(budget.trained.epochs) for budget in curve.budgets)
+    by_seeds = {budget.row(curve.scores[0]).seeds for budget in curve.budgets}
+    notes = [
+        f"{record['pair']} (ID: {record['in_dist']}, OOD: {record['ood']}): {curve.label},"
+        f" seed{'s' if len(curve.seeds) > 1 else ''} {', '.join(map(str, curve.seeds))}, after"
+        f" {epochs} epochs, the last of {last.images / last.epochs:,.0f} images"
+    ]
+    if len(by_seeds) > 1:
+        notes.append(f"{curve.label}: not every budget has all seeds")
+    if not last.shared:
+        notes.append(f"{curve.label}: every budget is a training of its own, of another schedule")
+    if curve.beside:
+        notes.append(f"{curve.label}: {curve.beside} other trainings have several budgets; the"
+                     " newest is drawn")  # fmt: skip
+    shown = {note for budget in curve.budgets for note in shown_notes(budget.group.first)}
+    return [*notes, *sorted(note for note in shown if not note.endswith(BY_HAND))]
 
 
 def _notes(runs: Runs, every_seed: bool) -> list[str]:

@@ -145,7 +145,11 @@ class Runs:
         """The run of a detector that was not asked for but is needed beside the others."""
         return self._seed(self._pick(request, pair), request, pair)
 
-    def _pick(self, request: DetectorRequest, pair: str) -> Group:
+    def configurations(self, request: DetectorRequest, pair: str) -> list[Group]:
+        """Every configuration of a detector on a pair; MissingRunError where there is none.
+
+        ConfigError where it ran with several recipes and none is named.
+        """
         found = self._matching(request, pair, self.scale)
         if not found:
             raise MissingRunError(self._missing(request, pair, self.selection.seed))
@@ -155,6 +159,21 @@ class Runs:
                 f"{request.name} ran with several recipes on {pair}; name one:"
                 f" {', '.join(dict.fromkeys(typed_name(g.first) for g in found))}"
             )
+        return found
+
+    def of_seed(self, groups: Iterable[Group]) -> list[Group]:
+        """The groups with the runs of the seed that is asked for alone, all where none is."""
+        wanted = self.selection.seed
+        if wanted is None:
+            return list(groups)
+        return [
+            Group(g.first, [seeds_of(g)[wanted]], g.mark) if g.first["recipe"] else g
+            for g in groups
+            if not g.first["recipe"] or wanted in seeds_of(g)
+        ]
+
+    def _pick(self, request: DetectorRequest, pair: str) -> Group:
+        found = self.configurations(request, pair)
         own = [g for g in found if not overrides_of(g.first)]
         found = own or found
         newest = max(found, key=lambda g: max(str(e.record["created"]) for e in g.entries))
@@ -191,13 +210,19 @@ class Runs:
             ]  # fmt: skip
         if not found:
             raise MissingRunError(self._missing(None, pair, wanted))
-        if wanted is None:
-            return found
-        return [
-            Group(g.first, [seeds_of(g)[wanted]], g.mark) if g.first["recipe"] else g for g in found
-        ]
+        return self.of_seed(found)
 
     # ------------------------------------------------------------------ what is missing
+    def one_budget(self, request: DetectorRequest, pair: str) -> MissingRunError:
+        """What to say of a detector of which no training ran with several budgets."""
+        words = ["oodbench", "run", "--pair", pair, "--detector", request.label]
+        words += ["--scale", self.scale] if self.scale else []
+        words += ["--set", "training.schedule=constant", "--set", "training.snapshots=[1, 2, 5]"]
+        return MissingRunError(
+            f"no training of {request.label} on {pair} is there at several budgets in"
+            f" {self.store.storage.location}; `{self._command(words)}` makes some"
+        )
+
     def _missing(self, request: DetectorRequest | None, pair: str, seed: int | None) -> str:
         named = ""
         words = ["oodbench", "run", "--pair", pair]

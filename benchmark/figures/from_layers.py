@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -19,10 +20,16 @@ from oodbench.figures.layers import (
     kl_figure,
     training_figure,
 )
+from oodbench.figures.sweeps import settling_figure
+from oodbench.leaderboards.board import shown_scores
+from oodbench.leaderboards.rows import overrides_of, titled
+from oodbench.leaderboards.stored_groups import recipe_label
+from oodbench.sweeps.settling import Curve, Trained, families, trained_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from oodbench.flow.plan import DetectorRequest
     from oodbench.store.store import Entry
 
 
@@ -87,3 +94,48 @@ def _member(chosen: Chosen, fit: Entry) -> str:
     variant = str(fit.record.get("variant", ""))
     own = variant == chosen.run.record["variant"]
     return chosen.label if own else f"{chosen.label}, {variant}"
+
+
+def settling(material: Material) -> Figure:
+    """All seeds of every training that ran at several budgets, where none is named."""
+    return settling_figure(settling_curves(material))
+
+
+def settling_curves(material: Material) -> list[Curve]:
+    """A curve per pair and detector: the newest of its trainings that has several budgets.
+
+    MissingRunError where a detector has none.
+    """
+    return [
+        _settling(material, request, pair)
+        for pair in material.runs.pairs
+        for request in material.runs.requests
+    ]
+
+
+def _settling(material: Material, request: DetectorRequest, pair: str) -> Curve:
+    runs = material.runs
+    groups = runs.of_seed(runs.configurations(replace(request, mark=""), pair))
+    trained = [group for group in groups if group.first["recipe"]]
+    found = [
+        one
+        for one in families(trained, lambda run: _trained(material, run))
+        if len(one) > 1
+        and any(str(b.group.first["configuration"]).startswith(request.mark) for b in one)
+    ]
+    if not found:
+        raise runs.one_budget(request, pair)
+    newest = max(found, key=lambda one: max(budget.group.newest for budget in one))
+    group = newest[0].group
+    several = [r.name for r in runs.requests].count(request.name) > 1
+    label = f"{titled(group.first)} {recipe_label(group)}" if several else titled(group.first)
+    own = [text for text in overrides_of(group.first) if not text.startswith("training.epochs=")]
+    label = " ".join([label, *own])
+    return Curve(label, tuple(shown_scores(group, request, False)), newest, len(found) - 1)
+
+
+def _trained(material: Material, run: Entry) -> Trained:
+    fits = material.stored.fits(run)
+    log = next(log for fit in fits if (log := material.stored.log(fit)) is not None)
+    columns = {name: values.tolist() for name, values in log.items()}
+    return trained_with(run, fits, material.stored.measured(run)[0], columns)

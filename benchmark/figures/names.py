@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oodbench.errors import UnknownNameError
+from oodbench.errors import ConfigError, UnknownNameError
 
 HVAES = ("vanilla-hvae", "informative-hvae")
 
@@ -18,7 +18,8 @@ class Kind:
 
     `detectors` are drawn where none is named, all that ran where it is empty.  A figure of
     `several_pairs` has one panel or more per pair, any other takes one pair.  One of `every_seed`
-    draws all seeds of a detector where none is named, any other the first.
+    draws all seeds of a detector where none is named, any other the first.  `values`: whether what
+    is drawn can be written as CSV, too.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Kind:
     detectors: tuple[str, ...] = HVAES
     several_pairs: bool = False
     every_seed: bool = False
+    values: bool = False
 
 
 KINDS = {
@@ -48,6 +50,8 @@ KINDS = {
         Kind("complexity", "scores against PNG length",
              detectors=("vanilla-hvae:L", "informative-hvae:LLR_ada")),
         Kind("training", "training curves of the fits", every_seed=True),
+        Kind("settling", "AUROC, bits/dim and KL against the images that training has seen",
+             several_pairs=True, every_seed=True, values=True),
         Kind("forest", "AUROC intervals of all detectors on a pair", detectors=()),
     )
 }  # fmt: skip
@@ -60,3 +64,13 @@ def find_kind(name: str) -> Kind:
         if name == kind.name or number in map(str, kind.numbers):
             return kind
     raise UnknownNameError("figure", name, KINDS, "or a number of the LLRada paper, 2 … 9")
+
+
+def check_values(kind: Kind) -> None:
+    """ConfigError where what a figure draws is not written as CSV."""
+    if not kind.values:
+        having = ", ".join(other.name for other in KINDS.values() if other.values)
+        raise ConfigError(
+            f"figure {kind.name} gives no values; {having} does (`oodbench leaderboard --format"
+            " csv` has the numbers of tables)"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
 from oodbench.declare.overrides import leaves
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
     from oodbench.flow.resolved_job import Fit, ResolvedJob
     from oodbench.progress import Progress
+
+#: The file of a fit that holds what its training goes on from to the next snapshot.
+TRAINING = "training.safetensors"
 
 
 def fitted(job: ResolvedJob) -> Detector:
@@ -46,16 +49,34 @@ def fitted(job: ResolvedJob) -> Detector:
 
 
 def make_fit(job: ResolvedJob, key: Key, fit: Fit) -> Entry:
-    """Train a recipe's model, or let the detector learn; the entry of what came out."""
+    """Train a recipe's model, or let the detector learn; the entry of what came out.
+
+    The snapshots before it of its training are made first, where they are missing.
+    """
+    if (before := fit.before) is not None:
+        job.store.obtain(
+            fit_key(job, before), lambda key: make_fit(job, key, before), job.bench.on_wait
+        )
     with watched_step(job.store, key, f"fit {fit.label}", job.bench.progress) as progress:
         return _make(job, key, fit, progress)
+
+
+def _begun(job: ResolvedJob, fit: Fit) -> Entry | None:
+    """The last snapshot before a fit that holds what its training goes on from."""
+    before = fit.before
+    while before is not None:
+        entry = job.store.find(fit_key(job, before))
+        if entry is not None and TRAINING in entry.files:
+            return entry
+        before = before.before
+    return None
 
 
 def _make(job: ResolvedJob, key: Key, fit: Fit, progress: Progress) -> Entry:
     from oodbench.store.payload import pack_tensors
     from oodbench.store.provenance import machine_record, peak_memory_mb
     from oodbench.train.devices import arithmetic, pick_device
-    from oodbench.train.training import Runtime, log_csv, train
+    from oodbench.train.training import Runtime, kept_state, log_csv, train
     from oodbench.train.training_logs import Logs
 
     bench, store = job.bench, job.store
@@ -77,6 +98,7 @@ def _make(job: ResolvedJob, key: Key, fit: Fit, progress: Progress) -> Entry:
     else:
         logs = Logs(bench.logs, bench.log_folder, progress)
         logs.start(f"{fit.label} {recipe.label} {key.digest[:12]}", _settings(recipe))
+        begun = _begun(job, fit)
         runtime = Runtime(device, bench.compile, bench.checkpoint_seconds, logs or None)
         with closing(logs), plugin_contract(recipe.config, "training", kind="model"):
             model, run = train(
@@ -88,15 +110,21 @@ def _make(job: ResolvedJob, key: Key, fit: Fit, progress: Progress) -> Entry:
                 scratch=scratch,
                 runtime=runtime,
                 progress=progress,
+                begin=begun.read(TRAINING) if begun is not None else None,
             )
         files = {
             "weights.safetensors": pack_tensors(model.state_dict()),
             "log.csv": log_csv(run.rows),
         }
+        if recipe.training.snapshots is not None:
+            files[TRAINING] = kept_state(scratch)
+        seconds = run.seconds
+        if begun is not None:
+            seconds += float(cast(float, begun.record["seconds"]))
         record = {
-            "seconds": run.seconds,
+            "seconds": seconds,
             "resumed": run.resumed,
-            "images_per_second": run.step * recipe.training.batch_size / run.seconds,
+            "images_per_second": run.step * recipe.training.batch_size / seconds,
             "parameters": sum(p.numel() for p in model.parameters()),
             "recipe": recipe.label,
             "variant": recipe.variant,
@@ -104,6 +132,7 @@ def _make(job: ResolvedJob, key: Key, fit: Fit, progress: Progress) -> Entry:
                 device, recipe.training.precision, tf32=True, compiled=bench.compile
             ),
         }
+        record |= {"went_on_from": begun.digest} if begun is not None else {}
     record |= {
         "name": fit.label,
         "in_dist": job.train.name,

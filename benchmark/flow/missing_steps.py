@@ -171,6 +171,8 @@ def trial(job: ResolvedJob, recipe: Recipe) -> Estimate | None:
 
 
 def training_images(recipe: Recipe, train: ImageSet) -> int:
-    """Images that a fit is trained on, with repetition."""
+    """Images that a fit is trained on, with repetition, from the snapshot before it on."""
     training = recipe.training
-    return training.epochs * (training.epoch_images or training.max_images or len(train))
+    begun = training.before.epochs if training.before is not None else 0
+    each = training.epoch_images or training.max_images or len(train)
+    return (training.epochs - begun) * each

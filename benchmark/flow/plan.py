@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from oodbench.canonical_json import JSON
 from oodbench.datasets.pairs import Pair
 from oodbench.detect.detector import DETECTORS, Detector, is_deterministic
-from oodbench.errors import ConfigError, UnknownNameError
+from oodbench.errors import ConfigError, OodbenchError, UnknownNameError
 
 if TYPE_CHECKING:
     from oodbench.declare.recipes import Recipe
@@ -139,7 +140,11 @@ def plan_jobs(
     seeds: Sequence[int],
     overrides: Mapping[str, JSON] | None = None,
 ) -> list[Job]:
-    """One job per detector, ID set and seed; a detector without randomness runs with one seed."""
+    """One job per detector, ID set, seed and snapshot of the training.
+
+    A detector without randomness runs with one seed.  Snapshots are those of the overrides, or of
+    a recipe that is asked for by name.
+    """
     by_id: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_id.setdefault(pair.in_dist, []).append(pair)
@@ -147,11 +152,53 @@ def plan_jobs(
     for in_dist, group in by_id.items():
         for request in merge_requests(requests):
             chosen = seeds[:1] if is_deterministic(request.detector) else seeds
+            changes = _by_snapshot(request, scale, overrides or {})
             jobs += [
-                Job(request, in_dist, tuple(group), scale, seed, dict(overrides or {}))
+                Job(request, in_dist, tuple(group), scale, seed, changed, note)
                 for seed in chosen
+                for changed, note in changes
             ]
     return jobs
+
+
+def _by_snapshot(
+    request: DetectorRequest, scale: str, overrides: Mapping[str, JSON]
+) -> list[tuple[dict[str, JSON], str]]:
+    """Overrides of a job for every snapshot of a training, each with those before it.
+
+    Beside them what progress lines say of the job.
+    """
+    epochs = _snapshots(request, scale, overrides)
+    if not epochs:
+        return [(dict(overrides), "")]
+    training = cast("Mapping[str, JSON]", overrides.get("training", {}))
+    return [
+        (
+            {**overrides, "training": {**training, "epochs": last, "snapshots": epochs[:number]}},
+            f"up to epoch {last}",
+        )
+        for number, last in enumerate(epochs, start=1)
+    ]
+
+
+def _snapshots(request: DetectorRequest, scale: str, overrides: Mapping[str, JSON]) -> list[JSON]:
+    """The epochs after which what was learned is kept; what is wrong the recipe will say."""
+    from oodbench.declare.recipes import epochs_named, find_recipe, resolve
+
+    variant, training = request.detector.recipe_variant, overrides.get("training")
+    if not variant:
+        return []
+    if isinstance(training, Mapping) and "snapshots" in training:
+        epochs_named(overrides)
+        asked = training["snapshots"]
+        listed = list(asked) if isinstance(asked, list | tuple) else []
+        numbers = [n for n in listed if type(n) is int and n > 0]
+        return listed if sorted(set(numbers)) == listed else []
+    if request.recipe:
+        with suppress(OodbenchError):
+            found = resolve(find_recipe(request.recipe), scale, variant, overrides)
+            return list(found.training.snapshots or ())
+    return []
 
 
 def make_detector(job: Job, shape: tuple[int, int, int]) -> tuple[Detector, Recipe | None]:

@@ -40,6 +40,15 @@ class Fit:
     seed: int
     label: str
 
+    @property
+    def before(self) -> Fit | None:
+        """The fit that this one goes on from: the snapshot before the last of its training."""
+        recipe = self.recipe.before if self.recipe is not None else None
+        if recipe is None:
+            return None
+        head = self.label.partition(" up to ")[0]
+        return Fit(recipe, self.seed, f"{head} up to epoch {recipe.training.epochs}")
+
 
 class ResolvedJob:
     """A job whose names are resolved: its images, its detector, its recipes, what it has to learn.

@@ -24,7 +24,7 @@ TEMPORARY = ".tmp-"
 #: Payload files of entries; a folder without a sound record is the store's with no other in it.
 PAYLOADS = (
     "weights.safetensors", "state.safetensors", "log.csv", "statistics.parquet",
-    "totals.safetensors", "scores.parquet",
+    "totals.safetensors", "scores.parquet", "training.safetensors",
 )  # fmt: skip
 
 _ASIDE = r"(?:\.damaged-\d+)?"

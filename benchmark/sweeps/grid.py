@@ -36,6 +36,11 @@ def plan_grid(
     """
     request = parse_detector(model)
     check_model(request)
+    if "training.snapshots" in grid:
+        raise ConfigError(
+            "training.snapshots is no setting to choose by; vary training.epochs, or ask `oodbench"
+            " run` for the snapshots of one training"
+        )
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if len(combinations) > MOST:
         raise ConfigError(

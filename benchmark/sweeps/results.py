@@ -106,19 +106,11 @@ class Setting:
 
     def auroc(self, ood: str, score: str) -> Estimate:
         """Of a score against an OOD set."""
-        intervals = [
-            cast("Mapping[str, Mapping[str, Mapping[str, float]]]", entry.record["scores"])
-            [score]["auroc"] for entry in self.groups[ood].entries
-        ]  # fmt: skip
-        low, high = (
-            100 * math.fsum(interval[end] for interval in intervals) / len(intervals)
-            for end in ("low", "high")
-        )
-        return Estimate(self.row(ood, score).cells["auroc"], low, high)
+        return estimate(self.groups[ood], score)
 
     def kl(self) -> list[Spread]:
         """KL of layer 1, 2, … on ID test images, nats."""
-        return self._by_layer([_numbers(found["kl_nats"]) for found in self._id_test()])
+        return self._by_layer([numbers(found["kl_nats"]) for found in self._id_test()])
 
     def active(self) -> list[tuple[Spread, int]]:
         """Active units and units of layer 1, 2, … on ID test images."""
@@ -129,10 +121,7 @@ class Setting:
 
     def _id_test(self) -> list[Mapping[str, JSON]]:
         entries = next(iter(self.groups.values())).entries
-        return [
-            cast("Mapping[str, Mapping[str, JSON]]", entry.record["diagnostics"])["id_test"]
-            for entry in entries
-        ]
+        return [id_test(entry) for entry in entries]
 
     @staticmethod
     def _by_layer(by_seed: Sequence[Sequence[float]]) -> list[Spread]:
@@ -228,5 +217,24 @@ def _setting(sweep: Sweep, point: Point, by_seed: Sequence[_Done]) -> Setting:
     return Setting(point, groups, held_out, sweep.whole_bound)
 
 
-def _numbers(value: JSON) -> list[float]:
+def estimate(group: Group, score: str) -> Estimate:
+    """The AUROC of a score over the seeds of a group."""
+    intervals = [
+        cast("Mapping[str, Mapping[str, Mapping[str, float]]]", entry.record["scores"])
+        [score]["auroc"] for entry in group.entries
+    ]  # fmt: skip
+    low, high = (
+        100 * math.fsum(interval[end] for interval in intervals) / len(intervals)
+        for end in ("low", "high")
+    )
+    return Estimate(make_rows(group, [score])[0].cells["auroc"], low, high)
+
+
+def id_test(run: Entry) -> Mapping[str, JSON]:
+    """What a detector says of its layers on ID test images; empty where it says nothing."""
+    found = cast("Mapping[str, Mapping[str, JSON]]", run.record["diagnostics"])
+    return found.get("id_test", {})
+
+
+def numbers(value: JSON) -> list[float]:
     return [float(cast(float, number)) for number in cast("Sequence[JSON]", value)]

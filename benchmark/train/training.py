@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -64,18 +64,20 @@ def train(
     runtime: Runtime,
     progress: Progress,
     supervision: Supervision = NOTHING,
+    begin: bytes | None = None,
 ) -> tuple[nn.Module, TrainingRun]:
     """Train the model that `build` makes on uint8 `images` (N, C, H, W); resume from `scratch`.
 
-    `supervision` holds what the model's loss is given beside images.  Returns the model in
-    evaluation mode and the run's log.  Raises TrainingError on a non-finite loss, and where memory
-    runs out; the last checkpoint stays.  A signal that `oodbench.interruption` holds back stops the
-    loop after its step, with a checkpoint.
+    `supervision` holds what the model's loss is given beside images.  Without a checkpoint it
+    starts from `begin`, what `kept_state` gave of the same training with fewer epochs.  Returns the
+    model in evaluation mode and the run's log.  Raises TrainingError on a non-finite loss, and
+    where memory runs out; the last checkpoint stays.  A signal that `oodbench.interruption` holds
+    back stops the loop after its step, with a checkpoint.
     """
     tune_allocator()
     try:
         loop = _Loop(build, images, settings, seed, scratch, runtime, supervision)
-        loop.resume()
+        loop.resume(begin)
         return loop.run(progress), loop.state
     except (MemoryError, RuntimeError) as error:
         if not memory_error(error):
@@ -85,6 +87,28 @@ def train(
             f"{runtime.device} has too little memory to train on batches of {settings.batch_size}"
             f" images of {shape}; lower training.batch_size in the recipe"
         ) from error
+
+
+def kept_state(scratch: Path) -> bytes:
+    """All that a training with `Training.snapshots` goes on from, as it has left it in `scratch`.
+
+    How long it took and how often it was resumed is not in it: the same training gives the same
+    bytes.  TrainingError where it has left none.
+    """
+    data = read_sealed(scratch / CHECKPOINT)
+    if data is None:
+        raise TrainingError(f"{scratch / CHECKPOINT} is gone; the same command trains on")
+    tensors = unpack_tensors(data)
+    state = replace(_read_state(tensors.pop("meta")), seconds=0.0, resumed=0)
+    return pack_tensors(tensors | {"meta": _written_state(state)})
+
+
+def _written_state(state: TrainingRun) -> Tensor:
+    return torch.tensor(list(json.dumps(vars(state)).encode()), dtype=torch.uint8)
+
+
+def _read_state(meta: Tensor) -> TrainingRun:
+    return TrainingRun(**json.loads(bytes(meta.tolist())))
 
 
 class _Loop:
@@ -113,24 +137,31 @@ class _Loop:
         self.sums = RunningSums({}, self.device)
 
     # ------------------------------------------------------------------ checkpoints
-    def resume(self) -> None:
-        """Start from the checkpoint where there is a readable one, else from initial weights."""
+    def resume(self, begin: bytes | None = None) -> None:
+        """Start from the checkpoint where there is a readable one, else from `begin`.
+
+        Without either it starts from initial weights.
+        """
         path = self.scratch / CHECKPOINT
         data = read_sealed(path)
         if data is not None:
             self._start(fresh=False)
             try:
-                saved = unpack_tensors(data)
-                state = TrainingRun(**json.loads(bytes(saved.pop("meta").tolist())))
-                self._restore(saved)
+                self._take(data)
             except (ValueError, KeyError, TypeError, RuntimeError):
                 set_aside_file(path, "it is the checkpoint of another model")
             else:
-                self.state = state
                 self.state.resumed += 1
-                self.sums = RunningSums(state.sums, self.device)
                 return
-        self._start(fresh=True)
+        self._start(fresh=begin is None)
+        if begin is not None:
+            self._take(begin)
+
+    def _take(self, data: bytes) -> None:
+        saved = unpack_tensors(data)
+        state = _read_state(saved.pop("meta"))
+        self._restore(saved)
+        self.state, self.sums = state, RunningSums(state.sums, self.device)
 
     def _start(self, *, fresh: bool) -> None:
         """Initial weights and an optimiser; `fresh` runs the data-dependent initialisation."""
@@ -162,8 +193,7 @@ class _Loop:
     def save(self) -> None:
         """Write the checkpoint, whole or not at all; none of a training that went astray."""
         self._read_sums()
-        text = json.dumps(vars(self.state)).encode()
-        tensors = self._tensors() | {"meta": torch.tensor(list(text), dtype=torch.uint8)}
+        tensors = self._tensors() | {"meta": _written_state(self.state)}
         data = pack_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
         write_sealed(self.scratch / CHECKPOINT, data)
 
@@ -214,6 +244,8 @@ class _Loop:
                 if pending():
                     self.save()
                     stop(f"training: step {self.state.step} of {self.steps} is saved")
+        if self.settings.snapshots is not None:
+            self.save()
         if self.average is not None:
             self.model.load_state_dict(self.average)
         self.model.eval()

@@ -14,7 +14,7 @@ from oodbench.canonical_json import digest
 from oodbench.errors import DataError, OodbenchError
 from oodbench.flow.executors.costs import Costs
 from oodbench.flow.executors.steps import Step, images_of
-from oodbench.flow.keys import fit_keys, measure_key, run_key, score_key
+from oodbench.flow.keys import fit_key, fit_keys, measure_key, run_key, score_key
 from oodbench.flow.missing_steps import behind, has_fits, training_images
 from oodbench.flow.resolved_job import ResolvedJob
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oodbench.datasets.imageset import ImageSet
     from oodbench.flow.bench import Bench
     from oodbench.flow.plan import Job
+    from oodbench.flow.resolved_job import Fit
     from oodbench.store.store import Key
 
 
@@ -237,10 +238,20 @@ class _Planning:
                 first, also = also[0], also[1:]
             self._put(Step(
                 first, "fit" if first == key.digest else "measure", f"fit {fit.label}", job.asked,
-                f"fit:{number}", models if fit.recipe is None else (), also, images, seconds, True,
+                f"fit:{number}", models if fit.recipe is None else self._begun(job, fit), also,
+                images, seconds, True,
             ))  # fmt: skip
             if fit.recipe is not None:
                 models = (*models, self.makers[first])
+
+    def _begun(self, job: ResolvedJob, fit: Fit) -> tuple[str, ...]:
+        """The steps that make the snapshots which a fit goes on from."""
+        found: list[Key] = []
+        before = fit.before
+        while before is not None:
+            found.append(fit_key(job, before))
+            before = before.before
+        return self._missing(found)
 
     def _put(self, step: Step) -> None:
         """A step where none makes its key already."""
