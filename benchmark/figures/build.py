@@ -90,7 +90,7 @@ def _settling_notes(curve: Curve) -> list[str]:
     notes = [
         f"{record['pair']} (ID: {record['in_dist']}, OOD: {record['ood']}): {curve.label},"
         f" seed{'s' if len(curve.seeds) > 1 else ''} {', '.join(map(str, curve.seeds))}, after"
-        f" {epochs} epochs, the last of {last.images / last.epochs:,.0f} images"
+        f" {epochs} epochs of {last.images / last.epochs:,.0f} images"
     ]
     if len(by_seeds) > 1:
         notes.append(f"{curve.label}: not every budget has all seeds")
