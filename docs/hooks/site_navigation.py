@@ -12,7 +12,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "datasets/index.md",
     ),
     "Extend": ("adding.md", "plugins.md", "models.md", "check.md", "data.md"),
-    "Results": ("leaderboard.md",),
+    "Results": ("leaderboard.md", "reproduction.md"),
     "Methods": ("detectors/index.md", "recipes.md", "dvp.md", "diffusion.md"),
     "Design": ("architecture.md", "store.md"),
     "Reference": ("reference/cli.md", "reference/api.md"),
