@@ -97,8 +97,11 @@ def _settling_notes(curve: Curve) -> list[str]:
     if not last.shared:
         notes.append(f"{curve.label}: every budget is a training of its own, of another schedule")
     if curve.beside:
-        notes.append(f"{curve.label}: {curve.beside} other trainings have several budgets; the"
-                     " newest is drawn")  # fmt: skip
+        other = "another training has" if curve.beside == 1 else f"{curve.beside} others have"
+        notes.append(
+            f"{curve.label}: {other} several budgets; the newest is drawn, or the one of a mark"
+            f" that is named ({record['detector']}{curve.mark})"
+        )
     shown = {note for budget in curve.budgets for note in shown_notes(budget.group.first)}
     return [*notes, *sorted(note for note in shown if not note.endswith(BY_HAND))]
 

@@ -87,6 +87,11 @@ class Curve:
         return self.budgets[0].group.first
 
     @property
+    def mark(self) -> str:
+        """``#3ee8``: what names its first budget among the configurations of the detector."""
+        return f"#{str(self.first['configuration'])[:4]}"
+
+    @property
     def seeds(self) -> list[int]:
         """Every seed of a budget."""
         return sorted({seed for one in self.budgets for seed in one.row(self.scores[0]).seeds})

@@ -304,6 +304,15 @@ def test_it_takes_only_what_was_trained_at_several_budgets(finished: Path, tmp_p
     status, out, _ = invoke(folder, *words)
     assert status == 0
     assert "after 1, 2, 4 epochs" in out
+    run(folder, "--set", "training.epochs=1")
+    status, out, _ = invoke(folder, *words)
+    assert "after 1, 3 epochs" in out
+    assert "another training has several budgets; the newest is drawn" in out
+    marks = [run.record["configuration"] for run in Store(folder / "store").entries("run")
+             if "training.ema=0.9" in cast("list[str]", run.record["overrides"])]  # fmt: skip
+    named = f"vanilla-hvae#{str(marks[0])[:6]}"
+    status, out, _ = invoke(folder, *words[:5], named, *words[6:])
+    assert "after 1, 2, 4 epochs" in out
     status, _, err = invoke(folder, "figure", "roc", "--values", "x.csv", "--store", "store")
     assert (status, "figure roc gives no values; settling does" in err) == (2, True)
 
