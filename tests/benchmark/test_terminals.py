@@ -16,6 +16,7 @@ import pytest
 
 from oodbench.cli import main, oodbench
 from oodbench.output_encoding import PLAIN, in_full, plain, prepare, spelled
+from oodbench.store.store import Store
 
 #: Of names of people, which keep their letters, and what formulas in comments are written in.
 LETTERS = {chr(code) for code in range(0xC0, 0x180)} - set("×÷") | set("\u0304ᵀ∂∇∝⌈⌉⌊⌋")
@@ -79,13 +80,33 @@ PRINTING = [
     ("figure", "roc", "--pair", "digits-photos", "--out", "roc.svg"),
     ("report", "--out", "page"), ("store", "verify"), ("store", "gc", "--dry-run"),
     ("score", "exported", "missing.png"), ("run", "--pair", "digits-phötos"),
-    ("new", "detector", "a-→-b"),
+    ("new", "detector", "a-→-b"), ("new", "package", "é"),
+    ("new", "slurm", "--pair", "digits-photos"), ("status", "--pair", "digits-photos"),
+    ("data", "info", "digits"), ("data", "fetch", "digits"),
+    *(("sweep", kind, "--in-dist", "digits", "--ood", "photos@resize", "--scale", "smoke",
+       "--dry-run", *words) for kind, words in (
+           ("allocation", ()), ("recipe", ("--set", "training.lr=1e-3,2e-3")))),
+    ("scores", "mean-intensity", "--pair", "digits-photos"), ("store", "list"),
+    ("export", "mean-intensity", "--pair", "digits-photos", "--out", "again"),
+    ("show", "{run}"), ("why", "{run}", "{other}"), ("store", "remove", "{run}"),
+    ("store", "export", "all.tar"), ("store", "import", "all.tar", "--store", "other"),
+    ("publish", "out", "--suite", "embedded", "--scale", "smoke"),
 ]  # fmt: skip
+
+
+def test_every_command_is_among_them() -> None:
+    groups = {path[:1] for path in commands(oodbench) if len(path) > 1}
+    names = {path for path in commands(oodbench) if path not in groups}
+    assert names == {
+        path for path in names if any(words[: len(path)] == path for words in PRINTING)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS[:3])
 def test_every_command_prints_in_the_characters_that_there_are(home: Path, encoding: str) -> None:
-    for arguments in [*PRINTING, *((*path, "--help") for path in commands(oodbench))]:
+    runs = [entry.digest for entry in Store(home / "results" / "store").entries("run")]
+    for words in [*PRINTING, *((*path, "--help") for path in commands(oodbench))]:
+        arguments = [word.format(run=runs[0], other=runs[1]) for word in words]
         status, out, err = encoded(home, encoding, *arguments)
         assert status in (0, 2), (arguments, err)
         assert b"Traceback" not in err, arguments
