@@ -35,7 +35,7 @@ def slurm_script(
     text = files("oodbench.templates").joinpath("slurm", "job.sh.j2").read_text(encoding="utf-8")
     return environment.from_string(text).render(
         nodes=nodes, cpus=cpus, gpus=gpus, partition=partition, time=time,
-        command=shlex.join(command), stop_after=f"{stop}s",
+        command=shlex.join(command), stop_after=stop,
     )  # fmt: skip
 
 

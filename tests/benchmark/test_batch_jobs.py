@@ -22,7 +22,8 @@ def test_the_script_asks_for_what_was_said_and_is_a_script(tmp_path: Path) -> No
                  "#SBATCH --time=2-00:00:00", "#SBATCH --requeue"):  # fmt: skip
         assert line in out.splitlines()
     assert ("oodbench run --suite table1 --seeds 5 --store 'my store' --executor ray --address"
-            ' "$address" --stop-after 172200s') in out  # fmt: skip
+            ' "$address" --stop-after "${left}s"') in out  # fmt: skip
+    assert "left=$((172200 - SECONDS))" in out
     assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0
 
 
