@@ -105,14 +105,14 @@ FAULTS: dict[str, Callable[[Path], str]] = {
 def main() -> int:
     """Each fault in turn; 1 where store or table differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("faults", nargs="*", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("faults", nargs="*", help=f"{', '.join(FAULTS)}; unasked all of them")
     options = parser.parse_args()
     same = True
     with tempfile.TemporaryDirectory() as name:
         alone = Path(name) / "alone"
         alone.mkdir()
         expected = printed(alone, *ASKED, "--quiet")
-        for fault in options.faults:
+        for fault in options.faults or FAULTS:
             folder = Path(name) / fault
             folder.mkdir()
             out = FAULTS[fault](folder)
