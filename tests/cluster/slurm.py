@@ -33,7 +33,7 @@ from oodbench.store.store import Store
 
 #: Fits that the first job cannot end in its time.
 ASKED = ("--pair", "digits-photos", "--scale", "smoke", "--detector", "glow", "--seeds", "2",
-         "--set", "training.epochs=150", "--checkpoint-seconds", "2", "--quiet")  # fmt: skip
+         "--set", "training.epochs=60", "--checkpoint-seconds", "2", "--quiet")  # fmt: skip
 CONF = """
 ClusterName=oodbench
 SlurmctldHost=localhost
