@@ -33,7 +33,9 @@ def full_disk(folder: Path) -> str:
     """The store's disk fills during the run and is made larger afterwards; the last table."""
     store = folder / "store"
     store.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", store], check=True)
+    whole = sum(path.stat().st_size for path in (folder.parent / "alone/store").rglob("*.*"))
+    size = f"size={whole // 2048}k"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", store], check=True)
     try:
         with RayNodes() as nodes:
             status, _, err = run(folder, nodes)
