@@ -222,7 +222,7 @@ def same_set(one: DatasetName, other: DatasetName, shape: tuple[int, int, int] |
         default = name.variants[0] == spec.default_variant and shape in (None, spec.shape)
         return replace(name, variants=name.variants[1:]) if default else name
 
-    return plain(one) == plain(other)
+    return one.base == other.base and plain(one) == plain(other)
 
 
 def is_plainly_registered(name: str) -> bool:

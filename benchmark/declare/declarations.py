@@ -73,13 +73,19 @@ def use_project(path: str) -> None:
 
 def sources() -> tuple[Source, ...]:
     """oodbench's own folder first, then installed packages, the project, plug-ins; each once."""
-    found = {str(source.path.resolve()): source for source in (built_in(), *_installed())}
+    found = {_resolved(source.path): source for source in (built_in(), *_installed())}
     project = _project()
     if project is not None:
         found.setdefault(str(project.path.resolve()), project)
     for key, source in _added.items():
         found.setdefault(key, source)
     return tuple(found.values())
+
+
+@cache
+def _resolved(path: Path) -> str:
+    """The path without links, of a folder that stays where it is."""
+    return str(path.resolve())
 
 
 @cache
