@@ -16,6 +16,11 @@ from oodbench.train.compiling import compile_networks, networks
 from oodbench.train.training import Runtime, _Loop
 
 STEPS = 3
+if tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) < (2, 11):
+    pytest.skip(
+        "torch before 2.11 traces less and rounds otherwise (seen with 2.6)",
+        allow_module_level=True,
+    )
 
 
 def one_of_each() -> list[Structure]:
