@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from oodbench.store.store import Store
     from oodbench.sweeps.settling import Curve
 
-BUILDERS: Mapping[str, Callable[[Material], Figure]] = {
-    "reconstructions": from_models.reconstructions,
-    "roc": from_scores.roc,
-    "densities": from_scores.densities,
-    "comparison": from_models.reconstructions,
-    "tsne": from_models.tsne,
-    "draws": from_models.draws,
-    "prior": from_models.prior,
-    "auroc-by-k": from_layers.auroc_by_k,
-    "kl": from_layers.kl,
-    "complexity": from_scores.complexity,
-    "training": from_layers.training,
-    "settling": from_layers.settling,
-    "forest": from_scores.forest,
-}
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -67,11 +51,11 @@ def build(name: str, selection: Selection, store: Store, places: DataPlaces) -> 
         selection = replace(selection, detectors=kind.detectors)
     runs = Runs(store, selection)
     material = Material(runs, Stored(store, places))
-    if kind.values:
-        return _settling(material)
-    figure = BUILDERS[kind.name](material)
+    made = BUILDERS[kind.name](material)
+    if isinstance(made, Drawn):
+        return made
     every_seed = kind.every_seed and selection.seed is None
-    return Drawn(figure, tuple(runs.pairs), tuple(_notes(runs, every_seed)))
+    return Drawn(made, tuple(runs.pairs), tuple(_notes(runs, every_seed)))
 
 
 def _settling(material: Material) -> Drawn:
@@ -117,3 +101,21 @@ def _notes(runs: Runs, every_seed: bool) -> list[str]:
         notes.append(f"{pair} (ID: {record['in_dist']}, OOD: {record['ood']}): {'; '.join(shown)}")
         notes += [note for group in groups for note in shown_notes(group.first)]
     return list(dict.fromkeys([*notes, *runs.notes]))
+
+
+#: Those that say themselves where their numbers come from give a `Drawn`.
+BUILDERS: Mapping[str, Callable[[Material], Figure | Drawn]] = {
+    "reconstructions": from_models.reconstructions,
+    "roc": from_scores.roc,
+    "densities": from_scores.densities,
+    "comparison": from_models.reconstructions,
+    "tsne": from_models.tsne,
+    "draws": from_models.draws,
+    "prior": from_models.prior,
+    "auroc-by-k": from_layers.auroc_by_k,
+    "kl": from_layers.kl,
+    "complexity": from_scores.complexity,
+    "training": from_layers.training,
+    "settling": _settling,
+    "forest": from_scores.forest,
+}

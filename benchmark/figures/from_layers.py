@@ -20,7 +20,6 @@ from oodbench.figures.layers import (
     kl_figure,
     training_figure,
 )
-from oodbench.figures.sweeps import settling_figure
 from oodbench.leaderboards.board import shown_scores
 from oodbench.leaderboards.rows import overrides_of, titled
 from oodbench.leaderboards.stored_groups import recipe_label
@@ -94,11 +93,6 @@ def _member(chosen: Chosen, fit: Entry) -> str:
     variant = str(fit.record.get("variant", ""))
     own = variant == chosen.run.record["variant"]
     return chosen.label if own else f"{chosen.label}, {variant}"
-
-
-def settling(material: Material) -> Figure:
-    """All seeds of every training that ran at several budgets, where none is named."""
-    return settling_figure(settling_curves(material))
 
 
 def settling_curves(material: Material) -> list[Curve]:

@@ -156,6 +156,29 @@ class Verdict:
         sys.exit(int(self.failed))
 
 
+def compare_each(
+    parser: argparse.ArgumentParser,
+    models: Iterable[str],
+    compare: Callable[[str, argparse.Namespace, Verdict], None],
+    prepare: Callable[[argparse.Namespace], None] = lambda options: None,
+) -> None:
+    """Compare every model, or those of ``--model``; exits as `Verdict.end` does.
+
+    `prepare` checks the options, and makes the public code, which can be imported by then, ready.
+    """
+    parser.add_argument("--model", choices=list(models), action="append", help="one of our recipes")
+    options = parser.parse_args()
+    names = options.model or list(models)
+    if options.weights is not None and len(names) > 1:
+        parser.error("--weights is of one model: name it by --model")
+    public(options.reference)
+    prepare(options)
+    verdict = Verdict()
+    for name in names:
+        compare(name, options, verdict)
+    verdict.end()
+
+
 def state_of(path: Path) -> Mapping[str, Tensor]:
     """A file of public weights, without the prefix that a parallel model puts before every name."""
     found = torch.load(path, map_location="cpu", weights_only=True)

@@ -23,10 +23,10 @@ from beside import (
     Verdict,
     arguments,
     as_published,
+    compare_each,
     fill,
     images_of,
     in_double,
-    public,
     trained,
     weight_normed,
 )
@@ -202,16 +202,7 @@ def main() -> None:
     """Compare every model, or the one that is named."""
     assert __doc__ is not None
     parser = arguments(__doc__, "oodd", "folder that the public code wrote, of one --model", 20)
-    parser.add_argument("--model", choices=MODELS, action="append", help="one of our recipes")
-    options = parser.parse_args()
-    names = options.model or list(MODELS)
-    if options.weights is not None and len(names) > 1:
-        parser.error("--weights is of one model: name it by --model")
-    public(options.reference)
-    verdict = Verdict()
-    for name in names:
-        compare(name, options, verdict)
-    verdict.end()
+    compare_each(parser, MODELS, compare)
 
 
 if __name__ == "__main__":

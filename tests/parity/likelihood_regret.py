@@ -21,10 +21,10 @@ from beside import (
     IMAGES,
     Verdict,
     arguments,
+    compare_each,
     fill,
     images_of,
     in_double,
-    public,
     state_of,
     trained,
 )
@@ -146,18 +146,12 @@ def main() -> None:
     assert __doc__ is not None
     parser = arguments(__doc__, "compute_LR.py", "the public encoder's file, of one --model", 40)
     parser.add_argument("--decoder", type=Path, help="the public decoder's file")
-    parser.add_argument("--model", choices=DATA, action="append", help="one of our recipes")
-    options = parser.parse_args()
-    names = options.model or list(DATA)
-    if (options.weights is None) != (options.decoder is None):
-        parser.error("--weights and --decoder go together")
-    if options.weights is not None and len(names) > 1:
-        parser.error("--weights is of one model: name it by --model")
-    public(options.reference)
-    verdict = Verdict()
-    for name in names:
-        compare(name, options, verdict)
-    verdict.end()
+
+    def check(options: argparse.Namespace) -> None:
+        if (options.weights is None) != (options.decoder is None):
+            parser.error("--weights and --decoder go together")
+
+    compare_each(parser, DATA, compare, check)
 
 
 if __name__ == "__main__":

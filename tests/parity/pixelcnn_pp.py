@@ -26,10 +26,10 @@ from beside import (
     Verdict,
     arguments,
     as_published,
+    compare_each,
     fill,
     images_of,
     in_double,
-    public,
     state_of,
     trained,
     weight_normed,
@@ -146,19 +146,14 @@ def main() -> None:
     """Compare the colour and the grey model, or the one that is named."""
     assert __doc__ is not None
     parser = arguments(__doc__, "model.py", "a file of public weights, of one --model", 3)
-    parser.add_argument("--model", choices=DATA, action="append", help="one of our recipes")
-    options = parser.parse_args()
-    names = options.model or list(DATA)
-    if options.weights is not None and len(names) > 1:
-        parser.error("--weights is of one model: name it by --model")
-    public(options.reference)
+    compare_each(parser, DATA, compare, prepare)
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """The port's own modules, which ask for a GPU."""
     import_utils(options.reference)
     if not torch.cuda.is_available():
         torch.Tensor.cuda = lambda self: self  # type: ignore[method-assign,assignment,misc]
-    verdict = Verdict()
-    for name in names:
-        compare(name, options, verdict)
-    verdict.end()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oodbench.datasets.pairs import get_pair
 from oodbench.declare.layout_files import find_layout, layout_names
 from oodbench.flow.plan import simplified
 from oodbench.tables.sources.numbers import Number
@@ -45,8 +46,8 @@ class Papers:
             source = Published(layout) if queries and layout.reference else None
             for query in queries:
                 number = source.number(query) if source is not None else None
-                if source is not None and isinstance(number, Number):
-                    pair = source.pair(query)
+                if isinstance(number, Number):
+                    pair = get_pair(str(query["pair"]))
                     place = str(query["detector"]), base_name(pair.in_dist), base_name(pair.ood)
                     printed = Printed(number, query, layout.source)
                     self._known.setdefault(place, []).append(printed)

@@ -35,18 +35,10 @@ class Published:
 
     def __init__(self, layout: Layout) -> None:
         self.numbers = read_reference(layout.reference)
-        self._pairs: dict[str, Pair] = {}
 
     def number(self, query: Select) -> Number | Missing:
         """The published number; a cell that the paper prints as "-" is not available."""
-        return self.numbers.get(key_of(query, self.pair(query)), Missing.NOT_RUN)
-
-    def pair(self, query: Select) -> Pair:
-        """The pair of a cell; each name is looked up once."""
-        name = str(query["pair"])
-        if name not in self._pairs:
-            self._pairs[name] = get_pair(name)
-        return self._pairs[name]
+        return self.numbers.get(key_of(query), Missing.NOT_RUN)
 
 
 def read_reference(name: str) -> dict[Key, Number | Missing]:
@@ -80,9 +72,9 @@ def in_percent(printed: str, value: str) -> str:
     return f"{percentage:f}" if percentage == Decimal(value) else printed
 
 
-def key_of(query: Select, pair: Pair | None = None) -> Key:
-    """The published number that a cell stands for; `pair` is its pair where that is known."""
-    pair = pair or get_pair(str(query["pair"]))
+def key_of(query: Select) -> Key:
+    """The published number that a cell stands for."""
+    pair = get_pair(str(query["pair"]))
     score = str(query.get("paper_score", query.get("score", ""))).format_map(query)
     metric = str(query.get("paper_metric", query.get("metric", query.get("diagnostic", ""))))
     only_id = str(query.get("side", "")).startswith("id_")

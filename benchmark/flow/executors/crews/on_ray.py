@@ -8,6 +8,7 @@ tried twice at once.  Ray starts the processes, gives each its GPUs, and tells w
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from oodbench.flow.executors.crews.workers import Workers
     from oodbench.flow.executors.graph import Graph
     from oodbench.flow.executors.steps import Step
+
+log = logging.getLogger("oodbench.flow")
 
 #: Seconds between two looks at which nodes there are.
 NODES_SECONDS = 2.0
@@ -205,7 +208,7 @@ class RayCrew:
                 refused = f"the machine {node.name} is left out: {said}"
             if refused:
                 self._refused.append(refused)
-                self.tell(refused)
+                log.warning("%s", refused)  # also where no progress is shown
             else:
                 if lacks:
                     self._stage(node.name, lacks)
