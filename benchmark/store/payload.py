@@ -15,6 +15,7 @@ import numpy as np
 from oodbench.canonical_json import JSON
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
     from torch import Tensor
 
@@ -78,7 +79,7 @@ def pack_table(
 
     arrays, names = [], []
     for name, values in columns.items():
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        flat = _arrow(np.ascontiguousarray(values).reshape(-1))
         if values.ndim == 2:
             flat = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         elif values.ndim != 1:
@@ -92,6 +93,16 @@ def pack_table(
     layout = {"use_dictionary": False, "use_byte_stream_split": True} if split_bytes else {}
     pq.write_table(table, sink, compression="zstd", **layout)
     return sink.getvalue()
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    """The array (N,) as Arrow's; numbers as they lie in memory, since `pa.array` imports pandas."""
+    import pyarrow as pa
+
+    if values.dtype.kind not in "fiu" or not values.dtype.isnative:
+        return pa.array(values)
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def unpack_table(
@@ -121,10 +132,18 @@ def unpack_table(
         column = table.column(name).combine_chunks()
         if pa.types.is_fixed_size_list(column.type):
             width = column.type.list_size
-            out[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+            out[name] = _numpy(column.flatten()).reshape(-1, width)
         else:
-            out[name] = column.to_numpy(zero_copy_only=False)
+            out[name] = _numpy(column)
     return out
+
+
+def _numpy(column: pa.Array) -> np.ndarray:
+    """The inverse of `_arrow`; `to_numpy` imports pandas."""
+    if column.null_count or column.type.bit_width % 8:
+        found: np.ndarray = column.to_numpy(zero_copy_only=False)
+        return found
+    return np.from_dlpack(column)
 
 
 def _check_size(file: pq.ParquetFile, packed: int, rows: int | None) -> None:

@@ -273,3 +273,28 @@ def test_tensors_come_back_in_their_order_whatever_they_share() -> None:
     for bad in (held, safetensors.torch.save({"a": whole}, {"oodbench.order": "{" * 9})):
         with pytest.raises(ValueError, match=r"order of its tensors|Expecting"):
             unpack_tensors(bad)
+
+
+def test_tables_are_written_and_read_bit_for_bit_and_without_pandas() -> None:
+    code = """
+import sys
+import numpy as np
+from oodbench.store.payload import pack_table, unpack_table
+draw = np.random.default_rng(0)
+given = {kind: draw.normal(0, 99, 7).astype(kind) for kind in "f2 f4 f8 i8 i4 u1".split()}
+given |= {"odd": np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, 1.5]),
+          "wide": draw.normal(size=(7, 3))[::-1], "turned": np.arange(7)[::-1]}
+for split in (False, True):
+    part = {n: v for n, v in given.items() if not split or v.dtype.kind == "f" and n != "f2"}
+    read = unpack_table(pack_table(part, split_bytes=split))
+    for name, values in part.items():
+        assert read[name].dtype == values.dtype
+        assert read[name].shape == values.shape
+        assert read[name].tobytes() == values.tobytes(), name
+assert "pandas" not in sys.modules
+flags = {"flag": np.arange(7) % 2 == 0, "flags": np.eye(7, 2) > 0}
+for name, values in unpack_table(pack_table(flags)).items():
+    assert (values == flags[name]).all()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
