@@ -40,7 +40,8 @@ def test_disagreement_counts_as_out_of_distribution() -> None:
 def test_members_are_ordinary_fits_that_others_share(
     tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
-    arguments = ("run", "--pair", "digits-photos", "--scale", "smoke", "--detector")
+    arguments = ("run", "--pair", "digits-photos", "--scale", "smoke", "--set",
+                 "training.epochs=4", "--detector")  # fmt: skip
     first = command(*arguments, "waic-glow", "--detector", "glow")
     assert first.returncode == 0, first.stderr
     store = Store(tmp_path / "results" / "store")

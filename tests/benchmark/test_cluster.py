@@ -96,7 +96,7 @@ def test_a_store_on_a_server_that_is_busy_and_hangs_up(
             monkeypatch.setenv(name, value)
         flaky.busy, flaky.drop = 13, 17
         fit = ("--pair", "digits-photos", "--scale", "smoke", "--detector", "glow",
-               "--set", "training.epochs=20")  # fmt: skip
+               "--set", "training.epochs=8")  # fmt: skip
         words = (*fit, "--jobs", "2", "--checkpoint-seconds", "0", "--checkpoints", "store")
         location = "s3://bucket/store"
         running = start(tmp_path, *words, "--store", location)

@@ -132,7 +132,7 @@ def cost(name: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES[:3])
 def test_every_learned_detector_runs_without_naming_a_recipe(
     shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_every_learned_detector_runs_without_naming_a_recipe(
              "training.max_images": 40, "training.batch_size": 8}  # fmt: skip
     names = learned()
     # Of every kind of model the one that is measured fastest; `tests/stress` runs all at any shape.
-    if math.prod(shape) > 1 << 12:
+    if math.prod(shape) > 1 << 10:
         kinds = {}
         for name, variant in sorted(names.items(), key=lambda item: cost(item[0])):
             kinds.setdefault(default_recipe("mine.npz", shape, variant, "smoke").model, name)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 SERVER = """
 import importlib, json, os, signal, socket, sys, traceback
-for name in ("torch", "pandas", "scipy.stats", "sklearn.neighbors", "matplotlib.pyplot",
-             "PIL.Image", "rich.table", "oodbench.cli", "oodbench.flow.perform", "oodbench.api"):
+for name in ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats",
+             "sklearn.neighbors", "matplotlib.pyplot", "PIL.Image",
+             "rich.table", "oodbench.cli", "oodbench.flow.perform", "oodbench.api"):
     importlib.import_module(name)
 server = socket.socket(socket.AF_UNIX)
 server.bind(sys.argv[1])
