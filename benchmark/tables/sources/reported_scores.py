@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from oodbench.datasets.pairs import get_pair
@@ -39,15 +40,16 @@ class Papers:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], list[Printed]] = {}
+        pair_of = cache(get_pair)  # a pair stands in many cells
         for name in layout_names():
             layout = find_layout(name)
             queries = [query for query in layout.queries()
                        if query.get("metric") == "auroc" and "mean" not in query]  # fmt: skip
             source = Published(layout) if queries and layout.reference else None
-            for query in queries:
-                number = source.number(query) if source is not None else None
+            for query in queries if source is not None else ():
+                pair = pair_of(str(query["pair"]))
+                number = source.number(query, pair)
                 if isinstance(number, Number):
-                    pair = get_pair(str(query["pair"]))
                     place = str(query["detector"]), base_name(pair.in_dist), base_name(pair.ood)
                     printed = Printed(number, query, layout.source)
                     self._known.setdefault(place, []).append(printed)

@@ -36,9 +36,12 @@ class Published:
     def __init__(self, layout: Layout) -> None:
         self.numbers = read_reference(layout.reference)
 
-    def number(self, query: Select) -> Number | Missing:
-        """The published number; a cell that the paper prints as "-" is not available."""
-        return self.numbers.get(key_of(query), Missing.NOT_RUN)
+    def number(self, query: Select, pair: Pair | None = None) -> Number | Missing:
+        """The published number; a cell that the paper prints as "-" is not available.
+
+        `pair` is that of the query, looked up where it is not given.
+        """
+        return self.numbers.get(key_of(query, pair), Missing.NOT_RUN)
 
 
 def read_reference(name: str) -> dict[Key, Number | Missing]:
@@ -72,9 +75,9 @@ def in_percent(printed: str, value: str) -> str:
     return f"{percentage:f}" if percentage == Decimal(value) else printed
 
 
-def key_of(query: Select) -> Key:
+def key_of(query: Select, pair: Pair | None = None) -> Key:
     """The published number that a cell stands for."""
-    pair = get_pair(str(query["pair"]))
+    pair = pair or get_pair(str(query["pair"]))
     score = str(query.get("paper_score", query.get("score", ""))).format_map(query)
     metric = str(query.get("paper_metric", query.get("metric", query.get("diagnostic", ""))))
     only_id = str(query.get("side", "")).startswith("id_")
