@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from oodbench.datasets.pairs import make_pair
 from oodbench.errors import DataError
 from oodbench.flow.bench import Bench
 from oodbench.flow.executors.crews.messages import setup_of
+from oodbench.flow.executors.crews.on_ray import Needs, RayCrew, _Node, _Running
 from oodbench.flow.executors.crews.ray_tasks import greet_on_node
 from oodbench.flow.executors.crews.staging import fetch, stage
 from oodbench.flow.executors.crews.travelling import MismatchError, check_signature, signature
+from oodbench.flow.executors.dispatch import Verdict
 from oodbench.flow.executors.graph import plan
 from oodbench.flow.executors.steps import do_step
 from oodbench.flow.plan import Job, parse_detector
@@ -125,6 +128,30 @@ def test_a_store_on_a_server_that_is_busy_and_hangs_up(
         assert again.returncode == 0, err
         assert contents(location) == contents(other / "store")
         assert table(out) == table(alone)
+
+
+def test_a_step_of_a_node_that_is_counted_out_is_lost_though_its_connection_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cable that is cut closes nothing; Ray's own answer would come minutes later."""
+    steps = list(plan(bench_at(tmp_path), jobs_of(["mean-intensity"])).steps.values())[:2]
+    whole, free = Needs(1.0, 0.0, 0.0), Needs(0.0, 0.0, 0.0)
+    crew = RayCrew.__new__(RayCrew)
+    crew.nodes = {
+        name: _Node(f"machine-{name}", whole, free, fit=alive, alive=alive)
+        for name, alive in (("a", True), ("b", False))
+    }
+    crew.running = {
+        name: _Running(step, name, whole) for name, step in zip("ab", steps, strict=True)
+    }
+    crew.ray = SimpleNamespace(wait=lambda futures, **_: ([], futures))
+    monkeypatch.setattr(crew, "_look", lambda: None)
+    (done,) = crew.ended(0.0)
+    assert (done.step, done.verdict, done.where) == (steps[1], Verdict.LOST, "b")
+    assert done.why == "its node is lost (on machine-b)"
+    assert list(crew.running) == ["a"]
+    assert crew.nodes["b"].free == whole
+    assert crew.ended(0.0) == []
 
 
 # ------------------------------------------------------------------ what is compared and sent

@@ -140,6 +140,8 @@ def network() -> Iterator[None]:
     finally:
         for node in NODES:
             subprocess.run(["ip", "netns", "del", node], check=False)
+            # A process that is left keeps its namespace and would keep the link.
+            subprocess.run(["ip", "link", "del", f"{node}v"], check=False)
         run("ip", "link", "del", BRIDGE)
 
 
@@ -177,4 +179,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was set up is taken down
     sys.exit(main())

@@ -31,7 +31,8 @@ from oodbench.store.store import Store
 
 ASKED = ("--pair", "digits-photos", "--pair", "china-flower", "--scale", "smoke", "--detector",
          "vanilla-hvae", "--detector", "informative-hvae", "--detector", "mean-intensity",
-         "--detector", "glow", "--detector", "pixelcnn", "--seeds", "2")  # fmt: skip
+         "--detector", "glow", "--detector", "pixelcnn", "--detector", "lvae", "--detector",
+         "pixel-variance", "--seeds", "2")  # 28 jobs  # fmt: skip
 
 
 def main() -> int:

@@ -304,6 +304,8 @@ class RayCrew:
     def ended(self, seconds: float) -> list[Done]:
         """What has ended, and what was lost with its process or its node."""
         self._look()
+        if left_behind := self._left_behind():
+            return left_behind
         if not self.running:
             time.sleep(min(seconds, 0.1))
             return []
@@ -312,6 +314,23 @@ class RayCrew:
             return []
         ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         return [self._end(future) for future in ready]
+
+    def _left_behind(self) -> list[Done]:
+        """Steps of nodes that Ray has counted out.
+
+        It waits for their answers for minutes more where no connection was closed, as with a cable
+        that is cut or a machine that is frozen.
+        """
+        found = []
+        for future, running in list(self.running.items()):
+            node = self.nodes[running.node]
+            if node.alive or self.ray.wait([future], timeout=0)[0]:
+                continue
+            del self.running[future]
+            node.free = node.free.less(running.needs, -1.0)
+            reason = f"its node is lost (on {node.name})"
+            found.append(Done(running.step, Verdict.LOST, reason, running.node))
+        return found
 
     def _end(self, future: Any) -> Done:
         running = self.running.pop(future)
