@@ -45,8 +45,10 @@ class Papers:
             layout = find_layout(name)
             queries = [query for query in layout.queries()
                        if query.get("metric") == "auroc" and "mean" not in query]  # fmt: skip
-            source = Published(layout) if queries and layout.reference else None
-            for query in queries if source is not None else ():
+            if not queries or not layout.reference:
+                continue
+            source = Published(layout)
+            for query in queries:
                 pair = pair_of(str(query["pair"]))
                 number = source.number(query, pair)
                 if isinstance(number, Number):
