@@ -5,12 +5,13 @@ A failing reason is good news: the library serves now, and our formula can go.
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pytorch_ood import detector as library
 from small_classifier import pixels, random_classifier
 
 from oodbench.baselines.classifier import ClassifierDetector
@@ -25,6 +26,12 @@ from oodbench.baselines.vim import VirtualLogit
 from oodbench.models.classifiers.image_classifier import ImageClassifier
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 10)) * 3
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    """Seconds to import, and so not while tests are collected."""
+    return importlib.import_module("pytorch_ood.detector")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,9 @@ def same(ours: np.ndarray, theirs: torch.Tensor, tolerance: float = 1e-5) -> Non
     np.testing.assert_allclose(ours, values, atol=1e-5, rtol=tolerance)
 
 
-def test_our_own_scores_are_those_of_the_library_to_its_precision(model: ImageClassifier) -> None:
+def test_our_own_scores_are_those_of_the_library_to_its_precision(
+    model: ImageClassifier, library: Any
+) -> None:
     logits, statistics = torch.from_numpy(LOGITS), {"logits": LOGITS}
     same(MaxSoftmax().score(statistics), 1 + library.MaxSoftmax.score(logits))
     same(SoftmaxEntropy().score(statistics), library.Entropy.score(logits))
@@ -74,7 +83,7 @@ def test_scores_that_it_computes_are_exact_in_float64() -> None:
 
 
 # ---------------------------------------------------------------------- why not the others
-def test_its_softmax_ties_and_its_entropy_reverses_near_certainty() -> None:
+def test_its_softmax_ties_and_its_entropy_reverses_near_certainty(library: Any) -> None:
     sure = np.array([[50.0, 0.0, 0.0], [60.0, 0.0, 0.0]])
     first, second = library.MaxSoftmax.score(torch.from_numpy(sure))
     assert first == second
@@ -88,7 +97,9 @@ def test_its_softmax_ties_and_its_entropy_reverses_near_certainty() -> None:
     assert (np.diff(theirs[np.argsort(ours)]) < 0).any()
 
 
-def test_its_distance_takes_no_float64_and_loses_directions_of_little_variance() -> None:
+def test_its_distance_takes_no_float64_and_loses_directions_of_little_variance(
+    library: Any,
+) -> None:
     draw = np.random.default_rng(0)
     sizes = np.logspace(0, -5, 8)
     z, labels = torch.from_numpy(draw.normal(size=(500, 8)) * sizes), torch.arange(500) % 2
@@ -101,7 +112,7 @@ def test_its_distance_takes_no_float64_and_loses_directions_of_little_variance()
     assert (np.abs(found - exact) > 0.1 * exact).any()
 
 
-def test_its_vim_is_float32_and_loses_a_small_residual() -> None:
+def test_its_vim_is_float32_and_loses_a_small_residual(library: Any) -> None:
     draw = np.random.default_rng(0)
     weight, bias = draw.normal(size=(4, 16)), draw.normal(size=4)
     features = 30 * draw.normal(size=(400, 8)) @ draw.normal(size=(8, 16))

@@ -69,12 +69,6 @@ class RayNodes:
         """SIGKILL of everything that is the second node."""
         _kill(self.second)
 
-    def freeze_second(self) -> None:
-        """SIGSTOP of everything that is the second node: it is silent, and closes nothing."""
-        assert self.second is not None
-        for one in (self.second.pid, *descendants(self.second.pid)):
-            os.kill(one, signal.SIGSTOP)
-
     def kill_head(self) -> None:
         """SIGKILL of everything that is the head, and so of the cluster."""
         _kill(self.head)
@@ -118,9 +112,6 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     below = descendants(process.pid)
-    for one in (process.pid, *below):
-        with suppress(ProcessLookupError):
-            os.kill(one, signal.SIGCONT)  # one that is frozen hears nothing else
     process.terminate()
     try:
         process.wait(30)

@@ -1,6 +1,6 @@
-"""A full disk, a lost head, a frozen node and a node of another version, on a real Ray cluster.
+"""A full disk, a lost head and a node of another version, on a real Ray cluster.
 
-    python tests/cluster/faults.py [disk] [head] [frozen] [version]
+    python tests/cluster/faults.py [disk] [head] [version]
 
 As root (a disk that fills is a tmpfs of its own).  Each is followed by the same command under
 better circumstances; store and table must then be those of one process bit for bit but for times,
@@ -14,13 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 
-from ray_nodes import RayNodes, on_second
+from ray_nodes import RayNodes
 from same_stores import contents, table, written
 from started_runs import beat, printed, start, until
 
@@ -76,25 +75,6 @@ def lost_head(folder: Path) -> str:
     return out
 
 
-def frozen_node(folder: Path) -> str:
-    """The second node is stopped in a fit and closes no connection; the fit ends elsewhere."""
-    with RayNodes() as nodes:
-        words = ("--executor", "ray", "--address", nodes.address, "--checkpoint-seconds", "0.5")
-        running = start(folder, *ASKED, *words, "--quiet")
-        far = until(lambda: next((
-            b for name in ("glow", "vanilla-hvae")
-            if (b := beat(folder, name)) and b.done > 30 and on_second(b.process)
-        ), None))  # fmt: skip
-        began = time.monotonic()
-        nodes.freeze_second()
-        out, err = running.communicate(timeout=900)
-        spent = time.monotonic() - began
-        print(f"a frozen node at step {far.done} of {far.text}: status {running.returncode} after"
-              f" {spent:.0f} s", *err.strip().splitlines(), sep="\n  ")  # fmt: skip
-        assert running.returncode == 0, err
-    return out
-
-
 def other_version(folder: Path) -> str:
     """The second node has a file of the package that differs: it must be left out, in one line."""
     other = folder / "other" / "oodbench"
@@ -120,7 +100,7 @@ def run(folder: Path, nodes: RayNodes) -> tuple[int, str, str]:
 
 
 FAULTS: dict[str, Callable[[Path], str]] = {
-    "disk": full_disk, "head": lost_head, "frozen": frozen_node, "version": other_version,
+    "disk": full_disk, "head": lost_head, "version": other_version,
 }  # fmt: skip
 
 
