@@ -12,8 +12,8 @@ import numpy as np
 import pandas
 import pytest
 from archive_files import members, pack, resealed
+from in_process import invoke
 from sklearn.metrics import roc_auc_score
-from tests.benchmark.in_process import invoke
 
 from oodbench.share.transfer import import_store
 from oodbench.store.payload import unpack_table

@@ -45,12 +45,10 @@ class Papers:
             layout = find_layout(name)
             queries = [query for query in layout.queries()
                        if query.get("metric") == "auroc" and "mean" not in query]  # fmt: skip
-            if not queries or not layout.reference:
-                continue
-            source = Published(layout)
+            source = Published(layout) if queries and layout.reference else None
             for query in queries:
                 pair = pair_of(str(query["pair"]))
-                number = source.number(query, pair)
+                number = source.number(query, pair) if source is not None else None
                 if isinstance(number, Number):
                     place = str(query["detector"]), base_name(pair.in_dist), base_name(pair.ood)
                     printed = Printed(number, query, layout.source)
