@@ -229,12 +229,17 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path, alone: tuple[Pa
     until(lambda: not _alive(second.process), 60)  # it saved and ended by itself
     made = written(tmp_path / "store")
     running = start(tmp_path, *words, "--jobs", "2")
-    third = until(lambda: (b := beat(tmp_path, "glow")) and b.process != second.process and b)
-    assert third.first >= second.done
-    running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 143, err
-    assert "the same command goes on" in err
+    third = until(lambda: running.poll() is not None or (
+        (b := beat(tmp_path, "glow")) and b.process != second.process and b))  # fmt: skip
+    if third is True:  # the fit had ended before its worker saw that the driver was gone
+        _, err = running.communicate()
+        assert running.returncode == 0, err
+    else:
+        assert third.first >= second.done
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=120)
+        assert running.returncode == 143, err
+        assert "the same command goes on" in err
     running = start(tmp_path, *words, "--jobs", "2", "--quiet")
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
