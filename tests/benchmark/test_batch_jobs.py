@@ -28,6 +28,7 @@ def test_the_script_asks_for_what_was_said_and_is_a_script(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("words", "said"), [
+    (("--pairr", "x"), "oodbench: error: No such option"),
     (("--pairr", "x"), "--pairr"),
     (("--jobs", "2"), "--jobs is what the script says itself"),
     (("--time", "soon"), "is no time of Slurm's"),

@@ -43,9 +43,11 @@ class Papers:
         pair_of = cache(get_pair)  # a pair stands in many cells
         for name in layout_names():
             layout = find_layout(name)
-            queries = [query for query in layout.queries()
-                       if query.get("metric") == "auroc" and "mean" not in query]  # fmt: skip
-            source = Published(layout) if queries and layout.reference else None
+            queries = [
+                query for query in layout.queries()
+                if layout.reference and query.get("metric") == "auroc" and "mean" not in query
+            ]  # fmt: skip
+            source = Published(layout) if queries else None
             for query in queries:
                 pair = pair_of(str(query["pair"]))
                 number = source.number(query, pair) if source is not None else None

@@ -324,18 +324,21 @@ class RayCrew:
         found = []
         for future, running in list(self.running.items()):
             node = self.nodes[running.node]
-            if node.alive or self.ray.wait([future], timeout=0)[0]:
-                continue
-            del self.running[future]
-            node.free = node.free.less(running.needs, -1.0)
-            reason = f"its node is lost (on {node.name})"
-            found.append(Done(running.step, Verdict.LOST, reason, running.node))
+            if not node.alive and not self.ray.wait([future], timeout=0)[0]:
+                self._release(future)
+                reason = f"its node is lost (on {node.name})"
+                found.append(Done(running.step, Verdict.LOST, reason, running.node))
         return found
 
-    def _end(self, future: Any) -> Done:
+    def _release(self, future: Any) -> tuple[_Running, _Node]:
+        """What ran, and its node, which has its room back."""
         running = self.running.pop(future)
         node = self.nodes[running.node]
         node.free = node.free.less(running.needs, -1.0)
+        return running, node
+
+    def _end(self, future: Any) -> Done:
+        running, node = self._release(future)
         try:
             return read_ending(running.step, cast(str, self.ray.get(future)), running.node)
         except Exception as error:  # Ray's, of many kinds
