@@ -1,4 +1,4 @@
-"""The images of some classes of a source, such as ``mnist[0-4]``."""
+"""Some of the images of a source: those of some classes, such as ``mnist[0-4]``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ def keep_classes(raw: Raw, name: DatasetName, classes: tuple[str, ...]) -> Raw:
         raise DataError(
             f"{name.whole}: no image has the label {missing}; the labels here are {held}"
         )
-    chosen = np.flatnonzero(np.isin(raw.labels, sorted(wanted)))
+    return pick(raw, np.flatnonzero(np.isin(raw.labels, sorted(wanted))))
+
+
+def pick(raw: Raw, chosen: np.ndarray) -> Raw:
+    """The images at the places `chosen`, which ascend, with what belongs to them."""
     images: np.ndarray | Iterable[np.ndarray]
     if isinstance(raw.images, np.ndarray):
         images = raw.images[chosen]

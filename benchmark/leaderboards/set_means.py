@@ -19,12 +19,15 @@ from oodbench.leaderboards.rounding import percent
 from oodbench.leaderboards.rows import Cell, Group, Row, make_rows, mean_and_sd
 
 #: Near sets of OpenOOD v1.5; every other set is far.
-NEAR = {"cifar10": ("cifar100", "tiny-imagenet"), "cifar100": ("cifar10", "tiny-imagenet")}
+NEAR = {
+    "cifar10": ("cifar100", "tiny-imagenet", "tiny-imagenet-openood"),
+    "cifar100": ("cifar10", "tiny-imagenet"),
+}
 #: The sets of OpenOOD v1.5 as pairs have them, at the size of the ID images.
 OPENOOD = {
     "cifar10": {
-        "near": ("cifar100", "tiny-imagenet"),
-        "far": ("mnist@rgb@resize", "svhn", "textures", "places365@resize"),
+        "near": ("cifar100", "tiny-imagenet-openood"),
+        "far": ("mnist-openood@rgb@resize", "svhn", "textures-openood", "places365-openood"),
     }
 }
 NAMES = ("all", "near", "far")

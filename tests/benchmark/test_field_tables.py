@@ -246,8 +246,10 @@ def test_a_cell_of_means_is_that_of_its_sets_and_of_nothing_less(made_up_store: 
         (str(q["detector"]), str(q["mean"])): results_for(groups, layout).number(q)
         for q in layout.queries()
     }
-    oods = {"near": ("cifar100", "tiny-imagenet"),
-            "far": ("mnist@rgb@resize", "svhn", "textures", "places365@resize")}  # fmt: skip
+    oods = {
+        "near": ("cifar100", "tiny-imagenet-openood"),
+        "far": ("mnist-openood@rgb@resize", "svhn", "textures-openood", "places365-openood"),
+    }
     for detector in ("energy", "knn"):
         for name, sets in oods.items():
             own = [
@@ -261,6 +263,6 @@ def test_a_cell_of_means_is_that_of_its_sets_and_of_nothing_less(made_up_store: 
             assert isinstance(number, Number)
             assert number.value == pytest.approx(sum(own) / len(own), abs=1e-9)
             assert len(number.runs) == len(sets)
-    some = [g for g in groups if g.first["ood"] != "tiny-imagenet"]
+    some = [g for g in groups if g.first["ood"] != "tiny-imagenet-openood"]
     left = [results_for(some, layout).number(q) for q in layout.queries() if q["mean"] == "near"]
     assert set(left) == {Missing.NOT_RUN}

@@ -30,7 +30,8 @@ from oodbench.tables.sources.results import Results
 
 GREY = ("fashionmnist", "mnist", "kmnist", "notmnist", "omniglot", "smallnorb")
 COLOUR = ("cifar10", "cifar100", "svhn", "celeba", "places365", "flower102", "lfwpeople",
-          "food101", "textures", "tiny-imagenet")  # fmt: skip
+          "food101", "tiny-imagenet", "textures-openood", "tiny-imagenet-openood",
+          "places365-openood")  # fmt: skip
 #: In the papers' tables for its published number alone.
 NOT_HERE = {"idecode"}
 

@@ -15,7 +15,8 @@ from in_process import invoke
 from pagerunner import shown_only, snippets
 
 from oodbench.cli import oodbench as command_line
-from oodbench.datasets.spec import catalogue
+from oodbench.datasets.sources.selections import base_of
+from oodbench.datasets.spec import catalogue, get_spec
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
@@ -157,5 +158,5 @@ def test_what_cannot_be_fetched_says_how_to_get_it(
         assert "nothing to fetch" in said
     else:
         assert status == 2
-        assert f"oodbench data info {name}" in said
+        assert f"oodbench data info {base_of(get_spec(name)).name}" in said
         assert str(tmp_path) in said

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oodbench.datasets.sources.norb import NORB_MD5, NORB_STEM, NORB_URL
+from oodbench.datasets.sources.selections import base_of, parts_of
 from oodbench.datasets.sources.torchvision_roots import IDX, needed_files
 from oodbench.datasets.spec import DatasetSpec
 
@@ -39,6 +40,7 @@ BIG = {"Places365": "the training images are 24 GB and the validation images 0.5
 
 def downloads(spec: DatasetSpec) -> list[Download]:
     """The files of a published set with their MD5 sums; none for an embedded or declared one."""
+    spec = base_of(spec)
     if spec.source == "torchvision":
         return _of_torchvision(spec)
     if spec.source == "smallnorb":
@@ -120,6 +122,8 @@ def _lfw(cls: Any) -> list[Download]:
 # ---------------------------------------------------------------------- in words
 def layout(spec: DatasetSpec) -> list[str]:
     """Paths below a data folder that a split is found by, in words."""
+    if spec.source == "selection":
+        return layout(base_of(spec))
     if spec.source == "torchvision":
         packed = ", each as it is or as .gz" if spec.options["class"] in IDX else ""
         return [f"{split}: {', '.join(needed_files(spec, split))}{packed}" for split in spec.splits]
@@ -146,7 +150,10 @@ def described(spec: DatasetSpec, folder: str) -> list[tuple[str, Sequence[str]]]
         return [(spec.title, about), ("To get it", ["nothing: it comes with scikit-learn"])]
     if spec.source in ("arrays", "files"):
         return [(spec.title, about), ("To get it", ["it is declared by a plug-in or project"])]
-    name = spec.options.get("class", "")
+    if spec.source == "selection":
+        parts = " and ".join(parts_of(spec))
+        about.append(f"drawn from {base_of(spec).name}, {parts}, whose files are those below")
+    name = base_of(spec).options.get("class", "")
     steps = [note for notes in (GONE, BIG) if (note := notes.get(name))]
     steps += [_step(one, folder) for one in downloads(spec)]
     right = [f"`oodbench data fetch {spec.name} --into {folder}` checks what is there by its hash"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from oodbench.datasets.sources.norb import NORB_MD5, NORB_STEM, NORB_URL, norb_file
+from oodbench.datasets.sources.selections import base_of
 from oodbench.datasets.sources.torchvision_roots import IDX, find_root, open_root
 from oodbench.datasets.spec import DatasetSpec
 from oodbench.errors import DataError
@@ -52,6 +53,7 @@ def fetch_published(spec: DatasetSpec, folder: Path) -> list[str]:
 
     DataError in one line where there is no network, or where a file is not as published.
     """
+    spec = base_of(spec)
     folder.mkdir(parents=True, exist_ok=True)
     if spec.source == "torchvision":
         return [_fetch_root(spec, split, folder) for split in spec.splits]

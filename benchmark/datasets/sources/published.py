@@ -18,13 +18,20 @@ from oodbench.datasets.reading.labels import understand
 from oodbench.datasets.sources.norb import NORB_STEM, norb_file, read_norb
 from oodbench.datasets.sources.published_archives import read_notmnist, read_tiny_imagenet
 from oodbench.datasets.sources.raw_images import Found, Raw, as_images, read_npz
+from oodbench.datasets.sources.selections import base_of, parts_of, select
 from oodbench.datasets.sources.torchvision_roots import find_root, missing_files, needed_files
 from oodbench.datasets.spec import DatasetSpec
 from oodbench.errors import DataError
 
 
 def find_published(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> Found | None:
-    """The first source of a split in the folders: prepared arrays first, then native files."""
+    """The first source of a split in the folders: prepared arrays first, then native files.
+
+    Of a selection its own arrays, else what its parts are found in.
+    """
+    if spec.source == "selection":
+        own = (find_arrays(spec, split, folder) for folder in folders)
+        return next(filter(None, own), None) or _find_selection(spec, folders)
     for folder in folders:
         found = find_arrays(spec, split, folder) or find_native(spec, split, folder)
         if found is not None:
@@ -32,10 +39,19 @@ def find_published(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> Fo
     return None
 
 
+def _find_selection(spec: DatasetSpec, folders: Sequence[Path]) -> Found | None:
+    parts = [find_published(base_of(spec), part, folders) for part in parts_of(spec)]
+    found = [part for part in parts if part is not None]
+    return select(spec, found) if len(found) == len(parts) else None
+
+
 def expected_files(spec: DatasetSpec, split: str, folders: Sequence[Path] = ()) -> str:
     """What was looked for, in words."""
     if spec.source == "arrays":
         return f"{spec.name}-{split}.npz"
+    if spec.source == "selection":
+        of = [expected_files(base_of(spec), part, folders) for part in parts_of(spec)]
+        return f"{spec.name}-{split}.npz or what it is drawn from: {' and '.join(of)}"
     native = {"smallnorb": f"{NORB_STEM.get(split, 'smallnorb')}-dat.mat.gz"}.get(
         spec.source, spec.options.get("file", "")
     )

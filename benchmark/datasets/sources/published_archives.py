@@ -65,4 +65,5 @@ def read_tiny_imagenet(path: Path, split: str) -> Raw:
                 data = read_zip_member(archive, name, path)
                 yield np.asarray(decode(data, "JPEG", f"{path}: {name}").convert("RGB"))
 
-    return Raw(read(), len(names), np.asarray([classes[w] for w in words], dtype=np.int64))
+    labels = np.asarray([classes[w] for w in words], dtype=np.int64)
+    return Raw(read(), len(names), labels, names=names)

@@ -169,7 +169,9 @@ def _from_class(data: Any, name: str, where: str) -> Raw:
         if name == "SVHN":  # (N, C, H, W)
             array = array.transpose(0, 2, 3, 1)
         return Raw(array, len(array), labels)
-    return Raw(_each(lambda index: data[index][0], len(data), name, where), len(data), labels)
+    names = [path for path, _ in data.imgs] if name == "Places365" else None
+    images = _each(lambda index: data[index][0], len(data), name, where)
+    return Raw(images, len(data), labels, names=names)
 
 
 def _labels(data: Any, name: str) -> np.ndarray | None:
