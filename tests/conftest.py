@@ -43,6 +43,16 @@ def shared_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for the tests that ask what smoke models find, so that none is trained twice.
+
+    All workers of a run share it: what one of them trains, the others wait for.
+    """
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `oodbench …` as a real process in an empty folder; one torch thread."""

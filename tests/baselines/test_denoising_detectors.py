@@ -123,7 +123,7 @@ def test_the_bound_is_detail_and_what_is_above(model: DiffusionModel) -> None:
 
 
 @pytest.mark.slow
-def test_they_find_what_is_strange(tmp_path: Path) -> None:
+def test_they_find_what_is_strange(trained: Path) -> None:
     """At scale smoke.  Photographs are smooth: plain squared errors of theirs are small, so that
     white digits on black are told from black ones on white by it instead."""
     for pair, floors in {
@@ -134,7 +134,7 @@ def test_they_find_what_is_strange(tmp_path: Path) -> None:
                                  ("lmd", "MSE"): 80, ("cclr", "L>0"): 60},
     }.items():  # fmt: skip
         names = sorted({name for name, _ in floors})
-        found = oodbench.run(pair, names, scale="smoke", store=tmp_path, quiet=True)
+        found = oodbench.run(pair, names, scale="smoke", store=trained, quiet=True)
         rows = found[found["metric"] == "auroc"].set_index(["detector", "score"])["value"]
         for (name, score), floor in floors.items():
             assert rows[DETECTORS.get(name).title, score] > floor, (pair, name, score)

@@ -85,9 +85,9 @@ def test_the_density_is_two_sided_and_leaves_out_what_never_varies() -> None:
 
 
 @pytest.mark.slow
-def test_it_finds_photographs_among_digits(tmp_path: Path) -> None:
+def test_it_finds_photographs_among_digits(trained: Path) -> None:
     names = sorted({name for _, name in CASES})
-    found = oodbench.run("digits-photos", names, scale="smoke", store=tmp_path, quiet=True)
+    found = oodbench.run("digits-photos", names, scale="smoke", store=trained, quiet=True)
     auroc = found[found["metric"] == "auroc"].set_index("detector")["value"]
     assert len(auroc) == len(names)
     assert (auroc > 90).all(), auroc

@@ -96,9 +96,9 @@ def test_either_threshold_calls_it_ood() -> None:
 
 
 @pytest.mark.slow
-def test_the_pair_finds_photographs_among_digits(tmp_path: Path) -> None:
+def test_the_pair_finds_photographs_among_digits(trained: Path) -> None:
     names = ["lid-glow", "lid-diffusion"]
-    found = oodbench.run("digits-photos", names, scale="smoke", store=tmp_path, quiet=True)
+    found = oodbench.run("digits-photos", names, scale="smoke", store=trained, quiet=True)
     rows = found[found["metric"] == "auroc"].set_index(["detector", "score"])["value"]
     for name in names:
         assert rows[DETECTORS.get(name).title, "pair"] > 85, rows
