@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from oodbench.declare.settings import Training
 
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
 LINEAR_MAPS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 
 
@@ -43,10 +48,10 @@ def _plain(parameters: list[nn.Parameter], s: Training) -> torch.optim.Optimizer
     """The update alone; on a GPU one kernel for all weights, where torch has it."""
     fused = True if parameters and parameters[0].device.type == "cuda" else None
     if s.optimiser == "adamax":
-        return torch.optim.Adamax(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
+        return _light(torch.optim.Adamax)(parameters, s.lr, s.betas, weight_decay=s.weight_decay)
     if s.optimiser == "sgd":
         momentum = s.momentum or 0.0
-        return torch.optim.SGD(
+        return _light(torch.optim.SGD)(
             parameters,
             s.lr,
             momentum,
@@ -55,8 +60,25 @@ def _plain(parameters: list[nn.Parameter], s: Training) -> torch.optim.Optimizer
             fused=fused,
         )
     if s.optimiser == "rmsprop":
-        return torch.optim.RMSprop(parameters, s.lr, weight_decay=s.weight_decay)
-    return torch.optim.Adam(parameters, s.lr, s.betas, weight_decay=s.weight_decay, fused=fused)
+        return _light(torch.optim.RMSprop)(parameters, s.lr, weight_decay=s.weight_decay)
+    kind = _light(torch.optim.Adam)
+    return kind(parameters, s.lr, s.betas, weight_decay=s.weight_decay, fused=fused)
+
+
+#: Methods that torch guards against being compiled.
+GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+@cache
+def _light(kind: type[Kind]) -> type[Kind]:
+    """The same optimiser without torch's compiler, whose import takes as long as that of torch.
+
+    torch guards some methods against being compiled, and imports the compiler for it.  Nothing here
+    compiles an optimiser, so that its methods stand here without their guards.
+    """
+    step: Callable[..., object] = inspect.unwrap(kind.step)
+    body = {name: inspect.unwrap(getattr(kind, name)) for name in GUARDED}
+    return type(kind.__name__, (kind,), {**body, "step": torch.no_grad()(step)})
 
 
 def kernels(model: nn.Module) -> list[nn.Parameter]:

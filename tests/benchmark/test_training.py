@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +161,60 @@ def test_learning_rate() -> None:
     cosine = Training(epochs=1, lr=0.1, schedule="cosine", final_lr=0.1)
     assert learning_rate(5, 10, cosine) == pytest.approx(0.1 * (0.1 + 0.9 * 0.5))
     assert learning_rate(10, 10, cosine) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "kind", "more"),
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.8, 0.95)}),
+        ("adamax", torch.optim.Adamax, {"betas": (0.8, 0.95)}),
+        ("rmsprop", torch.optim.RMSprop, {}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    ],
+)
+def test_a_step_is_torchs_own(
+    optimiser: str, kind: type[torch.optim.Optimizer], more: dict[str, object]
+) -> None:
+    """Bit for bit; and what is kept of the one serves the other."""
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    given = {"lr": 0.1, "weight_decay": 0.2, **more}
+    known = {name: value for name, value in given.items() if name != "nesterov"}
+    settings = Training.model_validate({"epochs": 1, "optimiser": optimiser, **known})
+    torch.manual_seed(1)
+    ours = torch.nn.Linear(3, 2)
+    theirs = copy.deepcopy(ours)
+    pairs = [(ours, make_optimiser(ours, settings)),
+             (theirs, kind(theirs.parameters(), **given))]  # type: ignore[arg-type]  # fmt: skip
+
+    def steps(count: int) -> None:
+        for layer, stepping in pairs:
+            for _ in range(count):
+                stepping.zero_grad()
+                layer(x).square().sum().backward()
+                stepping.step()
+        assert torch.equal(weights(ours), weights(theirs))
+        assert all(p.is_leaf for p in ours.parameters())
+
+    steps(3)
+    kept = [copy.deepcopy(stepping.state_dict()) for _, stepping in pairs]
+    steps(2)
+    for (_, stepping), other in zip(pairs, reversed(kept), strict=True):
+        stepping.load_state_dict(other)
+    steps(2)
+
+
+def test_training_needs_no_compiler(tmp_path: Path) -> None:
+    """Its import takes as long as that of torch."""
+    code = """
+import sys
+from oodbench import run
+run("digits-photos", ["vanilla-hvae", "glow"], scale="smoke", store="store", quiet=True)
+print("torch" in sys.modules, "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamax", "rmsprop", "sgd"])

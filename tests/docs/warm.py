@@ -15,7 +15,7 @@ from pathlib import Path
 
 SERVER = """
 import importlib, json, os, signal, socket, sys, traceback
-for name in ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats",
+for name in ("torch", "pandas", "pyarrow.parquet", "scipy.stats",
              "sklearn.neighbors", "matplotlib.pyplot", "PIL.Image",
              "rich.table", "oodbench.cli", "oodbench.flow.perform", "oodbench.api"):
     importlib.import_module(name)
