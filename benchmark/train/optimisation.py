@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -67,18 +66,21 @@ def _plain(parameters: list[nn.Parameter], s: Training) -> torch.optim.Optimizer
 
 #: Methods that torch guards against being compiled.
 GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+_light_kinds: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {}
 
 
-@cache
 def _light(kind: type[Kind]) -> type[Kind]:
     """The same optimiser without torch's compiler, whose import takes as long as that of torch.
 
     torch guards some methods against being compiled, and imports the compiler for it.  Nothing here
     compiles an optimiser, so that its methods stand here without their guards.
     """
-    step: Callable[..., object] = inspect.unwrap(kind.step)
-    body = {name: inspect.unwrap(getattr(kind, name)) for name in GUARDED}
-    return type(kind.__name__, (kind,), {**body, "step": torch.no_grad()(step)})
+    if kind not in _light_kinds:
+        step: Callable[..., object] = inspect.unwrap(kind.step)
+        body = {name: inspect.unwrap(getattr(kind, name)) for name in GUARDED}
+        own = {**body, "step": torch.no_grad()(step)}
+        _light_kinds[kind] = type(kind.__name__, (kind,), own)
+    return cast("type[Kind]", _light_kinds[kind])
 
 
 def kernels(model: nn.Module) -> list[nn.Parameter]:
