@@ -129,6 +129,49 @@ def _paradox() -> str:
     return f"\n{table(['', *models.values()], rows)}"
 
 
+# ---------------------------------------------------------------------- budgets of training
+BUDGETS = ("L", "LLR>1", "LLR>2", "LLR_ada", "LLR_optk", "KL<=3")
+
+
+def _budgets(suite: str) -> list[dict[str, str]]:
+    with (PUBLISHED / f"{suite}-budgets.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _by_model(rows: list[dict[str, str]], *metrics: str) -> dict[tuple[str, int], dict[str, str]]:
+    """By model and images seen: mean ± standard deviation of every quantity."""
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    for row in rows:
+        if row["metric"] in metrics:
+            digits = {"auroc": 1, "bits_per_dim": 3, "kl_nats": 1}[row["metric"]]
+            mean, sd = float(row["value"]), float(row["sd"] or "nan")
+            at = found.setdefault((row["detector"].split("(")[0], int(row["images"])), {})
+            at[row["score"]] = f"{mean:.{digits}f} ± {sd:.{digits}f}"
+    return found
+
+
+def _settled_id(suite: str) -> str:
+    """Bits/dim and KL of ID test images: a row per model and budget."""
+    rows = _by_model(_budgets(suite), "bits_per_dim", "kl_nats")
+    names = list(dict.fromkeys(name for cells in rows.values() for name in cells))
+    units = {name: "nats" if name.startswith("KL") else "bits/dim" for name in names}
+    heads = ["", "images seen", *(f"{name}, {unit}" for name, unit in units.items())]
+    cells = [[model, f"{seen:,}", *(c[n] for n in names)] for (model, seen), c in rows.items()]
+    return f"\n{table(heads, cells)}"
+
+
+def _settled_auroc(suite: str, ood: str) -> str:
+    """AUROC on one OOD set: a row per model and budget."""
+    chosen = [row for row in _budgets(suite) if row["ood"] == ood]
+    rows = _by_model(chosen, "auroc")
+    cells = [
+        [model, f"{seen:,}", *(found[name] for name in BUDGETS)]
+        for (model, seen), found in rows.items()
+    ]
+    heads = ["", "images seen", *(f"`{name}`" for name in BUDGETS)]
+    return f"\n{table(heads, cells)}"
+
+
 FIGURES: Mapping[str, Callable[[], str]] = {
     "dvp-nll": partial(_dvp, "S = 100", OURS),
     "lvae-nll": partial(_dvp, "S = 100", THEIRS),
@@ -140,6 +183,9 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "certificates": _certificates,
     "allocation": _allocation,
     "paradox": _paradox,
+    "budgets-fashionmnist": partial(_settled_id, "settling-fashionmnist"),
+    "budgets-mnist": partial(_settled_auroc, "settling-fashionmnist", "mnist"),
+    "budgets-notmnist": partial(_settled_auroc, "settling-fashionmnist", "notmnist"),
     "sweep-fits": lambda: str(len(_swept())),
     "sweep-seconds": lambda: f"{sum(_swept()):,.0f}",
 }
