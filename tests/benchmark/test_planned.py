@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -35,7 +34,7 @@ DETECTORS = ("vanilla-hvae", "hvk", "sklearn.IsolationForest", "kl-typicality", 
 PAIR = ("--pair", "digits-photos", "--scale", "smoke")
 ASKED = (*PAIR, *(word for name in DETECTORS for word in ("--detector", name)))
 #: What is killed at: one fit that is long enough to be killed in, and a run without a model.
-KILLED = (*PAIR, "--set", "training.epochs=8", "--detector", "glow",
+KILLED = (*PAIR, "--set", "training.epochs=14", "--detector", "glow",
           "--detector", "sklearn.IsolationForest")  # fmt: skip
 
 
@@ -233,17 +232,12 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
     until(lambda: not _alive(second.process), 60)  # it saved and ended by itself
     made = written(tmp_path / "store")
     running = start(tmp_path, *words, "--jobs", "2")
-    third = until(lambda: running.poll() is not None or (
-        (b := beat(tmp_path, "glow")) and b.process != second.process and b))  # fmt: skip
-    if third is True:  # the fit had ended before its worker saw that the driver was gone
-        _, err = running.communicate()
-        assert running.returncode == 0, err
-    else:
-        assert third.first >= second.done
-        running.send_signal(signal.SIGTERM)
-        _, err = running.communicate(timeout=120)
-        assert running.returncode == 143, err
-        assert "the same command goes on" in err
+    third = until(lambda: (b := beat(tmp_path, "glow")) and b.process != second.process and b)
+    assert third.first >= second.done
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 143, err
+    assert "the same command goes on" in err
     running = start(tmp_path, *words, "--jobs", "2", "--quiet")
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
@@ -251,14 +245,7 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
     found = contents(tmp_path / "store")
     assert len([path for path in found if path.startswith("run/")]) == 2
     assert found == contents(alone / "store")
-    assert len(_rows(out)) == 2
     assert table(out) == table(expected)
-
-
-def _rows(printed: str) -> set[str]:
-    """The rows of a printed table that have numbers, without widths and seconds of trainings."""
-    rows = (re.sub(r"[│ ]+", " ", line) for line in table(printed).splitlines() if "│" in line)
-    return {row for row in rows if re.search(r"\d\d\.\d", row)}
 
 
 def _alive(process: int) -> bool:

@@ -184,6 +184,8 @@ def test_what_is_missing_is_named(places: DataPlaces) -> None:
     MAKERS["mnist"](places.folders[0], "train")
     with pytest.raises(DataError) as raised:
         load("mnist-openood", "test", places)
+    with pytest.raises(DataError, match=r"drawn from: tiny-imagenet-200\.zip not found"):
+        load("tiny-imagenet-openood", "test", places)  # whose list an array could not serve
     for part in ("mnist-openood-test.npz", "mnist-test.npz", "t10k", "data fetch mnist-openood"):
         assert part in str(raised.value)
 

@@ -50,16 +50,21 @@ def expected_files(spec: DatasetSpec, split: str, folders: Sequence[Path] = ()) 
     if spec.source == "arrays":
         return f"{spec.name}-{split}.npz"
     if spec.source == "selection":
-        of = [expected_files(base_of(spec), part, folders) for part in parts_of(spec)]
+        # A list is one of files by name, which arrays have not.
+        named = _native_files if "list" in spec.options else expected_files
+        of = [named(base_of(spec), part, folders) for part in parts_of(spec)]
         return f"{spec.name}-{split}.npz or what it is drawn from: {' and '.join(of)}"
-    native = {"smallnorb": f"{NORB_STEM.get(split, 'smallnorb')}-dat.mat.gz"}.get(
-        spec.source, spec.options.get("file", "")
-    )
+    return f"{spec.name}-{split}.npz or {_native_files(spec, split, folders)}"
+
+
+def _native_files(spec: DatasetSpec, split: str, folders: Sequence[Path]) -> str:
+    if spec.source == "smallnorb":
+        return f"{NORB_STEM.get(split, 'smallnorb')}-dat.mat.gz"
     if spec.source == "torchvision":
         first = needed_files(spec, split)[0]
-        native = f"torchvision's {spec.options['class']} root ({first})"
-        native += missing_files(spec, split, folders)
-    return f"{spec.name}-{split}.npz or {native}"
+        missing = missing_files(spec, split, folders)
+        return f"torchvision's {spec.options['class']} root ({first}){missing}"
+    return spec.options.get("file", "")
 
 
 # ---------------------------------------------------------------------- prepared arrays
