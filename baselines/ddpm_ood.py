@@ -54,15 +54,16 @@ class DDPMOOD(DenoisingDetector):
         from oodbench.models.denoising.diffusion import scaled
 
         x, grid = scaled(images), self.model.schedule.grid(STEPS)
-        found: dict[str, list[torch.Tensor]] = {name: [] for name in DISTANCES}
-        for start in STARTS:
-            eps = noise.normal(f"start {start}", tuple(x.shape[1:]))
-            z = self.model.diffuse(x, eps, self.model.level(grid[start], x))
-            z = self.model.walk(z, grid[start::-1])
-            again = self.model.clean(z, grid[0])
-            found["mse"].append(mean_squares(again, x))
-            found["ssim"].append(dissimilarity(again, x))
-        return {name: torch.stack(values, dim=1) for name, values in found.items()}
+        z, shape = x[:0], tuple(x.shape[1:])
+        # From the highest start down: every step takes those that began above it together.
+        for start, below in zip(STARTS[::-1], (*STARTS[-2::-1], 0), strict=True):
+            eps = noise.normal(f"start {start}", shape)
+            z = torch.cat([self.model.diffuse(x, eps, self.model.level(grid[start], x)), z])
+            z = self.model.walk(z, grid[below : start + 1][::-1])
+        again = self.model.clean(z, grid[0])
+        held = x.repeat(len(STARTS), 1, 1, 1)
+        found = {"mse": mean_squares(again, held), "ssim": dissimilarity(again, held)}
+        return {name: values.view(len(STARTS), -1).T for name, values in found.items()}
 
     def calibrate(self, statistics: Mapping[str, np.ndarray]) -> None:
         """Means and standard deviations of every start and distance."""

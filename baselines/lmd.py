@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from oodbench.models.layers.noise import Noise
     from oodbench.seeding import KeyedNoise
 
 STEPS = 15
@@ -46,19 +47,20 @@ class LiftMapDetect(DenoisingDetector):
         import torch
 
         from oodbench.models.denoising.diffusion import scaled
+        from oodbench.models.layers.noise import Stacked
 
         x, grid = scaled(images), self.model.schedule.grid(STEPS)[::-1]
-        board = checkerboard(x)
-        mse, ssim = [], []
-        for turn in range(REPETITIONS):
-            draws, seen = noise.scope(f"turn {turn}"), board if turn % 2 else ~board
-            painted = self._paint(x, seen, grid, draws)
-            mse.append(mean_squares(painted, x))
-            ssim.append(dissimilarity(painted, x))
-        return {"mse": torch.stack(mse, dim=1), "ssim": torch.stack(ssim, dim=1)}
+        board, turns = checkerboard(x), range(REPETITIONS)
+        seen = torch.stack([board if turn % 2 else ~board for turn in turns])
+        # All turns at once, one below the other.
+        held = x.repeat(REPETITIONS, 1, 1, 1)
+        draws = Stacked([noise.scope(f"turn {turn}") for turn in turns])
+        painted = self._paint(held, seen.repeat_interleave(len(x), 0)[:, None], grid, draws)
+        found = {"mse": mean_squares(painted, held), "ssim": dissimilarity(painted, held)}
+        return {name: values.view(REPETITIONS, -1).T for name, values in found.items()}
 
-    def _paint(self, x: Tensor, seen: Tensor, grid: Sequence[float], noise: KeyedNoise) -> Tensor:
-        """x where `seen` (H, W), else what ancestral steps put there."""
+    def _paint(self, x: Tensor, seen: Tensor, grid: Sequence[float], noise: Noise) -> Tensor:
+        """x where `seen` (H, W) or (B, 1, H, W), else what ancestral steps put there."""
         import torch
 
         shape = tuple(x.shape[1:])
