@@ -43,6 +43,7 @@ class DDPMOOD(DenoisingDetector):
     """Standardised reconstruction errors, and of either distance alone."""
 
     measure_name = "ddpm-ood"
+    revision = 2
     cost = "69 f"
     score_patterns: ClassVar[Sequence[str]] = ("MSE+SSIM", "MSE", "SSIM")
     unoriented: ClassVar[Mapping[str, str]] = {"SSIM": CONTRAST}

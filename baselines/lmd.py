@@ -38,6 +38,7 @@ class LiftMapDetect(DenoisingDetector):
     """Both distances of the image from what is painted in its place."""
 
     measure_name = "lmd"
+    revision = 2
     cost = "64 f"
     score_patterns: ClassVar[Sequence[str]] = ("MSE", "SSIM")
     unoriented: ClassVar[Mapping[str, str]] = {"SSIM": CONTRAST}
@@ -47,20 +48,27 @@ class LiftMapDetect(DenoisingDetector):
         import torch
 
         from oodbench.models.denoising.diffusion import scaled
-        from oodbench.models.layers.noise import Stacked
+        from oodbench.models.layers.noise import Stacked, scopes
 
         x, grid = scaled(images), self.model.schedule.grid(STEPS)[::-1]
         board, turns = checkerboard(x), range(REPETITIONS)
         seen = torch.stack([board if turn % 2 else ~board for turn in turns])
         # All turns at once, one below the other.
         held = x.repeat(REPETITIONS, 1, 1, 1)
-        draws = Stacked([noise.scope(f"turn {turn}") for turn in turns])
-        painted = self._paint(held, seen.repeat_interleave(len(x), 0)[:, None], grid, draws)
+        known = Stacked(scopes(noise, [f"turn {turn}" for turn in turns]))
+        down = Stacked(scopes(noise, [f"turn {turn}/down" for turn in turns]))
+        masks = seen.repeat_interleave(len(x), 0)[:, None]
+        painted = self._paint(held, masks, grid, known, down)
         found = {"mse": mean_squares(painted, held), "ssim": dissimilarity(painted, held)}
         return {name: values.view(REPETITIONS, -1).T for name, values in found.items()}
 
-    def _paint(self, x: Tensor, seen: Tensor, grid: Sequence[float], noise: Noise) -> Tensor:
-        """x where `seen` (H, W) or (B, 1, H, W), else what ancestral steps put there."""
+    def _paint(
+        self, x: Tensor, seen: Tensor, grid: Sequence[float], noise: Noise, down: Noise
+    ) -> Tensor:
+        """x where `seen` (H, W) or (B, 1, H, W), else what ancestral steps put there.
+
+        `noise` is that of the start and of the visible pixels, `down` that of the steps.
+        """
         import torch
 
         shape = tuple(x.shape[1:])
@@ -71,7 +79,7 @@ class LiftMapDetect(DenoisingDetector):
             return torch.where(seen, known, z)
 
         z = keep(noise.normal("start", shape), grid[0])
-        z = self.model.walk(z, grid, noise.scope("down"), keep)
+        z = self.model.walk(z, grid, down, keep)
         return torch.where(seen, x, self.model.clean(z, grid[-1]))
 
     def scores(self, statistics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -45,10 +45,10 @@ def test_conformance(name: str, fits: Store) -> None:
         assert results[check].status == expected, results[check].seen
 
 
-def test_the_sign_that_noise_does_not_settle(tmp_path: Path) -> None:
+def test_the_sign_that_noise_does_not_settle(trained: Path) -> None:
     """A model of digits finds patches of photographs less likely, whatever its witness."""
     found = oodbench.run(
-        "digits-photos", sorted(SIGN_BY_DIGITS), scale="smoke", store=tmp_path, quiet=True
+        "digits-photos", sorted(SIGN_BY_DIGITS), scale="smoke", store=trained, quiet=True
     )
     auroc = found[found["metric"] == "auroc"].set_index("detector")["value"]
     assert len(auroc) == len(SIGN_BY_DIGITS)

@@ -82,7 +82,8 @@ def test_a_mask_hides_half_and_what_is_seen_stays(model: DiffusionModel) -> None
     board = checkerboard(x)
     grid = model.schedule.grid(5)[::-1]
     with torch.no_grad():
-        painted = detector._paint(x, board, grid, KeyedNoise(0, np.arange(3)))
+        noise = KeyedNoise(0, np.arange(3))
+        painted = detector._paint(x, board, grid, noise, noise.scope("down"))
     assert torch.equal(painted[:, :, board], x[:, :, board])
     assert (painted[:, :, ~board] - x[:, :, ~board]).abs().mean() > 0.05
 

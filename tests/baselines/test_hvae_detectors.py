@@ -6,37 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from on_digits import learned
 
 from oodbench.baselines.scores import hierarchical_scores
 from oodbench.datasets.loading import DataPlaces, load
-from oodbench.declare.recipes import resolve
-from oodbench.detect.detector import DETECTORS, Detector
-from oodbench.flow.default_recipe import default_recipe
+from oodbench.detect.detector import Detector
 from oodbench.flow.measuring.blocks import Measured, measure
 from oodbench.progress import Progress
 from oodbench.rank.metrics import auroc
-from oodbench.train.training import Runtime, train
 
 QUIET = Progress("quiet")
 TOP_DOWN = ("lvae", "informative-lvae", "biva", "informative-biva")
 NAMES = ("vanilla-hvae", "hvae", "informative-hvae", *TOP_DOWN)
-
-
-def fitted(name: str, images: np.ndarray, folder: Path) -> Detector:
-    detector = DETECTORS.get(name)()
-    variant = detector.recipe_variant
-    recipe = resolve(
-        default_recipe("digits", (1, 8, 8), variant, "smoke"), "smoke", variant,
-        {"training": {"epochs": 6, "epoch_images": 640, "max_images": 1300}},
-    )  # fmt: skip
-    detector.recipe = recipe
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    model, _ = train(
-        lambda: recipe.config.build(shape), images, recipe.training, seed=0, scratch=folder,
-        runtime=Runtime(), progress=QUIET,
-    )  # fmt: skip
-    detector.attach([model])
-    return detector
 
 
 def measured(detector: Detector, images: np.ndarray, folder: Path) -> Measured:
@@ -48,12 +29,12 @@ def measured(detector: Detector, images: np.ndarray, folder: Path) -> Measured:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_digits_against_photographs(name: str, tmp_path: Path) -> None:
+def test_digits_against_photographs(name: str, trained: Path, tmp_path: Path) -> None:
     places = DataPlaces((), tmp_path / "data")
-    digits = [load("digits", split, places).images for split in ("train", "test")]
+    digits = load("digits", "test", places).images
     photos = load("photos", "test", places).images[:500]
-    detector = fitted(name, digits[0], tmp_path)
-    inside = measured(detector, digits[1], tmp_path / "id")
+    detector = learned(name, trained)
+    inside = measured(detector, digits, tmp_path / "id")
     outside = measured(detector, photos, tmp_path / "ood")
     id_scores, ood_scores = detector.scores(inside.statistics), detector.scores(outside.statistics)
     assert list(id_scores) == detector.score_names()
@@ -81,9 +62,9 @@ def test_digits_against_photographs(name: str, tmp_path: Path) -> None:
         assert active == int((square / 500 - (total / 500) ** 2 > 0.01).sum())
 
 
-def test_importance_samples_tighten_the_bound(tmp_path: Path) -> None:
+def test_importance_samples_tighten_the_bound(trained: Path, tmp_path: Path) -> None:
     images = load("digits", "train", DataPlaces((), tmp_path / "data")).images[:300]
-    detector = fitted("vanilla-hvae", images, tmp_path)
+    detector = learned("vanilla-hvae", trained)
     one = measured(detector, images[:60], tmp_path / "one").statistics
     assert detector.recipe is not None
     many = detector.recipe.measure.model_copy(update={"importance_samples": 32})

@@ -44,19 +44,21 @@ def test_scores_hold_every_k_and_the_choice() -> None:
 
 
 def test_a_run_names_the_oracle_and_the_subset(
-    tmp_path: Path, command: Callable[..., CompletedProcess[str]]
+    trained: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
     done = command(
         "run", "--pair", "digits-photos", "--scale", "smoke",
-        "--detector", "hvk", "--detector", "likelihood-regret-z",
+        "--detector", "hvk", "--detector", "likelihood-regret-z", "--store", str(trained),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "a seeded subset of 100 of 500 images" in " ".join(done.stdout.split())
-    store = Store(tmp_path / "results" / "store")
-    records = {str(entry.record["detector"]): entry.record for entry in store.entries("run")}
+    records = {
+        str(entry.record["detector"]): entry.record
+        for entry in Store(trained).entries("run") if entry.record["pair"] == "digits-photos"
+    }  # fmt: skip
     assert records["hvk"]["scores"][BEST]["oracle"] == "LLR>1"  # type: ignore[index,call-overload]
     assert records["likelihood-regret-z"]["n"] == 100
-    board = json.loads(command("leaderboard", "--format", "json").stdout)
+    board = json.loads(command("leaderboard", "--format", "json", "--store", str(trained)).stdout)
     categories = {row["score"]: row["category"] for row in board if row["detector"] == "HVK(2)"}
     assert categories[BEST] == "oracle"
     assert categories[BY_ID] == "unsupervised"

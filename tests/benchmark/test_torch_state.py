@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.overrides import _get_current_function_mode_stack
 
 import oodbench
 from oodbench.store.store import Store
@@ -52,6 +53,15 @@ def test_the_state_is_ours_inside_and_the_caller_s_after(name: str) -> None:
             raise RuntimeError("inside")
         assert told() == before
     assert told() == plain
+
+
+def test_it_costs_an_operation_nothing() -> None:
+    """A device's context calls back into Python at every one."""
+    before = len(_get_current_function_mode_stack())
+    with own_torch_state():
+        assert len(_get_current_function_mode_stack()) == before
+    with torch.device("meta"), own_torch_state():
+        assert torch.empty(0).device.type == "cpu"
 
 
 def statistics(store: Path) -> dict[str, str]:

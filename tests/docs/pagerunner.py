@@ -131,12 +131,20 @@ class Page:
     """Runs the snippets of one page in `folder`; use as a context manager.
 
     `tools` is a folder with an `oodbench` and a `page-python` that go before those of the
-    environment (see `warm`).
+    environment (see `warm`); `store` takes the place of the one in the folder.
     """
 
-    def __init__(self, folder: Path, tools: Path | None = None, timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tools: Path | None = None,
+        timeout: float = 300.0,
+        store: Path | None = None,
+    ) -> None:
         self.folder, self.timeout = folder, timeout
         self.environment = page_environment(tools)
+        if store is not None:
+            self.environment["OODBENCH_STORE"] = str(store)
         self.python = [str(tools / "page-python")] if tools else [sys.executable, "-c"]
         self.with_data = bool(os.environ.get("OODBENCH_DATA"))
         self.process: subprocess.Popen[str] | None = None

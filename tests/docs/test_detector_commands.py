@@ -28,19 +28,18 @@ def pages() -> Mapping[str, str]:
     return {Path(name).stem: text for name, text in made.items()}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One working folder, so that no model is trained for two pages."""
-    return tmp_path_factory.mktemp("pages")
-
-
 @pytest.mark.parametrize("name", DETECTORS.names())
 def test_the_command_of_a_detectors_page_runs(
-    name: str, pages: Mapping[str, str], folder: Path
+    name: str,
+    pages: Mapping[str, str],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OODBENCH_STORE", str(trained))
     (command,) = re.findall(r"^\$ oodbench (run .*)$", pages[name], re.M)
     assert f"--detector {name}" in command
-    status, out, notes = invoke(folder, *command.split())
+    status, out, notes = invoke(tmp_path, *command.split())
     assert status == 0, notes
     title = DETECTORS.get(name).title
     rows = [line for line in out.splitlines() if re.search(r"\d\.\d", line)]

@@ -16,6 +16,8 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     if snippets(page.read_text(encoding="utf-8"))
 ]
+#: Pages that show nothing of their store, and so may find there what other tests have trained.
+SHARING = {ROOT / "docs" / "diffusion.md", ROOT / "docs" / "dvp.md"}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,8 @@ def tools() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_snippets_of_a_page_run(page: Path, tools: Path, tmp_path: Path) -> None:
-    with Page(tmp_path, tools) as running:
+def test_the_snippets_of_a_page_run(page: Path, tools: Path, trained: Path, tmp_path: Path) -> None:
+    with Page(tmp_path, tools, store=trained if page in SHARING else None) as running:
         for snippet in snippets(page.read_text(encoding="utf-8")):
             running.run(snippet)
 
