@@ -27,6 +27,17 @@ settings.register_profile("random", derandomize=False)
 settings.load_profile("repeatable")
 
 
+#: Files of minutes, which are begun first so that no worker is left alone with one at the end.
+LONG = ("test_cluster.py", "test_snippets.py", "test_planned.py", "test_conformance.py",
+        "test_detector_commands.py", "test_faults.py", "test_fake_gpu.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files in front, the others as they were found."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's own data folders or store."""
