@@ -172,6 +172,25 @@ def _settled_auroc(suite: str, ood: str) -> str:
     return f"\n{table(heads, cells)}"
 
 
+# ---------------------------------------------------------------------- the field
+def _field(suite: str, *pairs: str) -> str:
+    """AUROC on every pair, ours and the papers' where one is printed: a row per score."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+    with (PUBLISHED / f"{suite}.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == "auroc":
+                found.setdefault((row["detector"], row["score"]), {})[row["pair"]] = row
+    rows = []
+    for (detector, score), cells in found.items():
+        line = [detector, f"`{score}`" if score else ""]
+        for pair in pairs:
+            paper = cells[pair]["auroc_paper"]
+            line += [_spread(cells[pair]), f"{float(paper):.1f}" if paper else ""]
+        rows.append(line)
+    heads = [head for pair in pairs for head in (pair, "paper")]
+    return f"\n{table(['', 'score', *heads], rows)}"
+
+
 FIGURES: Mapping[str, Callable[[], str]] = {
     "dvp-nll": partial(_dvp, "S = 100", OURS),
     "lvae-nll": partial(_dvp, "S = 100", THEIRS),
@@ -186,6 +205,9 @@ FIGURES: Mapping[str, Callable[[], str]] = {
     "budgets-fashionmnist": partial(_settled_id, "settling-fashionmnist"),
     "budgets-mnist": partial(_settled_auroc, "settling-fashionmnist", "mnist"),
     "budgets-notmnist": partial(_settled_auroc, "settling-fashionmnist", "notmnist"),
+    "field-fashionmnist": partial(
+        _field, "field-fashionmnist", "fashionmnist-mnist", "fashionmnist-notmnist"
+    ),
     "sweep-fits": lambda: str(len(_swept())),
     "sweep-seconds": lambda: f"{sum(_swept()):,.0f}",
 }
